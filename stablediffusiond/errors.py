@@ -1,0 +1,159 @@
+"""Every exception of this project, on one root.
+
+Two families matter to the world outside: errors that end a program carry the ``exit_code`` it ends with,
+errors that end a job carry the reply ``code`` that its client reads.
+"""
+
+from typing import ClassVar, Literal
+
+#: The codes of a ``failed`` reply (docs/protocol.md).
+ReplyCode = Literal[
+    "invalid_request", "expired", "cancelled", "too_large", "out_of_memory", "model_error", "crashed"
+]
+
+
+class StableDiffusiondError(Exception):
+    """The root."""
+
+    #: What a program that ends with this error exits with; see docs/protocol.md, "Exit codes".
+    exit_code: ClassVar[int] = 70  # EX_SOFTWARE of sysexits.h
+
+
+# Programs
+
+
+class SettingsError(StableDiffusiondError):
+    """Raised when settings cannot work however often one tries: systemd does not restart on this exit code."""
+
+    exit_code = 78  # EX_CONFIG
+
+
+class ModelUnavailable(SettingsError):
+    """Raised when the model that the settings name cannot be loaded."""
+
+
+class AddressInUse(SettingsError):
+    """Raised when the response daemon cannot bind its host and port."""
+
+
+# Broker
+
+
+class BrokerError(StableDiffusiondError):
+    """The root of everything that RabbitMQ, or the way to it, can do to us."""
+
+    exit_code = 3
+
+
+class BrokerAway(BrokerError):
+    """Raised when no connection can be made: refused, timed out, not a broker. Trying again may help."""
+
+
+class BrokerRefused(BrokerError):
+    """Raised when the broker answers and says no: password, virtual host, permission, TLS certificate."""
+
+
+class BrokerLost(BrokerError):
+    """Raised when a connection, channel or consumer that worked is gone."""
+
+
+class Unroutable(BrokerError):
+    """Raised when a mandatory message fits no queue; the broker has given it back."""
+
+    def __init__(self, routing_key: str) -> None:
+        super().__init__(f"no queue takes {routing_key!r}")
+        self.routing_key = routing_key
+
+
+class Nacked(BrokerError):
+    """Raised when the broker refuses to keep a message: the queue has reached its length limit."""
+
+
+# Socket
+
+
+class FramingError(StableDiffusiondError):
+    """Raised when the bytes of a socket cannot be told apart any more; the connection has to end."""
+
+
+class OpError(StableDiffusiondError):
+    """Raised for a line that is framed well and says something wrong; the connection goes on."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ResponsesAway(StableDiffusiondError):
+    """Raised by the client when the response daemon cannot be reached or closes the connection."""
+
+    exit_code = 3
+
+
+# Jobs
+
+
+class UnreadableMessage(StableDiffusiondError):
+    """Raised for a message that is no JSON object: poison, which an operator has to see."""
+
+
+class JobError(StableDiffusiondError):
+    """The root of what ends a job with a ``failed`` reply."""
+
+    code: ReplyCode = "model_error"
+    exit_code = 1
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidRequest(JobError):
+    """Raised when a request says something that cannot be drawn; ``field`` names where."""
+
+    code = "invalid_request"
+    exit_code = 2
+
+
+class TooLarge(JobError):
+    """Raised when a request or its result is larger than this service's limits."""
+
+    code = "too_large"
+
+
+class Expired(JobError):
+    """Raised when a job's deadline has passed before it was finished."""
+
+    code = "expired"
+
+
+class Cancelled(JobError):
+    """Raised when somebody cancelled the job."""
+
+    code = "cancelled"
+
+
+class OutOfMemory(JobError):
+    """Raised when the device has not enough memory for this job even alone."""
+
+    code = "out_of_memory"
+
+
+class ModelError(JobError):
+    """Raised when the model's arithmetic fails for this job: an exception in it, or latents that are not numbers."""
+
+    code = "model_error"
+
+
+class Crashed(JobError):
+    """Raised for a job that ended the request daemon as often as its queue allows."""
+
+    code = "crashed"
+
+
+class JobFailed(JobError):
+    """Raised by the client when the daemon answered ``failed``; ``code`` is the reply's."""
+
+    def __init__(self, code: ReplyCode, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.code = code

@@ -1,0 +1,207 @@
+"""A request: one job as its client wrote it, parsed once and typed from here on."""
+
+import base64
+import binascii
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stablediffusiond import samplers
+from stablediffusiond.errors import InvalidRequest, UnreadableMessage
+from stablediffusiond.messages.spellings import Body, canonical
+
+Priority = Literal["low", "normal", "high"]
+JobType = Literal["txt2img", "img2img"]
+
+#: An AMQP short string holds 255 bytes, and ``<id>/<index>`` has to fit.
+MAX_ID_BYTES: Final = 200
+#: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
+MAX_PROMPT_CHARACTERS: Final = 10_000
+_SEEDS: Final = 2**32
+_GUIDANCE: Final[dict[JobType, float]] = {"txt2img": 7.5, "img2img": 5.0}
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 (pydantic reports ValueErrors)
+    return value
+
+
+def _no_control(value: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("must not contain control characters")
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
+    return value
+
+
+def _picture(value: object) -> object:
+    """The bytes of a picture out of base64 text or a data URL."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be the text of a picture in base64")  # noqa: TRY004
+    head, comma, data = value.partition(",")
+    if head.startswith("data:"):
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("must be a data URL in base64 (data:image/png;base64,…)")
+    else:
+        data = value
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except binascii.Error:
+        raise ValueError(
+            "must be base64 or a data URL of a PNG, JPEG or WebP; paths and addresses are not opened"
+        ) from None
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Pixels = Annotated[Whole, Field(ge=64, le=16384, multiple_of=8)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+
+
+class Request(BaseModel):
+    """One job. Fields, other spellings and defaults: docs/protocol.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    id: Annotated[str, Field(min_length=1), BeforeValidator(str)] = Field(
+        default_factory=lambda: str(uuid.uuid4()), description="Job id; default: the message_id, else a new UUID"
+    )
+    type: JobType = Field("txt2img", description="Default: img2img if an image is given")
+    prompt: Prompt = Field(description="What to draw")
+    negative_prompt: Prompt = Field("", description="What not to draw; only under guidance")
+    width: Pixels | None = Field(None, description="Default: the model's own size")
+    height: Pixels | None = Field(None, description="Default: the model's own size")
+    steps: Annotated[Whole, Field(ge=1)] = Field(50, description="Denoising steps")
+    guidance_scale: Annotated[Real, Field(ge=0, le=100)] = Field(
+        7.5, description="At most 1 switches guidance off; default for img2img: 5.0"
+    )
+    sampler: str | None = Field(None, description="Default: the model's own scheduler", examples=list(samplers.NAMES))
+    seed: Annotated[Whole, Field(ge=0, lt=_SEEDS)] = Field(0, description="Absent, null or -1: derived from the id")
+    count: Annotated[Whole, Field(ge=1)] = Field(1, description="Images; image k has seed + k")
+    strength: Annotated[Real, Field(gt=0, le=1)] = Field(0.75, description="img2img: how much to change")
+    image: Annotated[bytes, BeforeValidator(_picture)] | None = Field(
+        None, description="img2img: PNG, JPEG or WebP in base64, or as a data URL", repr=False
+    )
+    eta: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="DDIM: 0 adds no noise, 1 as much as DDPM")
+    priority: Priority = Field("normal", description="Which queue the client puts the job into")
+    deadline_seconds: Annotated[Real, Field(gt=0)] | None = Field(
+        None, description="Seconds from publication; a job past it is answered `expired`"
+    )
+
+    def image_seed(self, index: int) -> int:
+        """The seed of image ``index``: a job for that image alone, with this seed, draws the same picture."""
+        return (self.seed + index) % _SEEDS
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+    def chosen_sampler(self) -> samplers.Sampler | None:
+        return samplers.find(self.sampler) if self.sampler else None
+
+    def to_json(self) -> bytes:
+        """The body to publish: what differs from the defaults, the picture in base64."""
+        fields = self.model_dump(exclude_defaults=True, exclude={"image"})
+        fields |= {"id": self.id, "seed": self.seed, "guidance_scale": self.guidance_scale}
+        if self.image is not None:
+            fields["image"] = base64.b64encode(self.image).decode()
+        return json.dumps(fields, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_fields(cls, fields: Body, *, default_id: str | None = None) -> tuple[Self, list[str]]:
+        """A request out of a JSON object's fields in any known spelling, and the warnings about it.
+
+        Raises:
+            InvalidRequest: ``field`` names what is wrong.
+        """
+        body, warnings = canonical(fields, cls.model_fields)
+        body = {name: value for name, value in body.items() if value is not None}
+        try:
+            job_id = _no_control(str(body.get("id") or default_id or uuid.uuid4()))
+        except ValueError as error:
+            raise InvalidRequest(f"'id' {error}", field="id") from None
+        body["id"] = job_id
+        body.setdefault("type", "img2img" if "image" in body else "txt2img")
+        if body["type"] == "img2img":
+            body.setdefault("guidance_scale", _GUIDANCE["img2img"])
+        if str(body.get("seed", "-1")).strip() in {"-1", ""}:
+            body["seed"] = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big")
+        try:
+            request = cls.model_validate(body)
+        except ValidationError as error:
+            raise _invalid(error) from None
+        request._check_whole()
+        return request, warnings
+
+    def _check_whole(self) -> None:
+        """What no field can say alone."""
+        if self.type == "img2img" and self.image is None:
+            raise InvalidRequest("img2img needs an 'image'", field="image")
+        if self.type == "txt2img" and self.image is not None:
+            raise InvalidRequest("txt2img takes no 'image'; leave the type out or say img2img", field="image")
+        self.chosen_sampler()
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What AMQP's properties say of a request, beside its body."""
+
+    message_id: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    published_at: datetime | None = None  #: the ``timestamp`` property, whole seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request with everything needed to answer it."""
+
+    request: Request
+    warnings: tuple[str, ...]
+    reply_to: str
+    correlation_id: str
+    received_at: datetime
+    published_at: datetime
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the job expires."""
+        if self.request.deadline_seconds is None:
+            return None
+        return datetime.fromtimestamp(self.published_at.timestamp() + self.request.deadline_seconds, UTC)
+
+
+def parse(body: bytes) -> Body:
+    """The JSON object in ``body``.
+
+    Raises:
+        UnreadableMessage: it is not UTF-8, not JSON or not an object.
+    """
+    try:
+        fields: object = json.loads(body.decode())
+    except UnicodeDecodeError as error:
+        raise UnreadableMessage(f"the body is not UTF-8: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessage(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise UnreadableMessage(f"the body is JSON but no object: {type(fields).__name__}")
+    return fields
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    """The first complaint of pydantic in our own words."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else None
+    said = str(first["msg"]).removeprefix("Value error, ")
+    said = {"Field required": "is required"}.get(said, said[0].lower() + said[1:])
+    value = first["input"]
+    shown = f", not {value!r}" if isinstance(value, str | int | float) and len(repr(value)) < 100 and field != "image" else ""
+    return InvalidRequest(f"{field!r} {said}{shown}".replace("input should", "must"), field=field)

@@ -1,0 +1,242 @@
+"""Typed settings: TOML, then the environment over it.
+
+One class a section, units in the names, every error in the operator's words with the file, the key and what to write.
+``settings.example.toml`` shows every key with its default; a test holds it to these classes.
+"""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from stablediffusiond.errors import SettingsError
+
+ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
+ENV_FILE: Final = "STABLEDIFFUSIOND_CONFIG"
+LONGEST_WAIT_SECONDS: Final = 86_400
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BrokerSettings(Section):
+    """The way to RabbitMQ."""
+
+    url: SecretStr = SecretStr("amqp://guest:guest@localhost:5672/%2F")
+    """amqp:// or amqps://user:password@host:port/vhost; %2F is the virtual host /."""
+    heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
+    """A silent broker is noticed after about twice this, plus ten seconds."""
+    connect_timeout_seconds: PositiveFloat = 10
+    """For one try to connect, handshake included."""
+    blocked_timeout_seconds: PositiveFloat = 60
+    """How long a broker may block publishers (memory or disk alarm) before the connection is made anew."""
+    reconnect_min_seconds: PositiveFloat = 0.2
+    """The first wait after a lost connection; it doubles, with jitter, up to the next."""
+    reconnect_max_seconds: PositiveFloat = 15
+    """The longest wait between two tries. There is no last try."""
+    ca_file: Path | None = None
+    """amqps: the authority that signed the broker's certificate; default: the system's."""
+    certificate_file: Path | None = None
+    """amqps: our own certificate, where the broker asks for one."""
+    key_file: Path | None = None
+    """amqps: the key of that certificate."""
+
+
+class QueueSettings(Section):
+    """Names of queues; what else they are called begins with these."""
+
+    requests: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "stablediffusiond"
+    """Requests; .high, .low, .crashed, .dead, .unroutable and the exchanges .control and .events derive from it."""
+    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "results"
+    """Replies to requests without reply_to; clients may listen to queues named results.<anything>."""
+
+
+class ResponseSettings(Section):
+    """The socket of the response daemon."""
+
+    host: str = "localhost"
+    """Everybody who reaches it can read results: keep it on loopback, or behind something that asks who is there."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 50007
+    """0: any free one, named in the log."""
+    hello_seconds: PositiveFloat = 0.25
+    """A client that says nothing for so long is a plain listener."""
+    handshake_seconds: PositiveFloat = 10
+    """A client that has begun to speak must have said `listen`, or left, by then."""
+    stall_seconds: PositiveFloat = 60
+    """A reader that takes nothing, or acks nothing, for so long is cut off and its replies go back to the queue."""
+    max_connections: PositiveInt = 500
+    """Clients at once."""
+    max_line_bytes: Annotated[int, Field(ge=256)] = 65_536
+    """The longest line that a client may send."""
+    default_prefetch: PositiveInt = 4
+    """Replies on the way to one client, unless it asks for another number; this times a picture is its memory."""
+    max_prefetch: PositiveInt = 64
+    """The largest number it may ask for."""
+
+
+class ModelSettings(Section):
+    """What is drawn with."""
+
+    name: str = "doodle"
+    """doodle (built in), a folder in the diffusers layout, a .safetensors file, or a hub id."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: half precision on a GPU, float32 on a CPU."""
+
+
+class EngineSettings(Section):
+    """How many images step together, and how the daemon ends."""
+
+    max_images: PositiveInt = 8
+    """Images in one UNet call; under guidance each is two rows."""
+    waiting_jobs: PositiveInt = 2
+    """Jobs held ready beside those being drawn, so that a free place is filled at once."""
+    drain_seconds: PositiveFloat = 60
+    """On SIGTERM: how long running jobs may go on before they are given back to the queue."""
+    progress_interval_seconds: PositiveFloat = 0.5
+    """At most one progress message a job in this time."""
+    encoder_threads: PositiveInt = 2
+    """Threads that make PNGs beside the device."""
+
+
+class LimitSettings(Section):
+    """The most that one request may ask for."""
+
+    max_steps: PositiveInt = 150
+    """Denoising steps."""
+    max_images: PositiveInt = 16
+    """Images in one job."""
+    max_pixels: PositiveInt = 1_048_576
+    """Width times height of one image."""
+    max_request_bytes: PositiveInt = 16_777_216
+    """The body of a request, init image included."""
+    max_reply_bytes: PositiveInt = 12_582_912
+    """One reply; brokers from 4.0 refuse 16 MiB."""
+
+
+class LogSettings(Section):
+    """What the daemons write to standard error, that is, to the journal."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug, info, warning or error."""
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    broker: BrokerSettings = BrokerSettings()
+    queues: QueueSettings = QueueSettings()
+    responses: ResponseSettings = ResponseSettings()
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file's values, which ``load`` hands in as arguments."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of the first file that there is, with the environment over them.
+
+    The order: ``path``, ``$STABLEDIFFUSIOND_CONFIG``, ``~/.config/stablediffusiond/settings.toml``,
+    ``/etc/stablediffusiond/settings.toml``, else the built-in defaults.
+
+    Raises:
+        SettingsError: a file that cannot be read or is no TOML, an unknown key, a value of the wrong type.
+    """
+    file = find(path)
+    values = _read(file) if file else {}
+    _refuse_unknown_environment()
+    try:
+        return Settings.model_validate(Settings(**values))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error, file, values))) from None
+    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where it has to be
+        raise SettingsError(f"settings: environment: {error}") from None
+
+
+def find(path: Path | None = None) -> Path | None:
+    """The file that ``load`` reads. One that was named must be there; the usual places may be empty."""
+    if path is not None:
+        return path
+    if named := os.environ.get(ENV_FILE):
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    usual = (home / "stablediffusiond/settings.toml", Path("/etc/stablediffusiond/settings.toml"))
+    return next((file for file in usual if file.is_file()), None)
+
+
+def _read(file: Path) -> dict[str, dict[str, object]]:
+    try:
+        values: dict[str, object] = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings: cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings: {file} is not TOML: {error}") from None
+    sections: dict[str, dict[str, object]] = {}
+    for name, section in values.items():
+        if not isinstance(section, dict):
+            raise SettingsError(f"settings: {file}: {name!r} stands outside a section; write it under [section]")
+        sections[name] = section
+    return sections
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings overlooks a variable whose section it does not know; a typing error must not pass unseen."""
+    for name in os.environ:
+        if not name.startswith(ENV_PREFIX) or name == ENV_FILE:
+            continue
+        section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
+        if section not in Settings.model_fields:
+            raise SettingsError(
+                f"settings: environment: {name}: unknown section {section!r}{_nearest(section, list(Settings.model_fields))}"
+            )
+
+
+def _explain(error: ValidationError, file: Path | None, values: dict[str, dict[str, object]]) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        where = [str(part) for part in problem["loc"]]
+        section, key = where[0], ".".join(where[1:])
+        from_file = file and key in values.get(section, {})
+        source = str(file) if from_file or (file and section in values and not key) else "environment"
+        name = f"[{section}] {key}" if key else f"[{section}]"
+        if problem["type"] == "extra_forbidden":
+            said = f"unknown {'key' if key else 'section'}{_nearest(where[-1], _keys(section if key else None))}"
+        else:
+            value = "" if key == "url" else f", not {problem['input']!r}"
+            said = str(problem["msg"])[0].lower() + str(problem["msg"])[1:] + value
+        lines.append(f"settings: {source}: {name}: {said}")
+    return lines
+
+
+def _keys(section: str | None) -> list[str]:
+    if section is None:
+        return list(Settings.model_fields)
+    kind = Settings.model_fields[section].annotation
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
