@@ -57,6 +57,14 @@ class BrokerLost(BrokerError):
     """Raised when a connection, channel or consumer that worked is gone."""
 
 
+class QueueMissing(BrokerError):
+    """Raised when a queue or exchange is used that does not exist."""
+
+
+class QueueMismatch(BrokerError):
+    """Raised when a queue exists with other arguments than those it is declared with."""
+
+
 class Unroutable(BrokerError):
     """Raised when a mandatory message fits no queue; the broker has given it back."""
 

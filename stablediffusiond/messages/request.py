@@ -138,10 +138,10 @@ class Request(BaseModel):
             request = cls.model_validate(body)
         except ValidationError as error:
             raise _invalid(error) from None
-        request._check_whole()
+        request.check_whole()
         return request, warnings
 
-    def _check_whole(self) -> None:
+    def check_whole(self) -> None:
         """What no field can say alone."""
         if self.type == "img2img" and self.image is None:
             raise InvalidRequest("img2img needs an 'image'", field="image")
@@ -203,5 +203,6 @@ def _invalid(error: ValidationError) -> InvalidRequest:
     said = str(first["msg"]).removeprefix("Value error, ")
     said = {"Field required": "is required"}.get(said, said[0].lower() + said[1:])
     value = first["input"]
-    shown = f", not {value!r}" if isinstance(value, str | int | float) and len(repr(value)) < 100 and field != "image" else ""
+    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and field != "image"
+    shown = f", not {value!r}" if short else ""
     return InvalidRequest(f"{field!r} {said}{shown}".replace("input should", "must"), field=field)

@@ -34,7 +34,7 @@ IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
 )
 
-_CANONICAL: Final = {alias: name for name, others in ALIASES.items() for alias in others}
+_CANONICAL: Final = {alias: name for name, others in ALIASES.items() for alias in others} | {"plms": "sampler"}
 
 
 def canonical(body: Body, known: Iterable[str]) -> tuple[Body, list[str]]:

@@ -1,0 +1,5 @@
+"""RabbitMQ, as the rest of this project sees it; pika is imported nowhere else.
+
+``topology`` says which queues there are, ``connection`` makes one connection and its channels awaitable, ``link`` keeps
+a connection alive for ever, ``publisher`` brings a message to the broker whatever happens in between.
+"""

@@ -1,0 +1,195 @@
+"""One AMQP channel whose methods can be awaited.
+
+A channel ends as a whole: closed by the broker, closed with its connection, or because its consumer was cancelled
+(its queue was deleted). Whatever was being waited for then fails, and ``lost`` says why. A channel is never mended;
+whoever used it opens another one, and settles no delivery of the old one there.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pika
+from pika import exceptions
+from pika.channel import Channel as PikaChannel
+from pika.frame import Method
+from pika.spec import Basic, BasicProperties
+
+from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
+from stablediffusiond.errors import (
+    BrokerError,
+    BrokerLost,
+    BrokerRefused,
+    Nacked,
+    QueueMismatch,
+    QueueMissing,
+    Unroutable,
+)
+
+T = TypeVar("T")
+
+_BY_REPLY_CODE: dict[int, type[BrokerError]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
+
+
+class Channel:
+    """Made by ``Connection.channel``."""
+
+    def __init__(self, channel: PikaChannel) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = channel
+        #: Done, with the reason, as soon as this channel is of no use any more.
+        self.lost: asyncio.Future[BrokerError] = loop.create_future()
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._unconfirmed: dict[int, tuple[asyncio.Future[None], tuple[str | None, str]]] = {}
+        self._returned: set[tuple[str | None, str]] = set()
+        self._published = 0
+        channel.add_on_close_callback(self._on_close)
+        channel.add_on_cancel_callback(lambda _: self.abandon(QueueMissing("its queue was deleted")))
+
+    # Topology
+
+    async def declare_queue(self, name: str, arguments: Mapping[str, str | int]) -> None:
+        """Raises QueueMismatch or BrokerRefused, which both end this channel."""
+        await self._call(
+            lambda done: self._channel.queue_declare(name, durable=True, arguments=arguments, callback=done)
+        )
+
+    async def check_queue(self, name: str) -> int:
+        """How many messages wait in the queue ``name``. Raises QueueMissing, which ends this channel."""
+        frame = await self._call(lambda done: self._channel.queue_declare(name, passive=True, callback=done))
+        count: int = frame.method.message_count
+        return count
+
+    async def declare_exchange(self, name: str, kind: str) -> None:
+        await self._call(
+            lambda done: self._channel.exchange_declare(name, exchange_type=kind, durable=True, callback=done)
+        )
+
+    async def bind_private_queue(self, exchange: str, routing_key: str, max_length: int) -> str:
+        """A queue that ends with this connection, bound to ``exchange``; returns its name.
+
+        When nobody reads, the oldest of ``max_length`` messages makes room for the newest.
+        """
+        arguments = {"x-max-length": max_length}
+        frame = await self._call(
+            lambda done: self._channel.queue_declare("", exclusive=True, arguments=arguments, callback=done)
+        )
+        name: str = frame.method.queue
+        await self._call(lambda done: self._channel.queue_bind(name, exchange, routing_key, callback=done))
+        return name
+
+    # Consuming
+
+    async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> str:
+        """Have ``queue`` delivered, at most ``prefetch`` unsettled at a time; returns the consumer tag."""
+        await self._call(lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done))
+
+        def deliver(_: PikaChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+            message = from_properties(properties, body)
+            on_delivery(Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
+
+        frame = await self._call(lambda done: self._channel.basic_consume(queue, deliver, callback=done))
+        tag: str = frame.method.consumer_tag
+        return tag
+
+    async def cancel_consumer(self, consumer_tag: str) -> None:
+        """Have nothing more delivered; what was delivered stays to be settled."""
+        await self._call(lambda done: self._channel.basic_cancel(consumer_tag, callback=done))
+
+    def ack(self, tag: int) -> None:
+        if self._channel.is_open:
+            self._channel.basic_ack(tag)
+
+    def requeue(self, tag: int) -> None:
+        # reject and not nack: 4.3 no longer counts a nack against the delivery limit.
+        if self._channel.is_open:
+            self._channel.basic_reject(tag, requeue=True)
+
+    # Publishing
+
+    async def confirm_publishes(self) -> None:
+        """Have the broker confirm every publish on this channel. Once a channel."""
+        self._channel.add_on_return_callback(self._on_return)
+        await self._call(lambda done: self._channel.confirm_delivery(self._on_confirm, callback=done))
+
+    async def publish(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool = True) -> None:
+        """Publish, and return when the broker has taken charge of ``message``.
+
+        Raises:
+            Unroutable: no queue takes it (only if ``mandatory``).
+            Nacked: the broker does not want it now.
+            BrokerError: the channel ended first; whether the message arrived is in doubt.
+        """
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._send(message, exchange, routing_key, mandatory=mandatory)
+        self._unconfirmed[self._published] = (confirmed, (message.message_id, routing_key))
+        await confirmed
+
+    def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
+        """Publish what may be lost."""
+        self._send(message, exchange, routing_key, mandatory=False)
+
+    async def close(self) -> None:
+        """Close; deliveries that were not settled go back to their queues. Never raises."""
+        self.abandon(BrokerLost("closed by us"))
+
+    def abandon(self, reason: BrokerError) -> None:
+        """End this channel because of ``reason``."""
+        self._fail(reason)
+        if self._channel.is_open:
+            self._channel.close()
+
+    def _send(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool) -> None:
+        try:
+            self._channel.basic_publish(exchange, routing_key, message.body, to_properties(message), mandatory)
+        except exceptions.AMQPError as error:
+            raise BrokerLost(str(error) or type(error).__name__) from None
+        self._published += 1
+
+    async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
+        """Send one method and wait for its answer: pika's callbacks as one awaitable."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self.lost.done():
+            raise self.lost.result()
+        self._waiting.add(answer)
+        try:
+            send(lambda frame: None if answer.done() else answer.set_result(frame))
+            return await answer
+        except exceptions.AMQPError as error:
+            raise BrokerLost(str(error) or type(error).__name__) from None
+        finally:
+            self._waiting.discard(answer)
+
+    def _on_return(self, _: PikaChannel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
+        self._returned.add((properties.message_id, method.routing_key or ""))  # the confirm follows and decides
+
+    def _on_confirm(self, frame: "Method[Basic.Ack | Basic.Nack]") -> None:
+        last = frame.method.delivery_tag
+        tags = [tag for tag in self._unconfirmed if tag <= last] if frame.method.multiple else [last]
+        for tag in tags:
+            if tag not in self._unconfirmed:
+                continue  # published and forgotten
+            confirmed, key = self._unconfirmed.pop(tag)
+            if confirmed.done():
+                continue
+            if isinstance(frame.method, pika.spec.Basic.Nack):
+                confirmed.set_exception(Nacked(f"the broker does not take messages for {key[1]!r}: queue full?"))
+            elif key in self._returned:
+                self._returned.discard(key)
+                confirmed.set_exception(Unroutable(key[1]))
+            else:
+                confirmed.set_result(None)
+
+    def _on_close(self, _: PikaChannel, error: Exception) -> None:
+        if isinstance(error, exceptions.ChannelClosedByBroker):
+            self._fail(_BY_REPLY_CODE.get(error.reply_code, BrokerLost)(error.reply_text))
+        else:
+            self._fail(BrokerLost(str(error) or type(error).__name__))
+
+    def _fail(self, reason: BrokerError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for waiting in (*self._waiting, *(confirmed for confirmed, _ in self._unconfirmed.values())):
+            if not waiting.done():
+                waiting.set_exception(reason)
+        self._unconfirmed.clear()

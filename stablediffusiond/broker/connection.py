@@ -1,0 +1,132 @@
+"""One AMQP connection, from open to lost, as awaitables."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pika import exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel as PikaChannel
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.parameters import parameters, shown
+from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
+from stablediffusiond.settings import BrokerSettings
+
+# pika says every failure several times at several levels; each comes to us as an exception, and ``link`` says it once.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+class Connection:
+    """Made by ``Connection.open``; ends once, and then ``lost`` says why."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Done, with the reason, as soon as this connection is of no use any more.
+        self.lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        #: Set while the broker takes publishes: cleared by a memory or disk alarm.
+        self.accepting = asyncio.Event()
+        self.accepting.set()
+        #: Called with True and False as an alarm begins and ends.
+        self.on_blocked: Callable[[bool], None] = lambda _: None
+        self._connection: AsyncioConnection | None = None
+
+    @classmethod
+    async def open(cls, settings: BrokerSettings, name: str) -> "Connection":
+        """Connect once.
+
+        Raises:
+            BrokerAway: nobody answers, or not as RabbitMQ does. Trying again may help.
+            BrokerRefused: the broker says no to the user, password, virtual host or TLS.
+            SettingsError: the settings cannot work.
+        """
+        self = cls(name)
+        opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
+        opening = AsyncioConnection(
+            parameters(settings, name),
+            on_open_callback=lambda connection: None if opened.done() else opened.set_result(connection),
+            on_open_error_callback=lambda _, error: (
+                None if opened.done() else opened.set_exception(_why(error, settings))
+            ),
+            on_close_callback=lambda _, error: self._on_close(error),
+        )
+        try:
+            connection = await opened
+        except asyncio.CancelledError:
+            opening.close()  # or it would go on, and stay open with nobody to use it
+            raise
+        connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(blocked=True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(blocked=False))
+        self._connection = connection
+        return self
+
+    async def channel(self) -> Channel:
+        """A channel of its own.
+
+        Raises:
+            BrokerLost: the connection has ended.
+        """
+        opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
+        if self._connection is None or self.lost.done():
+            raise BrokerLost(f"{self.name}: not connected")
+        try:
+            self._connection.channel(on_open_callback=lambda made: None if opened.done() else opened.set_result(made))
+        except exceptions.AMQPError as error:
+            raise BrokerLost(str(error) or type(error).__name__) from None
+        either: set[asyncio.Future[Any]] = {opened, self.lost}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not opened.done():
+            opened.cancel()
+            raise self.lost.result()
+        return Channel(opened.result())
+
+    async def close(self) -> None:
+        """Close, and wait until the broker has answered. Never raises."""
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+            await self.lost
+
+    def abandon(self) -> None:
+        """Begin to close without waiting: for a connection that is half dead."""
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    def _set_blocked(self, *, blocked: bool) -> None:
+        if blocked:
+            self.accepting.clear()
+        else:
+            self.accepting.set()
+        self.on_blocked(blocked)
+
+    def _on_close(self, error: BaseException) -> None:
+        if not self.lost.done():
+            self.lost.set_result(BrokerLost(str(error) or type(error).__name__))
+        self.accepting.set()  # nobody shall wait on a connection that is gone
+
+
+def _why(error: BaseException, settings: BrokerSettings) -> BrokerError:
+    """Why a try to connect failed, in one line that says what to look at."""
+    where = shown(settings)
+    said = _innermost(error)
+    if isinstance(said, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+        return BrokerRefused(f"{where}: wrong user or password ([broker] url)")
+    if isinstance(said, exceptions.ProbableAccessDeniedError):
+        return BrokerRefused(f"{where}: no such virtual host, or not for this user ([broker] url)")
+    if isinstance(said, exceptions.ConnectionClosedByBroker) and said.reply_code in {403, 530}:
+        return BrokerRefused(f"{where}: {said.reply_text}")
+    if isinstance(said, ssl.SSLError):
+        return BrokerRefused(f"{where}: TLS: {said.reason or said}")
+    text = str(said) or type(said).__name__
+    return BrokerAway(f"{where}: {text}; is RabbitMQ running there?")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """pika wraps what happened in what it was doing; the last exception of the last try is the one to report."""
+    while True:
+        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
+        last = inner[-1] if isinstance(inner, list | tuple) and inner else inner
+        if not isinstance(last, BaseException):
+            return error
+        error = last

@@ -1,0 +1,135 @@
+"""A connection that is kept alive for ever.
+
+pika does not reconnect, and a half-dead link is worse than none. So there is one rule: when a connection ends it is
+thrown away with everything on it, and a new one is made, after a pause that doubles with jitter up to a limit. An
+outage is logged twice, when it begins and when it ends, and not once a try.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.errors import BrokerError, BrokerRefused
+from stablediffusiond.settings import BrokerSettings
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """``async with Link(...)`` begins to connect; ``await link.connection()`` waits for a live connection."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        name: str,
+        prepare: Callable[[Connection], Awaitable[None]] | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._prepare = prepare
+        self._on_change = on_change
+        self._live: Connection | None = None
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        #: Why there is no connection, or why the broker takes nothing; None when all is well.
+        self.trouble: str | None = "connecting"
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep(), name=f"link {self._name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if self._live is not None:
+            await self._live.close()
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """What keeps the connection; it ends only with an error that trying again cannot mend."""
+        if self._task is None:
+            raise RuntimeError("the link has not been entered")
+        return self._task
+
+    @property
+    def live(self) -> Connection | None:
+        """The connection, if there is one now."""
+        return self._live if self._live is not None and not self._live.lost.done() else None
+
+    async def connection(self) -> Connection:
+        """The live connection; waits for one as long as it takes."""
+        async with self._changed:
+            while (live := self.live) is None:
+                await self._changed.wait()
+            return live
+
+    async def _keep(self) -> None:
+        while True:
+            connection = await self._connect()
+            await self._announce(connection)
+            reason = await connection.lost
+            await self._announce(None, str(reason))
+            log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
+
+    async def _connect(self) -> Connection:
+        """Try until it works."""
+        began = time.monotonic()
+        for tries, pause_seconds in enumerate(_pauses(self._settings), start=1):
+            try:
+                connection = await self._try()
+            except BrokerError as error:
+                self._report(error, first=tries == 1)
+                await asyncio.sleep(pause_seconds)
+            else:
+                if tries > 1:
+                    log.info("%s: connected after %d tries in %.1f s", self._name, tries, time.monotonic() - began)
+                return connection
+        raise AssertionError("there is no last try")
+
+    async def _try(self) -> Connection:
+        connection = await Connection.open(self._settings, self._name)
+        connection.on_blocked = self._set_blocked
+        if self._prepare is not None:
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                connection.abandon()
+                raise
+        return connection
+
+    def _report(self, error: BrokerError, *, first: bool) -> None:
+        """Log the first failure of an outage, and each change of its reason that an operator has to act on."""
+        known, self.trouble = self.trouble, str(error)
+        self._on_change()
+        if isinstance(error, BrokerRefused) and known != self.trouble:
+            log.error("%s: %s; trying on", self._name, error)
+        elif first:
+            log.warning("%s: %s; trying on", self._name, error)
+
+    def _set_blocked(self, blocked: bool) -> None:
+        self.trouble = "the broker takes no publishes: memory or disk alarm" if blocked else None
+        (log.warning if blocked else log.info)("%s: %s", self._name, self.trouble or "the broker takes publishes again")
+        self._on_change()
+
+    async def _announce(self, connection: Connection | None, trouble: str | None = None) -> None:
+        async with self._changed:
+            self._live, self.trouble = connection, trouble
+            self._changed.notify_all()
+        self._on_change()
+
+
+def _pauses(settings: BrokerSettings) -> Iterator[float]:
+    """Seconds between tries: doubling, the half of each at random, so that many clients do not come at once."""
+    pause = settings.reconnect_min_seconds
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 (spread, not secrecy)
+        pause = min(pause * 2, settings.reconnect_max_seconds)

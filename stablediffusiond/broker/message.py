@@ -1,0 +1,94 @@
+"""A message and its delivery, free of pika's types."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import pika
+
+#: What an AMQP table holds; ``Any`` stands for its nested tables and lists, which only pass through.
+HeaderValue = Any
+
+
+@dataclass(frozen=True)
+class Message:
+    """A body and the properties that this project uses."""
+
+    body: bytes = field(repr=False)
+    content_type: str | None = None
+    type: str | None = None
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    timestamp: datetime | None = None  #: whole seconds on the wire
+    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    persistent: bool = True
+
+
+class Settling(Protocol):
+    """What a delivery needs of the channel it came on."""
+
+    def ack(self, tag: int) -> None: ...
+    def requeue(self, tag: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that the broker holds until it is settled on the channel that brought it."""
+
+    message: Message
+    queue: str
+    tag: int
+    redelivered: bool
+    channel: Settling = field(repr=False)
+
+    @property
+    def earlier_deliveries(self) -> int:
+        """How often a consumer has had this message and lost it (``x-delivery-count`` of quorum queues)."""
+        count = self.message.headers.get("x-delivery-count", 0)
+        return count if isinstance(count, int) else 0
+
+    def ack(self) -> None:
+        """Take the message off the queue. On a channel that is gone: nothing, the message comes again."""
+        self.channel.ack(self.tag)
+
+    def requeue(self) -> None:
+        """Give the message back; it counts as one more delivery."""
+        self.channel.requeue(self.tag)
+
+
+def to_properties(message: Message) -> pika.BasicProperties:
+    return pika.BasicProperties(
+        content_type=message.content_type,
+        type=message.type,
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        timestamp=int(message.timestamp.timestamp()) if message.timestamp else None,
+        headers=dict(message.headers),
+        delivery_mode=2 if message.persistent else 1,
+    )
+
+
+def from_properties(properties: pika.BasicProperties, body: bytes) -> Message:
+    stamp = properties.timestamp
+    return Message(
+        body=body,
+        content_type=properties.content_type,
+        type=properties.type,
+        message_id=properties.message_id,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        timestamp=_moment(stamp) if isinstance(stamp, int) else None,
+        headers=properties.headers or {},
+        persistent=properties.delivery_mode == 2,
+    )
+
+
+def _moment(stamp: int) -> datetime | None:
+    """The moment of a POSIX ``stamp``; a foreign one that is none (milliseconds, say) counts as absent."""
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

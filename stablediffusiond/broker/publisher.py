@@ -1,0 +1,82 @@
+"""Publishing that ends only when the broker has the message.
+
+A publish whose confirm never came is in doubt: it is published again with the same ``message_id``, and readers drop
+the repeat. pika buffers without limit, so only a few publishes are under way at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.message import Message
+from stablediffusiond.errors import BrokerError, Nacked, Unroutable
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT: Final = 4
+_NACK_PAUSE_SECONDS: Final = (0.1, 5.0)
+
+
+class Publisher:
+    """Publishes over ``link``, whose connection it should not share with consumers: an alarm stops reading it."""
+
+    def __init__(self, link: Link, on_refusal: Callable[[str | None], None] = lambda _: None) -> None:
+        self._link = link
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._opening = asyncio.Lock()
+        self._open: tuple[Connection, Channel] | None = None
+        #: Called with the reason when a queue refuses messages, and with None when it takes them again.
+        self._on_refusal = on_refusal
+
+    async def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
+        """Publish ``message`` and return when the broker has it, however many outages that takes.
+
+        Raises:
+            Unroutable: no queue takes it (only if ``mandatory``).
+        """
+        async with self._slots:
+            pause_seconds = _NACK_PAUSE_SECONDS[0]
+            while True:
+                try:
+                    channel = await self._channel()
+                    await channel.publish(message, exchange, routing_key, mandatory=mandatory)
+                except Unroutable:
+                    raise
+                except Nacked as error:
+                    if pause_seconds == _NACK_PAUSE_SECONDS[0]:
+                        log.warning("%s; trying on", error)
+                        self._on_refusal(str(error))
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(pause_seconds * 2, _NACK_PAUSE_SECONDS[1])
+                except BrokerError as error:
+                    log.debug("publishing %s again: %s", message.message_id, error)
+                else:
+                    if pause_seconds != _NACK_PAUSE_SECONDS[0]:
+                        self._on_refusal(None)
+                    return
+
+    def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
+        """Publish what may be lost, if the broker is there and takes it at this moment."""
+        if self._open is None:
+            return
+        connection, channel = self._open
+        if connection.accepting.is_set() and not channel.lost.done():
+            try:
+                channel.publish_and_forget(message, exchange, routing_key)
+            except BrokerError as error:
+                log.debug("progress lost: %s", error)
+
+    async def _channel(self) -> Channel:
+        """The confirming channel of the live connection, opened when there is none."""
+        async with self._opening:
+            connection = await self._link.connection()
+            await connection.accepting.wait()
+            if self._open is None or self._open[0] is not connection or self._open[1].lost.done():
+                channel = await connection.channel()
+                await channel.confirm_publishes()
+                self._open = (connection, channel)
+            return self._open[1]

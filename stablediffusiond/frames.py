@@ -1,0 +1,136 @@
+"""The socket's codec: lines of JSON, and raw bytes after a line that says ``length``. Bytes in, values out; no I/O.
+
+What each line means, and when it may come, is docs/protocol.md.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from stablediffusiond.errors import FramingError, OpError
+
+#: The longest line a client takes from the daemon: a picture of 12 MiB in base64, and its facts.
+MAX_REPLY_LINE_BYTES: Final = 18 * 1024 * 1024
+
+Encoding = Literal["base64", "binary"]
+
+
+class _Op(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Op):
+    """Have a queue delivered on this connection."""
+
+    op: Literal["listen"] = "listen"
+    queue: str
+    progress: bool = False
+    encoding: Encoding = "base64"
+    ack: Literal["auto", "manual"] = "auto"
+    prefetch: Annotated[int, Field(ge=1)] | None = None
+
+
+class Ack(_Op):
+    """Settle a delivery of a connection with ``"ack": "manual"``."""
+
+    op: Literal["ack"] = "ack"
+    delivery: int
+
+
+class CancelOp(_Op):
+    """Cancel a job, whoever's it is: ids are not secrets, so make them unguessable."""
+
+    op: Literal["cancel"] = "cancel"
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Ping(_Op):
+    """Ask for a ``pong``."""
+
+    op: Literal["ping"] = "ping"
+
+
+Op = Listen | Ack | CancelOp | Ping
+_OPS: Final[TypeAdapter[Op]] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
+
+
+def parse_op(line: bytes) -> Op:
+    """The operation in one line from a client.
+
+    Raises:
+        OpError: the line is framed well and says something wrong.
+    """
+    try:
+        return _OPS.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        said = f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise OpError("bad_op", f"{said}; known ops: listen, ack, cancel, ping") from None
+
+
+def encode_op(op: Op) -> bytes:
+    return op.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def encode(head: Mapping[str, object], data: bytes | None = None, encoding: Encoding = "base64") -> list[bytes]:
+    """One frame to a client, as the pieces to write one after the other.
+
+    ``data`` goes into the line in base64, or behind it with its ``length`` in the line.
+    """
+    if data is None:
+        return [_line(head)]
+    if encoding == "binary":
+        return [_line({**head, "length": len(data)}), data]
+    line = _line({**head, "data": ""})
+    # Pasted in, since a JSON encoder would look at each of its millions of characters for one to escape.
+    return [line[:-3], base64.b64encode(data), line[-3:]]
+
+
+def _line(head: Mapping[str, object]) -> bytes:
+    return json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+class Reader(Protocol):
+    """What ``read_frame`` reads from: a blocking file such as ``socket.makefile("rb")``."""
+
+    def readline(self, limit: int, /) -> bytes: ...
+    def read(self, length: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame from the daemon: the line's object, and the bytes that came in or after it."""
+
+    head: Mapping[str, object]
+    data: bytes | None
+
+
+def read_frame(reader: Reader) -> Frame | None:
+    """The next frame, or None at the end of the stream.
+
+    Raises:
+        FramingError: the stream ends inside a frame, or is not this protocol.
+    """
+    line = reader.readline(MAX_REPLY_LINE_BYTES)
+    if not line:
+        return None
+    if not line.endswith(b"\n"):
+        raise FramingError("the stream ended inside a line, or the line is too long")
+    try:
+        head: object = json.loads(line)
+    except ValueError:
+        raise FramingError(f"a line that is not JSON: {line[:80]!r}") from None
+    if not isinstance(head, dict):
+        raise FramingError(f"a line that is no object: {line[:80]!r}")
+    length, encoded = head.pop("length", None), head.pop("data", None)
+    if isinstance(length, int):
+        data = reader.read(length)
+        if len(data) != length:
+            raise FramingError("the stream ended inside a picture")
+        return Frame(head, data)
+    return Frame(head, base64.b64decode(encoded) if isinstance(encoded, str) else None)

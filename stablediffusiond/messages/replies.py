@@ -1,0 +1,87 @@
+"""The replies to one job: any number of ``Progress`` and ``Image``, then exactly one ``Done`` or ``Failed``.
+
+``Image`` is a PNG with its facts beside it: on the queue the facts are AMQP headers, on the socket they are the line
+before the bytes. The other replies are JSON objects in both places.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stablediffusiond.errors import JobError, ReplyCode
+from stablediffusiond.messages.request import JobType
+
+ReplyType = Literal["image", "done", "failed", "progress"]
+
+
+class Reply(BaseModel):
+    """What every reply has."""
+
+    # A newer daemon may say more than this client knows: unknown fields are dropped, not refused.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str = Field(description="Job id")
+
+
+class ImageFacts(Reply):
+    """All that is needed to draw one picture again."""
+
+    index: int = Field(ge=0, description="Which image of the job, from 0")
+    count: int = Field(ge=1, description="Images in the job")
+    type: JobType = Field(description="What kind of job it was")
+    prompt: str
+    negative_prompt: str
+    seed: int = Field(description="This image's own seed")
+    width: int = Field(description="Pixels")
+    height: int = Field(description="Pixels")
+    steps: int
+    guidance_scale: float
+    sampler: str = Field(description="The sampler that was used, also where the model chose it")
+    strength: float | None = Field(None, description="Only img2img")
+    eta: float
+    model: str = Field(description="The name of the model that drew it")
+
+
+class Done(Reply):
+    """The last message of a job that worked."""
+
+    images: int = Field(description="Pictures sent")
+    queued_seconds: float = Field(ge=0, description="From publication to the daemon; whole seconds where AMQP said so")
+    engine_seconds: float = Field(ge=0, description="From the first step to the last picture")
+    total_seconds: float = Field(ge=0, description="From publication to this message")
+    warnings: list[str] = Field(default_factory=list, description="What was accepted and ignored")
+
+
+class Problem(BaseModel):
+    """Why a job failed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: ReplyCode
+    message: str = Field(description="In words, with what to do")
+    field: str | None = Field(None, description="invalid_request: the field at fault, as the client spelt it")
+
+
+class Failed(Reply):
+    """The last message of a job that did not work."""
+
+    error: Problem
+
+    @classmethod
+    def of(cls, job_id: str, error: JobError) -> "Failed":
+        return cls(id=job_id, error=Problem(code=error.code, message=str(error), field=error.field))
+
+
+class Progress(Reply):
+    """How far a job is; sent now and then, and lost if nobody listens."""
+
+    step: int = Field(ge=0, description="UNet calls done, over all images of the job")
+    steps: int = Field(ge=1, description="UNet calls to do")
+
+
+class Cancel(BaseModel):
+    """The message to the control exchange, and the ``cancel`` line of the socket."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cancel: Annotated[str, Field(min_length=1, max_length=200)]

@@ -1,0 +1,78 @@
+"""The JSON Schemas of requests and replies: ``python -m stablediffusiond.messages.schema docs/schema`` writes them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, Progress
+from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.spellings import ALIASES, IGNORED
+
+Schema = dict[str, object]
+
+_REPLIES: Final[dict[str, type[BaseModel]]] = {
+    "image": ImageFacts,
+    "done": Done,
+    "failed": Failed,
+    "progress": Progress,
+    "cancel": Cancel,
+}
+
+
+def request_schema() -> Schema:
+    """The schema of a request in every spelling that the daemon takes, numbers as text included."""
+    schema = Request.model_json_schema()
+    properties: dict[str, Schema] = dict(schema["properties"])
+    properties["seed"]["minimum"] = -1
+    properties["seed"].pop("default")
+    properties |= {name: _also_as_text(field) for name, field in properties.items()}
+    properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
+    for name, others in ALIASES.items():
+        for other in others:
+            properties[other] = {**properties[name], "description": f"The same as {name}"}
+    properties["n_iter"] = {"type": ["integer", "string"], "description": "Multiplies count"}
+    properties["plms"] = {"type": ["boolean", "string"], "description": "The same as sampler PLMS"}
+    properties["init_images"] = {
+        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1, "description": "One image"
+    }  # fmt: skip
+    for name in sorted(IGNORED):
+        properties[name] = {"description": "Accepted and ignored, with a warning"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
+
+
+def _also_as_text(field: Schema) -> Schema:
+    """A number may come as text; its bounds then are the daemon's to check."""
+    choices = field.get("anyOf")
+    kinds = [choice.get("type") for choice in choices] if isinstance(choices, list) else [field.get("type")]
+    if not {"integer", "number"} & set(kinds):
+        return field
+    bare = {key: value for key, value in field.items() if key in {"description", "default", "title"}}
+    number = {key: value for key, value in field.items() if key not in {*bare, "anyOf"}}
+    alternatives = choices if isinstance(choices, list) else [number]
+    extra = [{"type": "string"}] + ([] if "null" in kinds else [{"type": "null"}])
+    return {**bare, "anyOf": [*alternatives, *extra]}
+
+
+def schemas() -> dict[str, Schema]:
+    """File name -> schema."""
+    made = {f"{name}.schema.json": model.model_json_schema() for name, model in _REPLIES.items()}
+    return {"request.schema.json": request_schema(), **made}
+
+
+def text(schema: Schema) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    folder = Path(arguments[0]) if arguments else Path("docs/schema")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas().items():
+        (folder / name).write_text(text(schema), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
