@@ -92,6 +92,17 @@ class Channel:
         tag: str = frame.method.consumer_tag
         return tag
 
+    async def get(self, queue: str) -> Delivery | None:
+        """The message at the head of ``queue``, or None if none waits. One call at a time on a channel."""
+        answer: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
+
+        def deliver(_: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
+            message = from_properties(properties, body)
+            answer.set_result(Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
+
+        self._channel.add_callback(lambda _: answer.done() or answer.set_result(None), [Basic.GetEmpty])
+        return await self._await(answer, lambda: self._channel.basic_get(queue, deliver))
+
     async def cancel_consumer(self, consumer_tag: str) -> None:
         """Have nothing more delivered; what was delivered stays to be settled."""
         await self._call(lambda done: self._channel.basic_cancel(consumer_tag, callback=done))
@@ -149,11 +160,14 @@ class Channel:
     async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
         """Send one method and wait for its answer: pika's callbacks as one awaitable."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return await self._await(answer, lambda: send(lambda frame: answer.done() or answer.set_result(frame)))
+
+    async def _await(self, answer: asyncio.Future[T], send: Callable[[], object]) -> T:
         if self.lost.done():
             raise self.lost.result()
         self._waiting.add(answer)
         try:
-            send(lambda frame: None if answer.done() else answer.set_result(frame))
+            send()
             return await answer
         except exceptions.AMQPError as error:
             raise BrokerLost(str(error) or type(error).__name__) from None

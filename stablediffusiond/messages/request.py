@@ -5,8 +5,6 @@ import binascii
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,26 +24,12 @@ _SEEDS: Final = 2**32
 _GUIDANCE: Final[dict[JobType, float]] = {"txt2img": 7.5, "img2img": 5.0}
 
 
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")  # noqa: TRY004 (pydantic reports ValueErrors)
-    return value
-
-
-def _no_control(value: str) -> str:
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise ValueError("must not contain control characters")
-    if len(value.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
-    return value
-
-
 def _picture(value: object) -> object:
     """The bytes of a picture out of base64 text or a data URL."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
-        raise ValueError("must be the text of a picture in base64")  # noqa: TRY004
+        raise ValueError("must be the text of a picture in base64")  # noqa: TRY004 (pydantic reports ValueErrors)
     head, comma, data = value.partition(",")
     if head.startswith("data:"):
         if not comma or not head.endswith(";base64"):
@@ -60,9 +44,7 @@ def _picture(value: object) -> object:
         ) from None
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
-Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Pixels = Annotated[Whole, Field(ge=64, le=16384, multiple_of=8)]
+Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 
 
@@ -71,7 +53,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
-    id: Annotated[str, Field(min_length=1), BeforeValidator(str)] = Field(
+    id: str = Field(
         default_factory=lambda: str(uuid.uuid4()), description="Job id; default: the message_id, else a new UUID"
     )
     type: JobType = Field("txt2img", description="Default: img2img if an image is given")
@@ -79,20 +61,20 @@ class Request(BaseModel):
     negative_prompt: Prompt = Field("", description="What not to draw; only under guidance")
     width: Pixels | None = Field(None, description="Default: the model's own size")
     height: Pixels | None = Field(None, description="Default: the model's own size")
-    steps: Annotated[Whole, Field(ge=1)] = Field(50, description="Denoising steps")
-    guidance_scale: Annotated[Real, Field(ge=0, le=100)] = Field(
-        7.5, description="At most 1 switches guidance off; default for img2img: 5.0"
+    steps: int = Field(50, ge=1, description="Denoising steps")
+    guidance_scale: float = Field(
+        7.5, ge=0, le=100, allow_inf_nan=False, description="At most 1 switches guidance off; default for img2img: 5.0"
     )
     sampler: str | None = Field(None, description="Default: the model's own scheduler", examples=list(samplers.NAMES))
-    seed: Annotated[Whole, Field(ge=0, lt=_SEEDS)] = Field(0, description="Absent, null or -1: derived from the id")
-    count: Annotated[Whole, Field(ge=1)] = Field(1, description="Images; image k has seed + k")
-    strength: Annotated[Real, Field(gt=0, le=1)] = Field(0.75, description="img2img: how much to change")
+    seed: int = Field(0, ge=0, lt=_SEEDS, description="Absent, null or -1: derived from the id")
+    count: int = Field(1, ge=1, description="Images; image k has seed + k")
+    strength: float = Field(0.75, gt=0, le=1, description="img2img: how much to change")
     image: Annotated[bytes, BeforeValidator(_picture)] | None = Field(
         None, description="img2img: PNG, JPEG or WebP in base64, or as a data URL", repr=False
     )
-    eta: Annotated[Real, Field(ge=0, le=1)] = Field(0.0, description="DDIM: 0 adds no noise, 1 as much as DDPM")
+    eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     priority: Priority = Field("normal", description="Which queue the client puts the job into")
-    deadline_seconds: Annotated[Real, Field(gt=0)] | None = Field(
+    deadline_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Seconds from publication; a job past it is answered `expired`"
     )
 
@@ -124,11 +106,10 @@ class Request(BaseModel):
         """
         body, warnings = canonical(fields, cls.model_fields)
         body = {name: value for name, value in body.items() if value is not None}
-        try:
-            job_id = _no_control(str(body.get("id") or default_id or uuid.uuid4()))
-        except ValueError as error:
-            raise InvalidRequest(f"'id' {error}", field="id") from None
-        body["id"] = job_id
+        for name, value in body.items():
+            if isinstance(value, bool):  # which Python would take for the number 0 or 1
+                raise InvalidRequest(f"{name!r} must not be true or false", field=name)
+        job_id = body["id"] = _job_id(body.get("id") or default_id or uuid.uuid4())
         body.setdefault("type", "img2img" if "image" in body else "txt2img")
         if body["type"] == "img2img":
             body.setdefault("guidance_scale", _GUIDANCE["img2img"])
@@ -150,35 +131,6 @@ class Request(BaseModel):
         self.chosen_sampler()
 
 
-@dataclass(frozen=True)
-class Envelope:
-    """What AMQP's properties say of a request, beside its body."""
-
-    message_id: str | None = None
-    reply_to: str | None = None
-    correlation_id: str | None = None
-    published_at: datetime | None = None  #: the ``timestamp`` property, whole seconds
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request with everything needed to answer it."""
-
-    request: Request
-    warnings: tuple[str, ...]
-    reply_to: str
-    correlation_id: str
-    received_at: datetime
-    published_at: datetime
-
-    @property
-    def deadline(self) -> datetime | None:
-        """When the job expires."""
-        if self.request.deadline_seconds is None:
-            return None
-        return datetime.fromtimestamp(self.published_at.timestamp() + self.request.deadline_seconds, UTC)
-
-
 def parse(body: bytes) -> Body:
     """The JSON object in ``body``.
 
@@ -194,6 +146,13 @@ def parse(body: bytes) -> Body:
     if not isinstance(fields, dict):
         raise UnreadableMessage(f"the body is JSON but no object: {type(fields).__name__}")
     return fields
+
+
+def _job_id(value: object) -> str:
+    text = str(value)
+    if len(text.encode()) > MAX_ID_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise InvalidRequest(f"'id' must be at most {MAX_ID_BYTES} bytes of text, without control characters", field="id")
+    return text
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:
