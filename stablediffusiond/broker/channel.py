@@ -43,6 +43,8 @@ class Channel:
         self._unconfirmed: dict[int, tuple[asyncio.Future[None], tuple[str | None, str]]] = {}
         self._returned: set[tuple[str | None, str]] = set()
         self._published = 0
+        self._got: asyncio.Future[Delivery | None] = loop.create_future()
+        channel.add_callback(lambda _: _settle(self._got, None), [Basic.GetEmpty], one_shot=False)
         channel.add_on_close_callback(self._on_close)
         channel.add_on_cancel_callback(lambda _: self.abandon(QueueMissing("its queue was deleted")))
 
@@ -94,13 +96,12 @@ class Channel:
 
     async def get(self, queue: str) -> Delivery | None:
         """The message at the head of ``queue``, or None if none waits. One call at a time on a channel."""
-        answer: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
+        answer = self._got = asyncio.get_running_loop().create_future()
 
         def deliver(_: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
             message = from_properties(properties, body)
-            answer.set_result(Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
+            _settle(answer, Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
 
-        self._channel.add_callback(lambda _: answer.done() or answer.set_result(None), [Basic.GetEmpty])
         return await self._await(answer, lambda: self._channel.basic_get(queue, deliver))
 
     async def cancel_consumer(self, consumer_tag: str) -> None:
@@ -160,7 +161,7 @@ class Channel:
     async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
         """Send one method and wait for its answer: pika's callbacks as one awaitable."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return await self._await(answer, lambda: send(lambda frame: answer.done() or answer.set_result(frame)))
+        return await self._await(answer, lambda: send(lambda frame: _settle(answer, frame)))
 
     async def _await(self, answer: asyncio.Future[T], send: Callable[[], object]) -> T:
         if self.lost.done():
@@ -207,3 +208,9 @@ class Channel:
             if not waiting.done():
                 waiting.set_exception(reason)
         self._unconfirmed.clear()
+
+
+def _settle(answer: asyncio.Future[T], value: T) -> None:
+    """Answer, unless whoever asked has given up or was told that the channel is lost."""
+    if not answer.done():
+        answer.set_result(value)

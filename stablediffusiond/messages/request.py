@@ -151,7 +151,7 @@ def parse(body: bytes) -> Body:
 def _job_id(value: object) -> str:
     text = str(value)
     if len(text.encode()) > MAX_ID_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise InvalidRequest(f"'id' must be at most {MAX_ID_BYTES} bytes of text, without control characters", field="id")
+        raise InvalidRequest(f"'id' must be at most {MAX_ID_BYTES} bytes, without control characters", field="id")
     return text
 
 
