@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -95,18 +95,22 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
         release()
 
 
-async def first_of(stop: asyncio.Event, *parts: asyncio.Future[object] | asyncio.Task[None]) -> None:
-    """Return when ``stop`` is set; end as soon as one of ``parts`` does, with its error.
+async def first_of(work: Coroutine[object, object, object], *parts: asyncio.Future[None]) -> None:
+    """Do ``work`` to its end, unless one of ``parts``, which should go on for ever, ends first; then raise its error.
 
     Raises:
-        RuntimeError: a part ended that should go on for ever.
+        RuntimeError: a part ended without one.
     """
-    waiting = asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait({waiting, *parts}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for part in done - {waiting}:
+    working = asyncio.ensure_future(work)
+    either: set[asyncio.Future[Any]] = {working, *parts}
+    try:
+        done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+    for part in done - {working}:
         part.result()
         raise RuntimeError(f"{part} ended")
+    working.result()
 
 
 def run(name: str, arguments: list[str] | None, serve: Callable[[Settings], Coroutine[object, object, None]]) -> int:

@@ -154,8 +154,10 @@ class Channel:
     def _send(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool) -> None:
         try:
             self._channel.basic_publish(exchange, routing_key, message.body, to_properties(message), mandatory)
-        except exceptions.AMQPError as error:
+        except (exceptions.ChannelWrongStateError, exceptions.AMQPConnectionError) as error:
             raise BrokerLost(str(error) or type(error).__name__) from None
+        except exceptions.AMQPError as error:
+            raise ValueError(f"AMQP cannot carry {message}: {type(error).__name__}") from error
         self._published += 1
 
     async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:

@@ -86,7 +86,7 @@ class Connection:
         """Close, and wait until the broker has answered. Never raises."""
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
-            await self.lost
+            await asyncio.wait({self.lost})
 
     def abandon(self) -> None:
         """Begin to close without waiting: for a connection that is half dead."""

@@ -28,17 +28,17 @@ class Link:
         settings: BrokerSettings,
         name: str,
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._name = name
         self._prepare = prepare
-        self._on_change = on_change
         self._live: Connection | None = None
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         #: Why there is no connection, or why the broker takes nothing; None when all is well.
         self.trouble: str | None = "connecting"
+        #: Called whenever ``trouble`` may have changed.
+        self.on_change: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._keep(), name=f"link {self._name}")
@@ -76,7 +76,8 @@ class Link:
         while True:
             connection = await self._connect()
             await self._announce(connection)
-            reason = await connection.lost
+            await asyncio.wait({connection.lost})  # and not `await lost`, which would be cancelled with us
+            reason = connection.lost.result()
             await self._announce(None, str(reason))
             log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
 
@@ -109,7 +110,7 @@ class Link:
     def _report(self, error: BrokerError, *, first: bool) -> None:
         """Log the first failure of an outage, and each change of its reason that an operator has to act on."""
         known, self.trouble = self.trouble, str(error)
-        self._on_change()
+        self.on_change()
         if isinstance(error, BrokerRefused) and known != self.trouble:
             log.error("%s: %s; trying on", self._name, error)
         elif first:
@@ -118,13 +119,13 @@ class Link:
     def _set_blocked(self, blocked: bool) -> None:
         self.trouble = "the broker takes no publishes: memory or disk alarm" if blocked else None
         (log.warning if blocked else log.info)("%s: %s", self._name, self.trouble or "the broker takes publishes again")
-        self._on_change()
+        self.on_change()
 
     async def _announce(self, connection: Connection | None, trouble: str | None = None) -> None:
         async with self._changed:
             self._live, self.trouble = connection, trouble
             self._changed.notify_all()
-        self._on_change()
+        self.on_change()
 
 
 def _pauses(settings: BrokerSettings) -> Iterator[float]:

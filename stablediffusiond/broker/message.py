@@ -45,9 +45,9 @@ class Delivery:
 
     @property
     def earlier_deliveries(self) -> int:
-        """How often a consumer has had this message and lost it (``x-delivery-count`` of quorum queues)."""
+        """How often a consumer has had this message and lost it; only quorum queues count beyond one."""
         count = self.message.headers.get("x-delivery-count", 0)
-        return count if isinstance(count, int) else 0
+        return max(count if isinstance(count, int) else 0, int(self.redelivered))
 
     def ack(self) -> None:
         """Take the message off the queue. On a channel that is gone: nothing, the message comes again."""
@@ -66,9 +66,14 @@ def to_properties(message: Message) -> pika.BasicProperties:
         correlation_id=message.correlation_id,
         reply_to=message.reply_to,
         timestamp=int(message.timestamp.timestamp()) if message.timestamp else None,
-        headers=dict(message.headers),
+        headers={name: _plain(value) for name, value in message.headers.items()},
         delivery_mode=2 if message.persistent else 1,
     )
+
+
+def _plain(value: HeaderValue) -> HeaderValue:
+    """Fractions travel as text: pika has no floating-point numbers, and AMQP's decimals puzzle other libraries."""
+    return str(value) if isinstance(value, float) else value
 
 
 def from_properties(properties: pika.BasicProperties, body: bytes) -> Message:

@@ -15,8 +15,11 @@ def parameters(settings: BrokerSettings, name: str) -> pika.URLParameters:
     Raises:
         SettingsError: the URL or a TLS file cannot work.
     """
+    url = settings.url.get_secret_value()
+    if not url.startswith(("amqp://", "amqps://")):
+        raise SettingsError(f"settings: [broker] url must begin with amqp:// or amqps://, not {url.partition(':')[0]!r}")
     try:
-        made = pika.URLParameters(settings.url.get_secret_value())
+        made = pika.URLParameters(url)
     except (ValueError, TypeError) as error:
         raise SettingsError(f"settings: [broker] url ({shown(settings)}) is not an AMQP URL: {error}") from None
     made.client_properties = {"connection_name": name}

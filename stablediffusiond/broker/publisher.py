@@ -6,19 +6,20 @@ the repeat. pika buffers without limit, so only a few publishes are under way at
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
-from stablediffusiond.errors import BrokerError, Nacked, Unroutable
+from stablediffusiond.errors import BrokerError, BrokerLost, Unroutable
 
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT: Final = 4
-_NACK_PAUSE_SECONDS: Final = (0.1, 5.0)
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class Publisher:
@@ -39,25 +40,25 @@ class Publisher:
             Unroutable: no queue takes it (only if ``mandatory``).
         """
         async with self._slots:
-            pause_seconds = _NACK_PAUSE_SECONDS[0]
-            while True:
+            refused = False
+            for pause_seconds in _pauses():
                 try:
                     channel = await self._channel()
                     await channel.publish(message, exchange, routing_key, mandatory=mandatory)
                 except Unroutable:
                     raise
-                except Nacked as error:
-                    if pause_seconds == _NACK_PAUSE_SECONDS[0]:
-                        log.warning("%s; trying on", error)
-                        self._on_refusal(str(error))
-                    await asyncio.sleep(pause_seconds)
-                    pause_seconds = min(pause_seconds * 2, _NACK_PAUSE_SECONDS[1])
-                except BrokerError as error:
+                except BrokerLost as error:
                     log.debug("publishing %s again: %s", message.message_id, error)
+                except BrokerError as error:
+                    if not refused:
+                        log.warning("the broker does not take a message for %s: %s; trying on", routing_key, error)
+                        self._on_refusal(str(error))
+                    refused = True
                 else:
-                    if pause_seconds != _NACK_PAUSE_SECONDS[0]:
+                    if refused:
                         self._on_refusal(None)
                     return
+                await asyncio.sleep(pause_seconds)
 
     def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
         """Publish what may be lost, if the broker is there and takes it at this moment."""
@@ -80,3 +81,10 @@ class Publisher:
                 await channel.confirm_publishes()
                 self._open = (connection, channel)
             return self._open[1]
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,82 @@
+"""From a message to a request that this service is willing to draw."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.messages.request import MAX_ID_BYTES, Request, parse
+from stablediffusiond.messages.spellings import Body
+from stablediffusiond.settings import LimitSettings
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the replies to a message go, and what they carry; readable even where the message itself is not."""
+
+    job_id: str
+    reply_to: str
+    correlation_id: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request as it was accepted."""
+
+    request: Request
+    address: Address
+    warnings: list[str]
+    published_at: datetime | None
+    deadline: datetime | None
+
+
+def address(message: Message, topology: Topology, fields: Body | None = None, fallback_id: str = "") -> Address:
+    """The address of ``message``; replies that nobody may receive where they were asked for go to ``results``."""
+    said = (fields or {}).get("id")
+    job_id = str(said if isinstance(said, str | int) and said != "" else message.message_id or fallback_id)
+    job_id = job_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
+    reply_to = message.reply_to if message.reply_to and topology.may_reply_to(message.reply_to) else topology.results
+    return Address(job_id, reply_to, message.correlation_id or job_id)
+
+
+def admit(message: Message, fields: Body, where: Address, topology: Topology, limits: LimitSettings) -> Order:
+    """The order in ``message``, whose JSON object is ``fields``.
+
+    Raises:
+        InvalidRequest: it says something that cannot be drawn.
+        TooLarge: it asks for more than this service gives.
+    """
+    if message.reply_to and not topology.may_reply_to(message.reply_to):
+        raise InvalidRequest(f"reply_to must not begin with {topology.requests!r}", field="reply_to")
+    request, warnings = Request.from_fields(fields, default_id=where.job_id)
+    _check_limits(request, limits)
+    deadline = None
+    if request.deadline_seconds is not None:
+        began = message.timestamp or datetime.now(UTC)
+        deadline = began + timedelta(seconds=min(request.deadline_seconds, timedelta(days=365).total_seconds()))
+    return Order(request, where, warnings, message.timestamp, deadline)
+
+
+def read(message: Message, limits: LimitSettings) -> Body:
+    """The JSON object of ``message``.
+
+    Raises:
+        TooLarge: the body is over the limit.
+        UnreadableMessage: it is poison.
+    """
+    if len(message.body) > limits.max_request_bytes:
+        raise TooLarge(f"the request has {len(message.body)} bytes; at most {limits.max_request_bytes} are taken")
+    return parse(message.body)
+
+
+def _check_limits(request: Request, limits: LimitSettings) -> None:
+    """The size is checked here only where the request gives it; the model's own always fits."""
+    if request.steps > limits.max_steps:
+        raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
+    if request.count > limits.max_images:
+        raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
+    if request.width and request.height and request.width * request.height > limits.max_pixels:
+        raise TooLarge(
+            f"{request.width}x{request.height} are too many pixels; at most {limits.max_pixels} are drawn", field="width"
+        )

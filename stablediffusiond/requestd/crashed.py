@@ -1,0 +1,53 @@
+"""The jobs that no daemon survived: the broker gives up on them, and somebody has to tell their clients.
+
+They come from the queue ``….crashed``, where the request queues dead-letter to after too many deliveries. Whichever
+daemon is up answers ``failed`` / ``crashed`` and moves the job to ``….dead`` for the operator. Nothing of the body is
+trusted but its id.
+"""
+
+import asyncio
+import logging
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.message import Delivery
+from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
+from stablediffusiond.errors import Crashed as CrashedError
+from stablediffusiond.errors import UnreadableMessage
+from stablediffusiond.messages.request import parse
+from stablediffusiond.requestd import answers
+from stablediffusiond.requestd.admission import address
+from stablediffusiond.requestd.outlet import Outlet
+
+log = logging.getLogger(__name__)
+
+
+class Crashed:
+    """Answers for the dead."""
+
+    def __init__(self, topology: Topology, outlet: Outlet) -> None:
+        self._topology = topology
+        self._outlet = outlet
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def consume(self, channel: Channel) -> None:
+        """Take crashed jobs from ``channel``, one at a time, for as long as it lives."""
+
+        def on_delivery(delivery: Delivery) -> None:
+            task = asyncio.create_task(self._answer(delivery), name="answering a crashed job")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        await channel.consume(self._topology.crashed, on_delivery, prefetch=1)
+
+    async def _answer(self, delivery: Delivery) -> None:
+        message = delivery.message
+        try:
+            fields = parse(message.body)
+        except UnreadableMessage:
+            fields = {}  # it is answered and kept all the same
+        where = address(message, self._topology, fields)
+        reason = f"delivered {REQUEST_DELIVERY_LIMIT + 1} times, and the daemon ended each time before it was answered"
+        log.error("job %s: %s; it is kept in %s", where.job_id, reason, self._topology.dead)
+        await self._outlet.reply(where, answers.failed(where, CrashedError(reason)))
+        await self._outlet.keep_dead(message, reason)
+        delivery.ack()

@@ -1,0 +1,158 @@
+"""The life of the request daemon: connect, load, take jobs, and end without losing one.
+
+The main thread is an asyncio loop with both broker connections, so that heartbeats go on through jobs of any length;
+one engine thread owns the device; a few threads make PNGs.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
+
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.publisher import Publisher
+from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.engine.engine import Denoiser, Engine
+from stablediffusiond.requestd.crashed import Crashed
+from stablediffusiond.requestd.desk import Desk
+from stablediffusiond.requestd.intake import Intake
+from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.service import feed_watchdog, first_of, notify, run, stop_signal
+from stablediffusiond.settings import ModelSettings, Settings
+
+log = logging.getLogger(__name__)
+
+#: Until jobs are taken systemd is asked, every so often, to wait so much longer.
+_NOTICE_SECONDS: Final = 20
+_EXTENSION_SECONDS: Final = 60
+
+
+class Daemon:
+    """What the parts have to do with each other."""
+
+    def __init__(self, settings: Settings, topology: Topology, denoiser: Denoiser, inlet: Link, outlet: Link) -> None:
+        self._settings = settings.engine
+        self._out = outlet
+        self._refusal: str | None = None
+        loop = asyncio.get_running_loop()
+        #: Fails when the engine thread dies.
+        self.engine_died: asyncio.Future[None] = loop.create_future()
+        self.engine = Engine(
+            denoiser,
+            max_images=settings.engine.max_images,
+            progress_interval_seconds=settings.engine.progress_interval_seconds,
+            on_event=lambda event: _tell(loop, partial(self.desk.on_event, event)),
+            on_death=lambda error: _tell(loop, partial(self.engine_died.set_exception, error)),
+        )
+        replies = Outlet(Publisher(outlet, on_refusal=self._on_refusal), topology)
+        encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
+        self.desk = Desk(self.engine, replies, topology, settings.limits, encoders)
+        self.desk.on_change = self.govern
+        prefetch = settings.engine.max_images + settings.engine.waiting_jobs
+        self.intake = Intake(inlet, topology, self.desk, Crashed(topology, replies), prefetch)
+
+    def govern(self) -> None:
+        """Pause the engine while its pictures cannot leave, and tell systemd how things are."""
+        connection, backlog = self._out.live, self.desk.unpublished
+        blocked = connection is not None and not connection.accepting.is_set()
+        if blocked or self._refusal:
+            self.engine.pause(self._refusal or "the broker takes no publishes")
+        elif backlog >= 2 * self._settings.max_images:
+            self.engine.pause(f"{backlog} pictures wait for the broker")
+        else:
+            self.engine.resume()
+        trouble = self._refusal or self._out.trouble
+        notify(STATUS=f"{len(self.desk.ledger)} jobs in hand" + (f"; {trouble}" if trouble else ""))
+
+    async def drain(self) -> None:
+        """Give back what has not begun; let the rest be drawn, published and acked within the time allowed."""
+        await self.intake.stop()
+        self.desk.give_back_waiting()
+        running = [held.task for held in self.desk.ledger if held.task is not None]
+        if running:
+            log.info("%d jobs are running; they have %g s", len(running), self._settings.drain_seconds)
+            await asyncio.wait(running, timeout=self._settings.drain_seconds)
+        if len(self.desk.ledger):
+            log.warning("%d jobs are given back unfinished", len(self.desk.ledger))
+        self.desk.give_back_all()
+
+    def _on_refusal(self, reason: str | None) -> None:
+        self._refusal = reason
+        self.govern()
+
+
+async def serve(settings: Settings) -> None:
+    """Draw what the request queue asks for, images of different jobs side by side, and publish the pictures."""
+    topology = Topology(settings.queues.requests, settings.queues.results)
+    prepare = partial(declare, topology=topology)
+    async with (
+        stop_signal() as stop,
+        Link(settings.broker, "stablediffusiond takes jobs", prepare) as inlet,
+        Link(settings.broker, "stablediffusiond replies") as outlet,
+    ):
+        patience = asyncio.create_task(_ask_for_patience(), name="asking for patience")
+        denoiser = await _load(settings.model)
+        if stop.is_set():
+            return
+        daemon = Daemon(settings, topology, denoiser, inlet, outlet)
+        outlet.on_change = daemon.govern
+        daemon.engine.start()
+        taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
+        announcing = asyncio.create_task(_announce(daemon, settings, patience), name="announcing")
+        parts = (inlet.task, outlet.task, daemon.engine_died, daemon.desk.broken)
+        try:
+            await first_of(stop.wait(), taking, *parts)
+            notify(STOPPING=1)
+            taking.cancel()
+            await first_of(daemon.drain(), *parts)
+        finally:
+            taking.cancel()
+            announcing.cancel()
+            daemon.engine.stop()
+
+
+async def _load(settings: ModelSettings) -> Denoiser:
+    """Load the model beside the loop, which goes on with heartbeats."""
+    from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
+
+    log.info("loading the model %s", settings.name)
+    began = time.monotonic()
+    denoiser = await asyncio.get_running_loop().run_in_executor(None, load, settings)
+    log.info("%s is ready on %s after %.1f s", settings.name, denoiser.device_name, time.monotonic() - began)
+    return denoiser
+
+
+async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None]) -> None:
+    """Tell systemd that jobs are being taken, and from then on that the engine gets on with them."""
+    await daemon.intake.consuming.wait()
+    patience.cancel()
+    log.info("taking jobs from %s, %d images at a time", settings.queues.requests, settings.engine.max_images)
+    notify(READY=1)
+    daemon.govern()
+    await feed_watchdog(lambda: daemon.engine.healthy)
+
+
+async def _ask_for_patience() -> None:
+    """Ask systemd to wait for as long as the start takes: a model may be large, a broker may be late."""
+    while True:
+        notify(EXTEND_TIMEOUT_USEC=_EXTENSION_SECONDS * 1_000_000)
+        await asyncio.sleep(_NOTICE_SECONDS)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Have ``callback`` run on the loop, from the engine's thread, which may outlive the loop by a step."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run("stablediffusiond", arguments, serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

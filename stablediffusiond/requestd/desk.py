@@ -1,0 +1,188 @@
+"""One job from delivery to ack, told in the order in which it happens.
+
+The order that loses nothing: every reply is published and confirmed, and only then is the request acked. Whatever ends
+a job, ends it here with exactly one ``done`` or ``failed``; an error that is none of a job's (a bug) ends the daemon,
+and the broker gives the job out again.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Stepped, Task
+from stablediffusiond.engine.pictures import encode_png
+from stablediffusiond.errors import Cancelled, Expired, InvalidRequest, JobError, TooLarge, UnreadableMessage
+from stablediffusiond.messages.replies import Cancel, Done
+from stablediffusiond.requestd import answers
+from stablediffusiond.requestd.admission import Address, Order, address, admit, read
+from stablediffusiond.requestd.cancellations import Cancellations
+from stablediffusiond.requestd.ledger import Held, Ledger
+from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.settings import LimitSettings
+
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """Every job that this daemon is answering."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        outlet: Outlet,
+        topology: Topology,
+        limits: LimitSettings,
+        encoders: Executor,
+    ) -> None:
+        self.ledger = Ledger()
+        self._engine = engine
+        self._outlet = outlet
+        self._topology = topology
+        self._limits = limits
+        self._encoders = encoders
+        #: Called whenever jobs come, go, or have a picture to publish.
+        self.on_change: Callable[[], None] = lambda: None
+        self._cancellations = Cancellations()
+        #: Fails with the first error that is a bug and not a job's fault.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def unpublished(self) -> int:
+        """Pictures that are drawn and not yet with the broker."""
+        return sum(held.unpublished for held in self.ledger)
+
+    # What comes in
+
+    def receive(self, delivery: Delivery) -> None:
+        """Begin with a job."""
+        held = self.ledger.take(delivery)
+        held.task = asyncio.create_task(self._answer(held), name=f"job {held.key}")
+        held.task.add_done_callback(self._on_answered)
+        self.on_change()
+
+    def on_event(self, event: Event) -> None:
+        """What the engine says of a job; called on the loop's thread."""
+        if (held := self.ledger.get(event.task.key)) is None:
+            return  # it was given back meanwhile
+        if isinstance(event, Drawn):
+            held.unpublished += 1
+            self.on_change()
+        held.events.put_nowait(event)
+
+    def on_control(self, message: Message) -> None:
+        """What somebody says to all daemons: so far, only to cancel a job."""
+        try:
+            job_id = Cancel.model_validate_json(message.body).cancel
+        except ValidationError as error:
+            log.warning("a control message is not understood: %s", error.errors(include_url=False)[0]["msg"])
+            return
+        self._cancellations.add(job_id)
+        for held in self.ledger:
+            if held.job_id == job_id:
+                self._engine.cancel(held.key)
+
+    # The end
+
+    def give_back_waiting(self) -> None:
+        """Return every job that the engine has not begun."""
+        for held in self.ledger:
+            if self._engine.withdraw(held.key):
+                self._give_back(held)
+
+    def give_back_all(self) -> None:
+        """Return every job, drawn half or whole."""
+        for held in self.ledger:
+            self._give_back(held)
+
+    def _give_back(self, held: Held) -> None:
+        if held.task is not None:
+            held.task.cancel()
+        self.ledger.give_back(held)
+
+    # The story of one job
+
+    async def _answer(self, held: Held) -> None:
+        where = address(held.message, self._topology, fallback_id=str(uuid.uuid4()))
+        try:
+            fields = read(held.message, self._limits)
+            where = address(held.message, self._topology, fields, where.job_id)
+            held.job_id = where.job_id
+            order = admit(held.message, fields, where, self._topology, self._limits)
+            self._refuse_void(order)
+            done = await self._draw(held, order)
+            await self._outlet.reply(where, answers.done(where, done))
+            log.info("job %s done: %d pictures in %.2f s", where.job_id, done.images, done.total_seconds)
+        except UnreadableMessage as error:
+            log.warning("job %s: %s; it is kept in %s", where.job_id, error, self._topology.dead)
+            await self._outlet.reply(where, answers.failed(where, InvalidRequest(str(error))))
+            await self._outlet.keep_dead(held.message, str(error))
+        except JobError as error:
+            self._engine.cancel(held.key)  # it may have more images to draw
+            log.info("job %s failed: %s: %s", where.job_id, error.code, error)
+            await self._outlet.reply(where, answers.failed(where, error))
+        self.ledger.settle(held)
+
+    def _refuse_void(self, order: Order) -> None:
+        """Raise for a job that need not be drawn any more."""
+        if self._cancellations.cover(order.address.job_id, order.published_at):
+            raise Cancelled("cancelled before it was begun")
+        if order.deadline is not None and datetime.now(UTC) > order.deadline:
+            raise Expired("its deadline had passed when it was delivered")
+
+    async def _draw(self, held: Held, order: Order) -> Done:
+        """Have the order drawn and each picture published as soon as it is there."""
+        self._engine.submit(Task(held.key, order.request, order.deadline))
+        images = 0
+        while True:
+            match await held.events.get():
+                case Begun():
+                    log.debug("job %s begins", order.address.job_id)
+                case Stepped(step=step, steps=steps):
+                    self._outlet.progress(order.address, step, steps)
+                case Drawn() as drawn:
+                    await self._send(order.address, drawn)
+                    held.unpublished -= 1
+                    self.on_change()
+                    images += 1
+                case Failed(error=error):
+                    raise error
+                case Finished(engine_seconds=engine_seconds):
+                    return _account(held, order, images, engine_seconds)
+
+    async def _send(self, where: Address, drawn: Drawn) -> None:
+        """Encode one picture and publish it.
+
+        Raises:
+            TooLarge: brokers do not take a message of that size.
+        """
+        png = await asyncio.get_running_loop().run_in_executor(self._encoders, encode_png, drawn.pixels)
+        if len(png) > self._limits.max_reply_bytes:
+            raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self._limits.max_reply_bytes}")
+        await self._outlet.reply(where, answers.image(where, drawn.facts, png))
+
+    def _on_answered(self, task: asyncio.Task[None]) -> None:
+        self.on_change()
+        if not task.cancelled() and (error := task.exception()) and not self.broken.done():
+            self.broken.set_exception(error)
+
+
+def _account(held: Held, order: Order, images: int, engine_seconds: float) -> Done:
+    """Where the time went. AMQP's timestamps are whole seconds, so what follows them may be up to one too long."""
+    now = datetime.now(UTC)
+    began = order.published_at or held.received_at
+    return Done(
+        id=order.address.job_id,
+        images=images,
+        queued_seconds=round(max(0.0, (held.received_at - began).total_seconds()), 3),
+        engine_seconds=round(engine_seconds, 3),
+        total_seconds=round(max(0.0, (now - began).total_seconds()), 3),
+        warnings=order.warnings,
+    )

@@ -1,0 +1,116 @@
+"""The jobs in this daemon's hands, and what happens to them when a connection breaks.
+
+A delivery can only be settled on the channel that brought it. When that channel dies the broker gives the message out
+again, quite possibly to us, while we are still drawing it. So a job outlives its delivery: it is drawn on without one,
+and the redelivery finds it here and is attached to it, instead of being drawn twice.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.engine.job import Event
+
+#: Jobs that were answered when their delivery was already void, and whose redelivery need only be acked.
+_REMEMBERED_ANSWERS: Final = 1000
+
+
+@dataclass(eq=False)
+class Held:
+    """One job from its delivery until it is settled."""
+
+    key: int
+    message: Message
+    fingerprint: bytes
+    delivery: Delivery | None
+    received_at: datetime
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    job_id: str | None = None  #: known once the request has been read
+    task: asyncio.Task[None] | None = None
+    unpublished: int = 0  #: pictures drawn and not yet with the broker
+
+
+class Ledger:
+    """Every job that was delivered and is not settled."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Held] = {}
+        self._answered: OrderedDict[bytes, int] = OrderedDict()
+        self._keys = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def get(self, key: int) -> Held | None:
+        return self._held.get(key)
+
+    async def empty(self) -> None:
+        """Wait until no job is held."""
+        await self._empty.wait()
+
+    def take(self, delivery: Delivery) -> Held:
+        """A new job."""
+        self._keys += 1
+        fingerprint = _fingerprint(delivery.message)
+        held = Held(self._keys, delivery.message, fingerprint, delivery, datetime.now(UTC))
+        self._held[held.key] = held
+        self._empty.clear()
+        return held
+
+    def recognise(self, delivery: Delivery) -> bool:
+        """Whether a repeated ``delivery`` is a job of ours: being drawn (it is attached) or answered (it is acked)."""
+        fingerprint = _fingerprint(delivery.message)
+        for held in self._held.values():
+            if held.delivery is None and held.fingerprint == fingerprint:
+                held.delivery = delivery
+                return True
+        if fingerprint not in self._answered:
+            return False
+        self._answered[fingerprint] -= 1
+        if not self._answered[fingerprint]:
+            del self._answered[fingerprint]
+        delivery.ack()
+        return True
+
+    def settle(self, held: Held) -> None:
+        """The job has been answered: ack its delivery, or remember that its redelivery is to be acked."""
+        self._forget(held)
+        if held.delivery is not None:
+            held.delivery.ack()
+        elif held.message.message_id:  # an anonymous message cannot be told from its twin, and is drawn again
+            self._answered[held.fingerprint] = self._answered.get(held.fingerprint, 0) + 1
+            if len(self._answered) > _REMEMBERED_ANSWERS:
+                self._answered.popitem(last=False)
+
+    def give_back(self, held: Held) -> None:
+        """The job has not been answered: back into the queue."""
+        self._forget(held)
+        if held.delivery is not None:
+            held.delivery.requeue()
+
+    def detach(self, deliveries_of: object) -> None:
+        """The channel ``deliveries_of`` is gone: its deliveries are void, the jobs go on."""
+        for held in self._held.values():
+            if held.delivery is not None and held.delivery.channel is deliveries_of:
+                held.delivery = None
+
+    def _forget(self, held: Held) -> None:
+        del self._held[held.key]
+        if not self._held:
+            self._empty.set()
+
+
+def _fingerprint(message: Message) -> bytes:
+    """What is the same in every delivery of one message, and in no other's."""
+    parts = (message.message_id, message.correlation_id, message.reply_to, message.timestamp)
+    return hashlib.sha256(repr(parts).encode() + message.body).digest()

@@ -1,0 +1,38 @@
+"""Where replies leave: to the client's queue, or, when nobody has it any more, to the queue of the unroutable."""
+
+import logging
+
+from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.publisher import Publisher
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.errors import Unroutable
+from stablediffusiond.requestd import answers
+from stablediffusiond.requestd.admission import Address
+
+log = logging.getLogger(__name__)
+
+
+class Outlet:
+    """Sends what a job says."""
+
+    def __init__(self, publisher: Publisher, topology: Topology) -> None:
+        self._publisher = publisher
+        self._topology = topology
+
+    async def reply(self, where: Address, message: Message) -> None:
+        """Publish a reply and return when the broker has it, wherever that is."""
+        try:
+            await self._publisher.publish(message, where.reply_to)
+        except Unroutable:
+            kept_in = self._topology.unroutable
+            log.warning("job %s: no queue %s; %s is kept in %s", where.job_id, where.reply_to, message.type, kept_in)
+            await self._publisher.publish(answers.unroutable(message, where.reply_to), kept_in)
+
+    async def keep_dead(self, request: Message, reason: str) -> None:
+        """Keep a request that an operator should see."""
+        await self._publisher.publish(answers.dead(request, reason), self._topology.dead)
+
+    def progress(self, where: Address, step: int, steps: int) -> None:
+        """Say how far a job is, to whoever listens now."""
+        message = answers.progress(where, step, steps)
+        self._publisher.publish_and_forget(message, self._topology.events, where.reply_to)
