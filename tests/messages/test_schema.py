@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from stablediffusiond.messages import schema
+from stablediffusiond.messages.replies import Done, ImageFacts
+from stablediffusiond.messages.spellings import ALIASES, IGNORED
+
+CHECKED_IN = Path(__file__).parents[2] / "docs/schema"
+
+
+def test_the_checked_in_schemas_are_what_the_code_says() -> None:
+    """Else: python -m stablediffusiond.messages.schema docs/schema."""
+    made = {name: schema.text(each) for name, each in schema.schemas().items()}
+    assert made == {file.name: file.read_text("utf-8") for file in CHECKED_IN.glob("*.json")}
+
+
+def test_the_command_writes_them(tmp_path: Path) -> None:
+    assert schema.main([str(tmp_path / "new")]) == 0
+    assert len(list((tmp_path / "new").iterdir())) == len(schema.schemas())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "cat"},
+        {"prompt": "cat", "seed": "42", "ddim_steps": "20", "W": 512, "plms": "true", "C": 4},
+        {"prompt": "cat", "seed": -1, "width": None, "init_images": ["aW1hZ2U="], "denoising_strength": 0.5},
+    ],
+)
+def test_the_schema_takes_what_the_daemon_takes(body: dict[str, object]) -> None:
+    jsonschema.validate(body, schema.request_schema())
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": "cat", "stepz": 3}, {"prompt": "cat", "steps": 0}, {"prompt": ["cat"]}])
+def test_the_schema_refuses_what_the_daemon_refuses(body: dict[str, object]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body, schema.request_schema())
+
+
+def test_every_spelling_stands_in_the_schema() -> None:
+    properties = schema.request_schema()["properties"]
+    assert isinstance(properties, dict)
+    assert {alias for others in ALIASES.values() for alias in others} | IGNORED <= set(properties)
+
+
+def test_golden_replies_are_valid() -> None:
+    golden = Path(__file__).parent / "golden"
+    jsonschema.validate(json.loads((golden / "done.json").read_text("utf-8"))["body"], Done.model_json_schema())
+    headers = json.loads((golden / "image.json").read_text("utf-8"))["headers"]
+    facts = ImageFacts.model_validate({**headers, "type": headers["job_type"]})
+    assert (facts.guidance_scale, facts.seed) == (7.5, 43)
