@@ -1,0 +1,105 @@
+import asyncio
+import logging
+from functools import partial
+
+import pytest
+
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.publisher import Publisher
+from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.errors import BrokerAway, BrokerLost, BrokerRefused, QueueMissing, SettingsError
+from stablediffusiond.settings import BrokerSettings
+from tools.private_broker import PrivateBroker
+
+
+def at(url: str) -> BrokerSettings:
+    return BrokerSettings.model_validate({"url": url, "connect_timeout_seconds": 2})
+
+
+async def test_a_wrong_password_is_named(broker: PrivateBroker) -> None:
+    with pytest.raises(BrokerRefused, match="wrong user or password") as caught:
+        await Connection.open(at(broker.url.replace("guest:guest", "guest:sesame")), "test")
+    assert "sesame" not in str(caught.value)
+
+
+async def test_a_missing_virtual_host_is_named(broker: PrivateBroker) -> None:
+    with pytest.raises(BrokerRefused, match="virtual host"):
+        await Connection.open(at(broker.url.rsplit("/", 1)[0] + "/nowhere"), "test")
+
+
+async def test_a_closed_port_is_a_broker_away(free_port: int) -> None:
+    with pytest.raises(BrokerAway, match="is RabbitMQ running there"):
+        await Connection.open(at(f"amqp://guest:guest@127.0.0.1:{free_port}/%2F"), "test")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:5672", "amqp://localhost:port/"])
+async def test_an_url_that_cannot_work_is_an_error_of_the_settings(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[broker\] url"):
+        await Connection.open(at(url), "test")
+
+
+async def test_a_deleted_queue_ends_the_channel_that_consumed_it(settings: BrokerSettings, broker: PrivateBroker) -> None:
+    connection = await Connection.open(settings, "test")
+    channel, sibling = await connection.channel(), await connection.channel()
+    await channel.declare_queue("short-lived", {"x-queue-type": "quorum"})
+    await channel.consume("short-lived", lambda _: None, prefetch=1)
+    await asyncio.to_thread(broker.ctl, "delete_queue", "short-lived")
+    async with asyncio.timeout(20):
+        await asyncio.wait({channel.lost})
+    assert isinstance(channel.lost.result(), QueueMissing)
+    assert not sibling.lost.done()
+    await connection.close()
+
+
+async def test_what_waits_on_a_lost_connection_fails_at_once(settings: BrokerSettings, broker: PrivateBroker) -> None:
+    connection = await Connection.open(settings, "test")
+    await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+    async with asyncio.timeout(20):
+        await asyncio.wait({connection.lost})
+    with pytest.raises(BrokerLost):
+        await connection.channel()
+
+
+async def test_a_link_outlives_its_broker_and_says_so_once(
+    own_broker: PrivateBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    topology = Topology("outlive", "outlived")
+    settings = at(own_broker.url)
+    async with Link(settings, "takes jobs", partial(declare, topology=topology)) as link, Link(settings, "replies") as out:
+        publisher = Publisher(out)
+        first = await link.connection()
+        await publisher.publish(Message(b"x", message_id="before"), topology.results)
+        await asyncio.to_thread(own_broker.kill)
+        async with asyncio.timeout(20):
+            await asyncio.wait({first.lost})
+        sending = asyncio.create_task(publisher.publish(Message(b"x", message_id="during"), topology.results))
+        await asyncio.to_thread(own_broker.start)
+        async with asyncio.timeout(60):
+            second = await link.connection()
+            await sending
+            got = await _deliveries(second, topology.results, 2)
+        assert second is not first
+        assert [delivery.message.message_id for delivery in got] == ["before", "during"]
+    outage = [record.message for record in caplog.records if record.message.startswith("takes jobs")]
+    assert len([line for line in outage if "lost" in line]) == 1
+    assert len([line for line in outage if "trying on" in line]) <= 1
+    assert len([line for line in outage if "connected after" in line]) <= 1
+
+
+async def _deliveries(connection: Connection, queue: str, count: int) -> list[Delivery]:
+    got: list[Delivery] = []
+    enough = asyncio.Event()
+
+    def on_delivery(delivery: Delivery) -> None:
+        got.append(delivery)
+        delivery.ack()
+        if len(got) == count:
+            enough.set()
+
+    channel = await connection.channel()
+    await channel.consume(queue, on_delivery, prefetch=1)
+    await enough.wait()
+    return got

@@ -1,0 +1,84 @@
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.requestd.ledger import Ledger
+
+
+class Channel:
+    def __init__(self) -> None:
+        self.acked: list[int] = []
+        self.requeued: list[int] = []
+
+    def ack(self, tag: int) -> None:
+        self.acked.append(tag)
+
+    def requeue(self, tag: int) -> None:
+        self.requeued.append(tag)
+
+
+def delivery(channel: Channel, tag: int, *, again: bool = False, message_id: str | None = "job", body: bytes = b"{}") -> Delivery:
+    return Delivery(Message(body, message_id=message_id), "requests", tag, again, channel)
+
+
+def test_an_answered_job_is_acked_on_the_channel_that_brought_it() -> None:
+    ledger, channel = Ledger(), Channel()
+    ledger.settle(ledger.take(delivery(channel, 1)))
+    assert channel.acked == [1]
+    assert not len(ledger)
+
+
+def test_a_job_goes_on_when_its_channel_dies_and_its_redelivery_is_attached() -> None:
+    ledger, first, second = Ledger(), Channel(), Channel()
+    held = ledger.take(delivery(first, 1))
+    ledger.detach(first)
+    assert ledger.recognise(delivery(second, 7, again=True))
+    ledger.settle(held)
+    assert (first.acked, second.acked) == ([], [7])
+
+
+def test_a_job_answered_while_the_broker_was_away_is_acked_when_it_comes_again() -> None:
+    ledger, first, second = Ledger(), Channel(), Channel()
+    held = ledger.take(delivery(first, 1))
+    ledger.detach(first)
+    ledger.settle(held)
+    assert ledger.recognise(delivery(second, 3, again=True))
+    assert second.acked == [3]
+    assert not ledger.recognise(delivery(second, 4, again=True)), "one answer is good for one redelivery"
+
+
+def test_an_anonymous_job_is_rather_drawn_twice_than_taken_for_its_twin() -> None:
+    ledger, first, second = Ledger(), Channel(), Channel()
+    held = ledger.take(delivery(first, 1, message_id=None))
+    ledger.detach(first)
+    ledger.settle(held)
+    assert not ledger.recognise(delivery(second, 2, again=True, message_id=None))
+
+
+def test_two_equal_messages_are_two_jobs() -> None:
+    ledger, first, second = Ledger(), Channel(), Channel()
+    one, two = ledger.take(delivery(first, 1)), ledger.take(delivery(first, 2))
+    ledger.detach(first)
+    assert ledger.recognise(delivery(second, 1, again=True))
+    assert ledger.recognise(delivery(second, 2, again=True))
+    assert not ledger.recognise(delivery(second, 3, again=True))
+    ledger.settle(one)
+    ledger.settle(two)
+    assert sorted(second.acked) == [1, 2]
+
+
+def test_a_job_of_another_body_is_another_job() -> None:
+    ledger, first = Ledger(), Channel()
+    ledger.take(delivery(first, 1))
+    ledger.detach(first)
+    assert not ledger.recognise(delivery(first, 2, again=True, body=b'{"prompt": "dog"}'))
+
+
+def test_a_job_given_back_is_requeued() -> None:
+    ledger, channel = Ledger(), Channel()
+    ledger.give_back(ledger.take(delivery(channel, 5)))
+    assert (channel.acked, channel.requeued) == ([], [5])
+
+
+async def test_empty_waits_for_the_last_job() -> None:
+    ledger, channel = Ledger(), Channel()
+    held = ledger.take(delivery(channel, 1))
+    ledger.settle(held)
+    await ledger.empty()
