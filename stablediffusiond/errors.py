@@ -98,6 +98,12 @@ class ResponsesAway(StableDiffusiondError):
     exit_code = 3
 
 
+class TimedOut(StableDiffusiondError):
+    """Raised by the client when a job has not ended in the time that its reader gave it."""
+
+    exit_code = 4
+
+
 # Jobs
 
 

@@ -62,6 +62,10 @@ class Channel:
         count: int = frame.method.message_count
         return count
 
+    async def delete_queue(self, name: str) -> None:
+        """Delete the queue ``name`` and what it holds. Raises BrokerRefused, which ends this channel."""
+        await self._call(lambda done: self._channel.queue_delete(name, callback=done))
+
     async def declare_exchange(self, name: str, kind: str) -> None:
         await self._call(
             lambda done: self._channel.exchange_declare(name, exchange_type=kind, durable=True, callback=done)

@@ -1,0 +1,191 @@
+"""The way from the response daemon to the inbox: a thread that reads the socket and connects again when it breaks.
+
+Nothing is lost with a connection: what was not acked on it comes again on the next one.
+"""
+
+import functools
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from stablediffusiond.client.events import from_frame
+from stablediffusiond.client.inbox import Inbox
+from stablediffusiond.errors import FramingError, ResponsesAway
+from stablediffusiond.frames import Ack, Frame, Listen, encode_op, read_frame
+from stablediffusiond.settings import ResponseSettings
+
+log = logging.getLogger(__name__)
+
+#: Replies on the way to us; this times a picture is what a program that does not read keeps in memory.
+_PREFETCH: Final = 4
+_PAUSE_SECONDS: Final = (0.1, 2.0)
+_KEEPALIVE_SECONDS: Final = 30
+
+
+class Wire:
+    """One connection that listens to one queue."""
+
+    def __init__(self, settings: ResponseSettings, listen: Listen) -> None:
+        """Connect, and return when the daemon says that it listens.
+
+        Raises:
+            ResponsesAway: nobody is there, or they say no.
+        """
+        where = f"response daemon at {settings.host}:{settings.port}"
+        try:
+            self._socket = socket.create_connection((settings.host, settings.port), settings.handshake_seconds)
+        except OSError as error:
+            raise ResponsesAway(
+                f"{where}: {error.strerror or error}; is stablediffusion_responsed running there?"
+            ) from None
+        self._reader = self._socket.makefile("rb")
+        self._sending = threading.Lock()
+        try:
+            self._socket.sendall(encode_op(listen))
+            frame = read_frame(self._reader)
+        except (OSError, FramingError) as error:
+            self.close()
+            raise ResponsesAway(f"{where}: {error}") from None
+        if frame is None or frame.head.get("type") != "listening":
+            self.close()
+            said = frame.head.get("message") if frame else "it closed the connection"
+            raise ResponsesAway(f"{where}: {said}")
+        self._socket.settimeout(None)
+        self._keep_alive()
+
+    def frames(self) -> Iterator[Frame]:
+        """What comes, until the connection ends, however it does."""
+        try:
+            while (frame := read_frame(self._reader)) is not None:
+                yield frame
+        except (OSError, FramingError) as error:
+            log.debug("the connection to the response daemon broke: %s", error)
+
+    def ack(self, delivery: int) -> None:
+        """Settle ``delivery``. On a connection that is gone: nothing, the reply comes again."""
+        try:
+            with self._sending:
+                self._socket.sendall(encode_op(Ack(delivery=delivery)))
+        except OSError as error:
+            log.debug("%d is not acked: %s", delivery, error)
+
+    def shut(self) -> None:
+        """End what ``frames`` waits for."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            log.debug("the response daemon has gone first: %s", error)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._socket.close()
+
+    def _keep_alive(self) -> None:
+        """Notice a host that vanished; between jobs nothing else is sent for hours."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+            if hasattr(socket, name):  # Linux's names
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE_SECONDS)
+
+
+class Listener:
+    """Listens to ``queue`` from ``start`` to ``close``."""
+
+    def __init__(
+        self, settings: ResponseSettings, queue: str, inbox: Inbox, *, progress: bool, reconnect_seconds: float
+    ) -> None:
+        self._settings = settings
+        self._listen = Listen(queue=queue, progress=progress, encoding="binary", ack="manual", prefetch=_PREFETCH)
+        self._inbox = inbox
+        self._reconnect_seconds = reconnect_seconds
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._wire: Wire | None = None
+
+    def start(self) -> None:
+        """Listen; returns when the daemon does, so that the queue is there. Does nothing when called again.
+
+        Raises:
+            ResponsesAway: at once; a wrong address does not get better by waiting.
+        """
+        with self._starting:
+            if self._thread is not None:
+                return
+            self._wire = Wire(self._settings, self._listen)
+            self._thread = threading.Thread(target=self._run, name="stablediffusiond replies", daemon=True)
+            self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        """Whether the queue was ever listened to."""
+        return self._thread is not None
+
+    def close(self) -> None:
+        self._stop.set()
+        self._inbox.close()
+        if self._wire is not None:
+            self._wire.shut()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._wire is not None:
+                self._read(self._wire)
+                self._wire.close()
+                self._wire = self._again()
+        finally:
+            self._inbox.close()  # whatever ends this thread, nobody shall wait for it
+
+    def _read(self, wire: Wire) -> None:
+        """Put what comes into the inbox until the connection ends."""
+        if self._stop.is_set():
+            return
+        try:
+            for frame in wire.frames():
+                self._receive(frame, wire)
+        except ResponsesAway as error:
+            self._inbox.fail(error)
+
+    def _receive(self, frame: Frame, wire: Wire) -> None:
+        if frame.head.get("type") == "error":
+            log.warning("the response daemon says: %s", frame.head.get("message"))
+            return
+        delivery = frame.head.get("delivery")
+        ack = functools.partial(wire.ack, delivery) if isinstance(delivery, int) else _nothing
+        event = from_frame(frame)
+        if event is None:
+            ack()
+        else:
+            self._inbox.put(event, ack)
+
+    def _again(self) -> Wire | None:
+        """The next connection, made as soon as a thread waits for a reply; None once we are closed."""
+        while self._inbox.wait_until_wanted():
+            try:
+                return self._reconnect()
+            except ResponsesAway as error:
+                self._inbox.fail(error)
+        return None
+
+    def _reconnect(self) -> Wire:
+        """Try for ``reconnect_seconds``."""
+        deadline = time.monotonic() + self._reconnect_seconds
+        pause_seconds, longest_seconds = _PAUSE_SECONDS
+        while True:
+            if self._stop.wait(pause_seconds):
+                raise ResponsesAway("the client is closed")
+            try:
+                return Wire(self._settings, self._listen)
+            except ResponsesAway:
+                if time.monotonic() >= deadline:
+                    raise
+            pause_seconds = min(pause_seconds * 2, longest_seconds)
+
+
+def _nothing() -> None:
+    """The ack of what is not held for us, as progress."""
