@@ -1,0 +1,131 @@
+"""The command: its options, its help, its exit code."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from stablediffusiond import __version__
+from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.messages.request import Request
+
+_NAME: Final = "stablediffusion_client"
+_INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
+
+#: The fields of a request that are options, in the order of the help, with what stands for their value there.
+_FIELDS: Final = {
+    "negative_prompt": "TEXT",
+    "seed": "N",
+    "count": "N",
+    "steps": "N",
+    "guidance_scale": "X",
+    "sampler": "NAME",
+    "width": "PIXELS",
+    "height": "PIXELS",
+    "strength": "X",
+    "eta": "X",
+    "priority": "low|normal|high",
+    "deadline_seconds": "SECONDS",
+    "id": "TEXT",
+}
+
+_HELP: Final = """Draw pictures with the Stable Diffusion service of this machine.
+
+PROMPT is what to draw; - reads it from standard input. The job is put into the queue, and its pictures are written
+as they come. A PROMPT that begins with { is a whole request in JSON: it is put into the queue, its id is printed, and
+its pictures go to the queue `results`, unless --wait or --output asks for them here.
+
+\b
+Examples:
+  stablediffusion_client "a red cat" --seed 42 -o cat.png
+  stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
+  stablediffusion_client "in watercolours" --image cat.png --strength 0.6
+  stablediffusion_client '{"prompt": "cat", "seed": 42}'
+  echo "a red cat" | stablediffusion_client - -o - | display
+"""
+
+_EPILOG: Final = """Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
+cancels the job. An existing file is overwritten, as cp does; a file appears whole or not at all.
+
+\b
+Exit codes:
+    0  done
+    1  the job failed
+    2  the request or an option is wrong; nothing was drawn
+    3  the broker or the response daemon cannot be reached, or refuses
+    4  --timeout came first; the job was cancelled
+   74  a picture could not be written
+   78  the settings cannot be used
+  130  Ctrl-C
+"""
+
+
+def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each of ``_FIELDS``, explained as the request itself explains it; values are checked there too."""
+    for name, metavar in reversed(_FIELDS.items()):
+        field = Request.model_fields[name]
+        says_more = field.default and not field.is_required() and name != "seed"
+        shown = f"  [default: {field.default}]" if says_more else ""
+        option = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=f"{field.description}{shown}")
+        command = option(command)
+    return command
+
+
+@click.command(_NAME, help=_HELP, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("prompt")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where to write: a file, a folder, a pattern with {id}, {index} (from 0) and {seed}, or - for standard "
+    "output. Several pictures are numbered if the pattern does not tell them apart.  [default: {id}.png]",
+)
+@_request_options
+@click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this PNG, JPEG or WebP.")
+@click.option("--wait/--no-wait", default=None, help="Wait for the pictures, or print the id and leave.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON; pictures are files still.")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings; see settings.example.toml.")
+@click.version_option(__version__, prog_name=_NAME)
+def command(
+    *,
+    prompt: str,
+    output: str | None,
+    image: Path | None,
+    wait: bool | None,
+    timeout: float | None,
+    as_json: bool,
+    config: Path | None,
+    **options: str | None,
+) -> None:
+    from stablediffusiond.cli import errand, wish  # noqa: PLC0415 (--help and --version need no AMQP)
+
+    prompt = wish.read(prompt)
+    if wait is False and (output or timeout):
+        raise click.UsageError("--output and --timeout need somebody who waits; leave --no-wait out")
+    if as_json and output == "-":
+        raise click.UsageError("standard output takes --json or the picture of -o -, not both")
+    request, warnings = wish.request(prompt, options, image)
+    for warning in warnings:
+        click.echo(f"{_NAME}: {warning}", err=True)
+    waiting = wait if wait is not None else bool(output or timeout) or not wish.is_json(prompt)
+    if waiting:
+        errand.draw(request, output, config, timeout_seconds=timeout, as_json=as_json)
+    else:
+        errand.enqueue(request, config, as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        command.main(arguments, prog_name=_NAME, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return _INTERRUPTED
+    except StableDiffusiondError as error:
+        click.echo(f"{_NAME}: {error}", err=True)
+        return error.exit_code
+    return 0

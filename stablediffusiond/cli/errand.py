@@ -1,0 +1,89 @@
+"""Bringing one job to the service, and its pictures home."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from stablediffusiond.cli.report import Report, ShowProgress, progress_bar, wants_progress
+from stablediffusiond.cli.targets import Targets, Unwritable
+from stablediffusiond.client import Client, Event, Failed, Image, Job, Progress
+from stablediffusiond.errors import BrokerError, InvalidRequest, JobFailed, ResponsesAway, TimedOut
+from stablediffusiond.messages.request import Request
+from stablediffusiond.settings import load
+
+#: How long a cancelled job may take to say so.
+_GOODBYE_SECONDS: Final = 3
+
+
+def enqueue(request: Request, config: Path | None, *, as_json: bool) -> None:
+    """Put the job into the queue and say its id."""
+    with Client(load(config)) as client:
+        client.enqueue(request)
+    Report(as_json=as_json, silent=False).submitted(request.id, waiting=False)
+
+
+def draw(
+    request: Request, output: str | None, config: Path | None, *, timeout_seconds: float | None, as_json: bool
+) -> None:
+    """Put the job into the queue, wait, and write its pictures.
+
+    Raises:
+        JobFailed, InvalidRequest: as the daemon says.
+        TimedOut: the job was cancelled.
+        Unwritable: the job was cancelled.
+        ResponsesAway, BrokerError: with what has become of the job.
+    """
+    settings = load(config)
+    targets = Targets(output, request)
+    report = Report(as_json=as_json, silent=targets.to_stdout)
+    with Client(settings, progress=wants_progress(as_json=as_json)) as client:
+        job = None
+        try:
+            job = client.submit(request)
+            report.submitted(job.id, waiting=True)
+            _follow(job, targets, report, timeout_seconds)
+        except ResponsesAway as error:
+            if job is None:
+                raise
+            kept = f"job {job.id} goes on; its pictures wait in the queue {client.queue}"
+            raise ResponsesAway(f"{error}; {kept}") from None
+        except (KeyboardInterrupt, TimedOut, Unwritable, OSError):
+            _cancel(client, request.id, job)
+            raise
+
+
+def _follow(job: Job, targets: Targets, report: Report, timeout_seconds: float | None) -> None:
+    with progress_bar(job.request.prompt) as show:
+        for event in job.events(timeout_seconds=timeout_seconds):
+            _handle(event, targets, report, show)
+            if isinstance(event, Failed):
+                raise _why(event)
+
+
+def _handle(event: Event, targets: Targets, report: Report, show: ShowProgress) -> None:
+    path = None
+    if isinstance(event, Image):
+        path = targets.write(event.facts.index, event.png)
+    elif isinstance(event, Progress):
+        show(event.step, event.steps)
+    report.event(event, path)
+
+
+def _why(failed: Failed) -> JobFailed | InvalidRequest:
+    error = failed.error
+    if error.code == "invalid_request":
+        return InvalidRequest(error.message, field=error.field)
+    return JobFailed(error.code, f"job {failed.id} failed ({error.code}): {error.message}", field=error.field)
+
+
+def _cancel(client: Client, job_id: str, job: Job | None) -> None:
+    """Have the job stopped, and wait a moment until it is, so that nothing of it stays behind."""
+    click.echo(f"stablediffusion_client: cancelling job {job_id}", err=True)
+    try:
+        client.cancel(job_id)
+        if job is not None:
+            for _ in job.events(timeout_seconds=_GOODBYE_SECONDS):
+                pass
+    except (BrokerError, ResponsesAway, TimedOut) as error:
+        click.echo(f"stablediffusion_client: whether it stops is not known: {error}", err=True)
