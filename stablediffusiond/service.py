@@ -33,6 +33,10 @@ class _JournalFormatter(logging.Formatter):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
+#: How long a service manager that does not read may hold us up.
+_NOTICE_TIMEOUT_SECONDS: Final = 1.0
+
+
 def set_up_logging(settings: LogSettings) -> None:
     """Log to standard error: for the journal when it reads there, else for people."""
     handler = logging.StreamHandler()
@@ -52,6 +56,7 @@ def notify(**facts: str | int) -> None:
         address = "\0" + address[1:]
     message = "\n".join(f"{name}={value}" for name, value in facts.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.settimeout(_NOTICE_TIMEOUT_SECONDS)
         try:
             sender.connect(address)
             sender.sendall(message.encode())

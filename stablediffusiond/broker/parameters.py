@@ -17,7 +17,8 @@ def parameters(settings: BrokerSettings, name: str) -> pika.URLParameters:
     """
     url = settings.url.get_secret_value()
     if not url.startswith(("amqp://", "amqps://")):
-        raise SettingsError(f"settings: [broker] url must begin with amqp:// or amqps://, not {url.partition(':')[0]!r}")
+        scheme = url.partition(":")[0]
+        raise SettingsError(f"settings: [broker] url must begin with amqp:// or amqps://, not {scheme!r}")
     try:
         made = pika.URLParameters(url)
     except (ValueError, TypeError) as error:

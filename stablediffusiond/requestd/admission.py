@@ -77,6 +77,5 @@ def _check_limits(request: Request, limits: LimitSettings) -> None:
     if request.count > limits.max_images:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
     if request.width and request.height and request.width * request.height > limits.max_pixels:
-        raise TooLarge(
-            f"{request.width}x{request.height} are too many pixels; at most {limits.max_pixels} are drawn", field="width"
-        )
+        size = f"{request.width}x{request.height}"
+        raise TooLarge(f"{size} are too many pixels; at most {limits.max_pixels} are drawn", field="width")

@@ -39,6 +39,7 @@ class Daemon:
         self._settings = settings.engine
         self._out = outlet
         self._refusal: str | None = None
+        self._status = ""
         loop = asyncio.get_running_loop()
         #: Fails when the engine thread dies.
         self.engine_died: asyncio.Future[None] = loop.create_future()
@@ -67,7 +68,10 @@ class Daemon:
         else:
             self.engine.resume()
         trouble = self._refusal or self._out.trouble
-        notify(STATUS=f"{len(self.desk.ledger)} jobs in hand" + (f"; {trouble}" if trouble else ""))
+        status = f"{len(self.desk.ledger)} jobs in hand" + (f"; {trouble}" if trouble else "")
+        if status != self._status:
+            self._status = status
+            notify(STATUS=status)
 
     async def drain(self) -> None:
         """Give back what has not begun; let the rest be drawn, published and acked within the time allowed."""
@@ -118,7 +122,7 @@ async def serve(settings: Settings) -> None:
 
 async def _load(settings: ModelSettings) -> Denoiser:
     """Load the model beside the loop, which goes on with heartbeats."""
-    from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
+    from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
     log.info("loading the model %s", settings.name)
     began = time.monotonic()

@@ -72,6 +72,7 @@ class Desk:
         """What the engine says of a job; called on the loop's thread."""
         if (held := self.ledger.get(event.task.key)) is None:
             return  # it was given back meanwhile
+        held.begun = True
         if isinstance(event, Drawn):
             held.unpublished += 1
             self.on_change()
@@ -94,7 +95,7 @@ class Desk:
     def give_back_waiting(self) -> None:
         """Return every job that the engine has not begun."""
         for held in self.ledger:
-            if self._engine.withdraw(held.key):
+            if not held.begun:
                 self._give_back(held)
 
     def give_back_all(self) -> None:
@@ -103,6 +104,7 @@ class Desk:
             self._give_back(held)
 
     def _give_back(self, held: Held) -> None:
+        self._engine.cancel(held.key)
         if held.task is not None:
             held.task.cancel()
         self.ledger.give_back(held)
@@ -144,7 +146,7 @@ class Desk:
         while True:
             match await held.events.get():
                 case Begun():
-                    log.debug("job %s begins", order.address.job_id)
+                    log.info("job %s begins", order.address.job_id)
                 case Stepped(step=step, steps=steps):
                     self._outlet.progress(order.address, step, steps)
                 case Drawn() as drawn:

@@ -32,6 +32,7 @@ class Held:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
     task: asyncio.Task[None] | None = None
+    begun: bool = False  #: the engine draws it
     unpublished: int = 0  #: pictures drawn and not yet with the broker
 
 

@@ -1,0 +1,77 @@
+"""What is in flight: a task, its samples (one an image), and what is said of them. No tensor is touched here."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stablediffusiond.errors import JobError
+from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
+
+Pixels = NDArray[np.uint8]  #: (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job as the engine is given it; ``key`` is its name here, since ids are the clients' and may repeat."""
+
+    key: int
+    request: Request
+    deadline: datetime | None = None
+
+
+@dataclass(eq=False)
+class Sample:
+    """One image between its first noise and its last step."""
+
+    task: Task
+    index: int
+    state: object  #: the denoiser's: latents, scheduler, generator, embeddings
+    shape: Hashable  #: samples of equal shape fit into one UNet call
+    rows: int  #: rows in that call: 2 under guidance, else 1
+    steps: int  #: UNet calls from first to last
+    step: int = 0  #: UNet calls done
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
+
+
+# What the engine says of a task: any number of the first three, then exactly one of the last two.
+
+
+@dataclass(frozen=True)
+class Begun:
+    task: Task
+
+
+@dataclass(frozen=True)
+class Stepped:
+    task: Task
+    step: int  #: UNet calls done, over all images of the task
+    steps: int  #: UNet calls to do
+
+
+@dataclass(frozen=True)
+class Drawn:
+    task: Task
+    facts: ImageFacts
+    pixels: Pixels = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Finished:
+    task: Task
+    engine_seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    task: Task
+    error: JobError
+
+
+Event = Begun | Stepped | Drawn | Finished | Failed

@@ -1,0 +1,93 @@
+"""Loading the model: from the package, a folder, a file or a hub, onto the device that there is."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from stablediffusiond.errors import ModelUnavailable
+from stablediffusiond.settings import ModelSettings
+
+log = logging.getLogger(__name__)
+
+BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
+_DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+#: A diffusers pipeline; the library's own types do not say what its pipelines are made of.
+Pipeline = Any
+#: What the denoiser knows how to drive. The next kind of model begins here.
+_DRIVEN: Final = (StableDiffusionPipeline,)
+
+
+def load_pipeline(settings: ModelSettings) -> Pipeline:
+    """The pipeline that ``settings`` name, on its device, ready to be driven step by step.
+
+    Raises:
+        ModelUnavailable: it is not there, is broken, is of a kind that is not driven, or does not fit the device.
+    """
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = choose_device(settings.device)
+    dtype = _choose_dtype(settings.dtype, device)
+    try:
+        pipeline = _open(settings.name, dtype)
+        _refuse_foreign(pipeline, settings.name)
+        pipeline.to(device)
+    except ModelUnavailable:
+        raise
+    except Exception as error:  # diffusers, transformers, the hub and torch raise anything here
+        raise ModelUnavailable(f"model {settings.name!r} cannot be loaded: {_first_line(error)}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _refuse_foreign(pipeline: Pipeline, name: str) -> None:
+    if not isinstance(pipeline, _DRIVEN):
+        kind = type(pipeline).__name__
+        raise ModelUnavailable(f"model {name!r} is a {kind}; Stable Diffusion 1.x and 2.x can be served so far")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device ``name``; for ``auto`` the best that there is."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelUnavailable(f'[model] device is {name!r}, and there is no CUDA here; write "auto" or "cpu"')
+    return torch.device(name)
+
+
+def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16
+
+
+def _open(name: str, dtype: torch.dtype) -> Any:
+    options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    if name == "doodle":
+        if not (BUILT_IN / "model_index.json").is_file():
+            command = f"python -m stablediffusiond.engine.placeholder {BUILT_IN}"
+            raise ModelUnavailable(f"the built-in model has not been made yet; run: {command}")
+        return StableDiffusionPipeline.from_pretrained(BUILT_IN, **options)
+    if name.endswith((".safetensors", ".ckpt")):
+        if not Path(name).is_file():
+            raise ModelUnavailable(f"model {name!r}: no such file")
+        return StableDiffusionPipeline.from_single_file(name, **options)
+    if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
+        raise ModelUnavailable(f"model {name!r}: no such folder")
+    return DiffusionPipeline.from_pretrained(str(Path(name).expanduser()) if name.startswith("~") else name, **options)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

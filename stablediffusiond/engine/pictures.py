@@ -1,0 +1,45 @@
+"""Pictures in and out, by Pillow: the init image of a request, the PNG of a reply."""
+
+import io
+import warnings
+from typing import Final
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stablediffusiond.engine.job import Pixels
+from stablediffusiond.errors import InvalidRequest, TooLarge
+
+_FORMATS: Final = ("PNG", "JPEG", "WEBP")
+#: An init image is shrunk anyway; beyond this it is not opened, however small its file is.
+MAX_INIT_PIXELS: Final = 64_000_000
+
+
+def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
+    """The picture in ``data`` as RGB, upright, resized to ``width`` x ``height`` pixels.
+
+    Raises:
+        InvalidRequest: no PNG, JPEG or WebP, or a broken one.
+        TooLarge: more pixels than anybody needs.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is looked at below
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if picture.width * picture.height > MAX_INIT_PIXELS:
+            size = f"{picture.width}x{picture.height}"
+            raise TooLarge(f"the image has {size} pixels; at most {MAX_INIT_PIXELS} are opened", field="image")
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except UnidentifiedImageError:
+        raise InvalidRequest("'image' is no PNG, JPEG or WebP", field="image") from None
+    except Image.DecompressionBombError:
+        raise TooLarge(f"the image has too many pixels; at most {MAX_INIT_PIXELS} are opened", field="image") from None
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for broken files
+        raise InvalidRequest(f"'image' is broken: {error}", field="image") from None
+    return upright.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """A PNG of ``pixels`` (H, W, 3) uint8; the same pixels give the same bytes."""
+    out = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(out, format="PNG", compress_level=6)
+    return out.getvalue()
