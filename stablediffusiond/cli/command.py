@@ -65,8 +65,8 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for each of ``_FIELDS``, explained as the request itself explains it; values are checked there too."""
     for name, metavar in reversed(_FIELDS.items()):
         field = Request.model_fields[name]
-        says_more = field.default and not field.is_required() and name != "seed"
-        shown = f"  [default: {field.default}]" if says_more else ""
+        plain = isinstance(field.default, int | float | str) and name != "seed"
+        shown = f"  [default: {field.default}]" if plain and field.default else ""
         option = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=f"{field.description}{shown}")
         command = option(command)
     return command
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command.main(arguments, prog_name=_NAME, standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        click.echo(f"{_NAME}: {error.format_message()} (--help shows how)", err=True)
         return error.exit_code
     except click.Abort:
         return _INTERRUPTED

@@ -116,11 +116,11 @@ class Inbox:
                 mailbox = self._mailboxes.get(job_id)
                 if mailbox is None:
                     return None
-                if mailbox.letters:
-                    return self._hand_out(job_id, mailbox)
                 if mailbox.progress is not None:
                     progress, mailbox.progress = mailbox.progress, None
                     return progress
+                if mailbox.letters:
+                    return self._hand_out(job_id, mailbox)
                 self._wait(job_id, deadline)
 
     def close(self) -> None:

@@ -85,6 +85,8 @@ class Submitter:
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
         if self._connection is not None:
             await asyncio.wait({asyncio.ensure_future(self._connection.close())}, timeout=_CLOSE_SECONDS)
 

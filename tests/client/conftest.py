@@ -1,0 +1,43 @@
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from stablediffusiond.client import Client
+from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
+from tests.client.fake_daemons import FakeDaemons, FakeResponses, fake_daemons
+
+if TYPE_CHECKING:
+    from tools.private_broker import PrivateBroker
+
+
+@pytest.fixture
+def responses() -> Iterator[FakeResponses]:
+    made = FakeResponses()
+    yield made
+    made.leave()
+
+
+@pytest.fixture
+def settings(broker: "PrivateBroker", responses: FakeResponses) -> Settings:
+    """Of a service of its own, so that tests share nothing but the broker."""
+    name = uuid.uuid4().hex[:12]
+    return Settings(
+        broker=BrokerSettings(url=SecretStr(broker.url)),
+        queues=QueueSettings(requests=f"sd-{name}", results=f"results-{name}"),
+        responses=ResponseSettings(host="127.0.0.1", port=responses.port),
+    )
+
+
+@pytest.fixture
+def daemons(settings: Settings, responses: FakeResponses) -> Iterator[FakeDaemons]:
+    with fake_daemons(settings, responses) as made:
+        yield made
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as made:
+        yield made

@@ -1,0 +1,54 @@
+"""``stablediffusion_client`` as a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from stablediffusiond.settings import Settings
+from tests.client.fake_daemons import PATIENCE_SECONDS
+
+ROOT = Path(__file__).parents[2]
+#: As the console script, but minding Ctrl-C even where the tests themselves run in the background of a shell.
+_SCRIPT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from stablediffusiond.cli import main
+sys.exit(main())
+"""
+COMMAND = [sys.executable, "-c", _SCRIPT]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "STABLEDIFFUSIOND_BROKER__URL": settings.broker.url.get_secret_value(),
+        "STABLEDIFFUSIOND_QUEUES__REQUESTS": settings.queues.requests,
+        "STABLEDIFFUSIOND_QUEUES__RESULTS": settings.queues.results,
+        "STABLEDIFFUSIOND_RESPONSES__HOST": settings.responses.host,
+        "STABLEDIFFUSIOND_RESPONSES__PORT": str(settings.responses.port),
+    }
+
+
+class Running:
+    """One run of the command in the folder ``at``."""
+
+    def __init__(self, settings: Settings, at: Path, *arguments: str, stderr: int = subprocess.PIPE) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=at,
+            env=environment(settings),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+
+    def end(self, stdin: bytes | None = None) -> tuple[int, bytes, str]:
+        """Its exit code, standard output and standard error."""
+        try:
+            out, err = self.process.communicate(stdin, PATIENCE_SECONDS)
+        finally:
+            self.process.kill()
+        return self.process.returncode, out, (err or b"").decode()
