@@ -1,13 +1,14 @@
 """Bringing one job to the service, and its pictures home."""
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
 import click
 
-from stablediffusiond.cli.report import Report, ShowProgress, progress_bar, wants_progress
+from stablediffusiond.cli.report import NoBar, Report, progress_bar, wants_progress
 from stablediffusiond.cli.targets import Targets, Unwritable
-from stablediffusiond.client import Client, Event, Failed, Image, Job, Progress
+from stablediffusiond.client import Client, Failed, Image, Job, Progress
 from stablediffusiond.errors import BrokerError, InvalidRequest, JobFailed, ResponsesAway, TimedOut
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import load
@@ -42,7 +43,8 @@ def draw(
         try:
             job = client.submit(request)
             report.submitted(job.id, waiting=True)
-            _follow(job, targets, report, timeout_seconds)
+            with progress_bar(request.prompt, as_json=as_json) as bar:
+                _follow(job, targets, report, bar, timeout_seconds)
         except ResponsesAway as error:
             if job is None:
                 raise
@@ -53,21 +55,15 @@ def draw(
             raise
 
 
-def _follow(job: Job, targets: Targets, report: Report, timeout_seconds: float | None) -> None:
-    with progress_bar(job.request.prompt) as show:
-        for event in job.events(timeout_seconds=timeout_seconds):
-            _handle(event, targets, report, show)
-            if isinstance(event, Failed):
-                raise _why(event)
-
-
-def _handle(event: Event, targets: Targets, report: Report, show: ShowProgress) -> None:
-    path = None
-    if isinstance(event, Image):
-        path = targets.write(event.facts.index, event.png)
-    elif isinstance(event, Progress):
-        show(event.step, event.steps)
-    report.event(event, path)
+def _follow(job: Job, targets: Targets, report: Report, bar: NoBar, timeout_seconds: float | None) -> None:
+    for event in job.events(timeout_seconds=timeout_seconds):
+        if isinstance(event, Progress):
+            bar.show(event.step, event.steps)
+        path = targets.write(event.facts.index, event.png) if isinstance(event, Image) else None
+        with bar.aside() if path else contextlib.nullcontext():
+            report.event(event, path)
+        if isinstance(event, Failed):
+            raise _why(event)
 
 
 def _why(failed: Failed) -> JobFailed | InvalidRequest:

@@ -3,14 +3,17 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
 import click
 
 from stablediffusiond.client import Done, Event, Image, Progress
 
-ShowProgress = Callable[[int, int], None]
+_TITLE_CHARACTERS: Final = 40
 
 
 class Report:
@@ -32,7 +35,7 @@ class Report:
         if self._as_json:
             _line(**_facts(event), **({"path": str(path)} if path else {}))
         elif path and not self._silent:
-            click.echo(str(path))
+            click.echo(click.format_filename(path))
 
 
 def wants_progress(*, as_json: bool) -> bool:
@@ -40,26 +43,59 @@ def wants_progress(*, as_json: bool) -> bool:
     return as_json or sys.stderr.isatty()
 
 
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[ShowProgress]:
-    """A bar on standard error if that is a terminal, and nothing at all else."""
-    if not sys.stderr.isatty():
-        yield lambda _step, _steps: None
-        return
-    from rich import console, progress  # noqa: PLC0415 (a tenth of a second that scripts need not pay)
+class NoBar:
+    """Where no terminal is: nothing to see."""
 
-    bar = progress.Progress(
-        progress.SpinnerColumn(),
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeElapsedColumn(),
-        console=console.Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(title, total=None)
-        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+    def show(self, step: int, steps: int) -> None:
+        """How far the job is."""
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """Keep out of the way of what is written to the terminal meanwhile."""
+        return contextlib.nullcontext()
+
+
+class Bar(NoBar):
+    """A bar on the last line of standard error."""
+
+    def __init__(self, title: str) -> None:
+        from rich import console, progress  # noqa: PLC0415 (a tenth of a second that scripts need not pay)
+
+        self._progress = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            console=console.Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,  # click writes past it
+        )
+        self._task = self._progress.add_task(textwrap.shorten(title, _TITLE_CHARACTERS, placeholder="…"), total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, step: int, steps: int) -> None:
+        self._progress.update(self._task, completed=step, total=steps)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
+
+def progress_bar(title: str, *, as_json: bool) -> contextlib.AbstractContextManager[NoBar]:
+    """A bar if standard error is a terminal and nothing else says how far the job is."""
+    return Bar(title) if sys.stderr.isatty() and not as_json else contextlib.nullcontext(NoBar())
 
 
 def _facts(event: Event) -> dict[str, object]:

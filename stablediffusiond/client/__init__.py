@@ -24,7 +24,7 @@ from stablediffusiond.client.events import Event, Image
 from stablediffusiond.client.inbox import Inbox
 from stablediffusiond.client.listener import Listener
 from stablediffusiond.client.submitter import Submitter
-from stablediffusiond.errors import BrokerError, InvalidRequest, JobFailed, QueueMissing, Unroutable
+from stablediffusiond.errors import InvalidRequest, JobFailed, QueueMissing, StableDiffusiondError, Unroutable
 from stablediffusiond.messages.replies import Cancel, Done, Failed, Progress
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import Settings, load
@@ -37,7 +37,7 @@ __all__ = ["Client", "Done", "Event", "Failed", "Image", "Job", "Progress"]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A request that the broker has taken charge of."""
 
@@ -99,7 +99,7 @@ class Client:
         if self._listener.started and not len(self._inbox):
             try:
                 self._submitter.delete_queue(self.queue)
-            except BrokerError as error:
+            except StableDiffusiondError as error:
                 log.debug("the queue %s is left to expire: %s", self.queue, error)
         self._submitter.close()
 
@@ -118,7 +118,7 @@ class Client:
         self._inbox.open(job.id)
         try:
             self._publish(job.request, self.queue)
-        except BrokerError:
+        except StableDiffusiondError:
             self._inbox.forget(job.id)
             raise
         return job

@@ -1,6 +1,5 @@
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
@@ -8,9 +7,7 @@ from pydantic import SecretStr
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
 from tests.client.fake_daemons import FakeDaemons, FakeResponses, fake_daemons
-
-if TYPE_CHECKING:
-    from tools.private_broker import PrivateBroker
+from tools.private_broker import PrivateBroker
 
 
 @pytest.fixture
@@ -21,7 +18,7 @@ def responses() -> Iterator[FakeResponses]:
 
 
 @pytest.fixture
-def settings(broker: "PrivateBroker", responses: FakeResponses) -> Settings:
+def settings(broker: PrivateBroker, responses: FakeResponses) -> Settings:
     """Of a service of its own, so that tests share nothing but the broker."""
     name = uuid.uuid4().hex[:12]
     return Settings(

@@ -219,7 +219,7 @@ def image_head(request: TakenRequest, index: int, count: int) -> dict[str, objec
     return {
         "type": "image", "correlation_id": request.id, "content_type": "image/png", "id": request.id, "index": index,
         "count": count, "job_type": "txt2img", "prompt": request.fields.get("prompt", ""), "negative_prompt": "",
-        "seed": seed, "width": 8, "height": 8, "steps": 50, "guidance_scale": 7.5, "sampler": "DDIM", "eta": 0.0,
+        "seed": seed, "width": 8, "height": 8, "steps": 50, "guidance_scale": "7.5", "sampler": "DDIM", "eta": "0.0",
         "model": "doodle",
     }  # fmt: skip
 

@@ -35,13 +35,20 @@ def environment(settings: Settings) -> dict[str, str]:
 class Running:
     """One run of the command in the folder ``at``."""
 
-    def __init__(self, settings: Settings, at: Path, *arguments: str, stderr: int = subprocess.PIPE) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        at: Path,
+        *arguments: str,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=at,
             env=environment(settings),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=stderr,
         )
 
@@ -51,4 +58,4 @@ class Running:
             out, err = self.process.communicate(stdin, PATIENCE_SECONDS)
         finally:
             self.process.kill()
-        return self.process.returncode, out, (err or b"").decode()
+        return self.process.returncode, out or b"", (err or b"").decode()

@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,19 @@ def test_a_terminal_sees_a_progress_bar(run: Run, daemons: FakeDaemons, tmp_path
     assert (code, out) == (0, b"cat.png\n")
     assert "a [red] cat" in shown
     assert "50%" in shown
+
+
+def test_paths_and_the_bar_share_a_terminal(run: Run, daemons: FakeDaemons) -> None:
+    terminal, end = pty.openpty()
+    running = run("cat " * 100, "--count", "2", "-o", "cat.png", stdout=end, stderr=end)
+    os.close(end)
+    finish(daemons, 2)
+    assert running.end()[0] == 0
+    shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    for name in ("cat-0.png", "cat-1.png"):
+        assert re.search(rf"(^|\n|\x1b\[2K){name}\r\n", shown)
+    assert "cat " * 20 not in shown
 
 
 def test_ignored_fields_are_told(run: Run, daemons: FakeDaemons) -> None:
