@@ -56,9 +56,10 @@ class Submitter:
         self._run(self._delete_queue(name))
 
     def close(self) -> None:
+        """Close the connection; what is being published meanwhile fails. Does nothing when called again."""
         with self._starting:
-            self._closed = True
-        if self._loop is not None and self._thread is not None:
+            closed_before, self._closed = self._closed, True
+        if self._loop is not None and self._thread is not None and not closed_before:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 

@@ -36,6 +36,11 @@ def test_json_is_put_into_the_queue_and_its_id_is_printed(run: Run, daemons: Fak
     assert request.properties.reply_to is None
 
 
+def test_the_id_may_be_had_as_json(run: Run, daemons: FakeDaemons) -> None:
+    _, out, _ = run('{"prompt": "cat"}', "--json").end()
+    assert json.loads(out) == {"type": "submitted", "id": daemons.take().id}
+
+
 def test_a_prompt_is_drawn_and_written(run: Run, daemons: FakeDaemons, tmp_path: Path) -> None:
     running = run("a red cat", "--seed", "42", "-o", "cat.png")
     finish(daemons)

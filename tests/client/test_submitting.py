@@ -183,7 +183,8 @@ def test_a_client_goes_on_after_an_error_that_ended_its_channel(client: Client, 
 
 def test_a_closed_client_takes_no_jobs(settings: Settings, daemons: FakeDaemons) -> None:
     client = Client(settings)
-    client.enqueue(prompt="cat")
+    client.submit(prompt="cat")
+    client.close()
     client.close()
     with pytest.raises(BrokerLost, match="closed"):
         client.enqueue(prompt="cat")
