@@ -28,10 +28,9 @@ def load_pipeline(settings: ModelSettings) -> Pipeline:
     Raises:
         ModelUnavailable: it is not there, is broken, is of a kind that is not driven, or does not fit the device.
     """
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     device = choose_device(settings.device)
     dtype = _choose_dtype(settings.dtype, device)
     try:
@@ -74,7 +73,7 @@ def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _open(name: str, dtype: torch.dtype) -> Any:
-    options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    options: dict[str, Any] = {"dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
     if name == "doodle":
         if not (BUILT_IN / "model_index.json").is_file():
             command = f"python -m stablediffusiond.engine.placeholder {BUILT_IN}"

@@ -7,6 +7,7 @@ one engine thread owns the device; a few threads make PNGs.
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -122,13 +123,19 @@ async def serve(settings: Settings) -> None:
 
 async def _load(settings: ModelSettings) -> Denoiser:
     """Load the model beside the loop, which goes on with heartbeats."""
-    from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
-
     log.info("loading the model %s", settings.name)
     began = time.monotonic()
-    denoiser = await asyncio.get_running_loop().run_in_executor(None, load, settings)
+    denoiser = await asyncio.get_running_loop().run_in_executor(None, _import_and_load, settings)
     log.info("%s is ready on %s after %.1f s", settings.name, denoiser.device_name, time.monotonic() - began)
     return denoiser
+
+
+def _import_and_load(settings: ModelSettings) -> Denoiser:
+    for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
+    from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
+
+    return load(settings)
 
 
 async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None]) -> None:

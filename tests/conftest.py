@@ -1,0 +1,60 @@
+"""What all tests share: a broker of their own, names that nobody else uses, and no hurry on slow machines."""
+
+import socket
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.settings import BrokerSettings
+from tools.private_broker import PrivateBroker
+
+hypothesis_settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[PrivateBroker]:
+    """One node for the whole session; tests keep apart by names of their own."""
+    with PrivateBroker() as node:
+        yield node
+
+
+@pytest.fixture
+def own_broker() -> Iterator[PrivateBroker]:
+    """A node that the test may kill."""
+    with PrivateBroker() as node:
+        yield node
+
+
+@pytest.fixture
+def settings(broker: PrivateBroker) -> BrokerSettings:
+    return BrokerSettings.model_validate({"url": broker.url})
+
+
+@pytest.fixture
+def topology() -> Topology:
+    """Queues that nobody else uses."""
+    name = uuid.uuid4().hex[:8]
+    return Topology(f"requests-{name}", f"results-{name}")
+
+
+@pytest.fixture
+def environment(broker: PrivateBroker, topology: Topology) -> dict[str, str]:
+    """Settings for the programs: this session's broker, this test's queues."""
+    return {
+        "STABLEDIFFUSIOND_CONFIG": "",
+        "STABLEDIFFUSIOND_BROKER__URL": broker.url,
+        "STABLEDIFFUSIOND_QUEUES__REQUESTS": topology.requests,
+        "STABLEDIFFUSIOND_QUEUES__RESULTS": topology.results,
+    }
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,175 @@
+"""A RabbitMQ node for oneself: for the tests, the benchmarks and the demo.
+
+It listens on loopback only, on free ports, keeps everything in a temporary folder, has its own epmd, and is gone
+afterwards, also when this process is killed. A broker that the machine runs is left alone.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
+#: Ends with its parent, whatever that one died of; the node's own processes are a group of their own.
+_WARDEN: Final = """
+import ctypes, os, signal, subprocess, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+node = subprocess.Popen(sys.argv[1:], start_new_session=True)
+def end(*_):
+    try:
+        os.killpg(node.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+try:
+    sys.exit(node.wait())
+finally:
+    end()
+"""
+_CONFIG: Final = """
+loopback_users = none
+vm_memory_high_watermark.relative = 0.4
+disk_free_limit.absolute = 50MB
+log.file.level = warning
+raft.wal_max_size_bytes = 16777216
+"""
+
+
+class BrokerUnavailable(Exception):
+    """Raised when no node can be had; the message says what to do."""
+
+
+class PrivateBroker:
+    """``with PrivateBroker() as broker: ... broker.url``."""
+
+    def __init__(self, port: int | None = None) -> None:
+        if not (PROGRAMS / "rabbitmq-server").exists():
+            raise BrokerUnavailable("RabbitMQ is not installed; run: sudo apt-get install rabbitmq-server")
+        self._folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
+        self.port = port or _free_port()
+        self._node = f"private-{uuid.uuid4().hex[:8]}@localhost"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        for name in ("mnesia", "log"):
+            (self._folder / name).mkdir()
+        (self._folder / "plugins").write_text("[].\n")
+        (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}")
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._folder),
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
+            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+
+    def start(self, timeout_seconds: float = 90) -> Self:
+        """Start the node, or start it again, and wait until it takes connections."""
+        if self._epmd is None:
+            self._epmd = self._spawn(_epmd_program(), "epmd.log")
+        self._process = self._spawn(str(PROGRAMS / "rabbitmq-server"), "node.log")
+        deadline = time.monotonic() + timeout_seconds
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerUnavailable(f"RabbitMQ did not start:\n{self.log()[-4000:]}")
+            time.sleep(0.05)
+        return self
+
+    def kill(self) -> None:
+        """End the node as a power cut would; ``start`` brings it back with what it had on disk."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """End the node and remove every trace of it."""
+        self.kill()
+        if self._epmd is not None:
+            _end(self._epmd)
+            self._epmd = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl on this node; returns what it prints."""
+        done = subprocess.run(
+            [PROGRAMS / "rabbitmqctl", "-q", *arguments],
+            env=self._environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise BrokerUnavailable(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def log(self) -> str:
+        files = sorted([self._folder / "node.log", *(self._folder / "log").glob("*.log")])
+        return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, program: str, log: str) -> "subprocess.Popen[bytes]":
+        with (self._folder / log).open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-c", _WARDEN, program],
+                env=self._environment, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+
+    def _answers(self) -> bool:
+        """Whether the node speaks AMQP: it answers a wrong greeting with the right one."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as probe:
+                probe.sendall(b"AMQP\x00\x00\x09\x01")
+                return probe.recv(1) != b""
+        except OSError:
+            return False
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a warden, and with it its node."""
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+
+
+def _epmd_program() -> str:
+    found = shutil.which("epmd") or next(map(str, Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)
+    if found is None:
+        raise BrokerUnavailable("epmd is not installed; run: sudo apt-get install erlang-base")
+    return found
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
