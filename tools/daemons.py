@@ -127,4 +127,4 @@ def request_daemon(environment: Mapping[str, str]) -> Daemon:
 
 
 def response_daemon(environment: Mapping[str, str]) -> Daemon:
-    return Daemon("stablediffusiond.responsed", {"STABLEDIFFUSIOND_RESPONSES__PORT": "0", **environment})
+    return Daemon("stablediffusiond.responsed.daemon", {"STABLEDIFFUSIOND_RESPONSES__PORT": "0", **environment})

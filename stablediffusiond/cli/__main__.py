@@ -1,0 +1,5 @@
+import sys
+
+from stablediffusiond.cli import main
+
+sys.exit(main())

@@ -1,0 +1,53 @@
+"""The life of the response daemon: listen, stay connected to the broker, and end without losing a reply."""
+
+import asyncio
+import logging
+import sys
+from functools import partial
+
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.publisher import Publisher
+from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.responsed.server import Server
+from stablediffusiond.service import feed_watchdog, first_of, notify, run, stop_signal
+from stablediffusiond.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Stream results from the queues to whoever connects, one JSON object a line."""
+    topology = Topology(settings.queues.requests, settings.queues.results)
+    async with (
+        stop_signal() as stop,
+        Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as inlet,
+        Link(settings.broker, "stablediffusion_responsed cancels") as outlet,
+    ):
+        server = Server(settings.responses, topology, inlet, Publisher(outlet))
+        for address in await server.open():
+            log.info("listening on %s", address)
+
+        def tell() -> None:
+            trouble = f"; {inlet.trouble}" if inlet.trouble else ""
+            notify(STATUS=f"{server.clients} clients{trouble}")
+
+        server.on_change = inlet.on_change = tell
+        # Ready without the broker too: a boot must not wait for it, and clients may.
+        notify(READY=1)
+        tell()
+        # All the work is this loop's: that it comes to feed the watchdog shows that the work goes on.
+        watchdog = asyncio.create_task(feed_watchdog(lambda: True), name="watchdog")
+        try:
+            await first_of(stop.wait(), inlet.task, outlet.task, server.broken)
+            notify(STOPPING=1)
+        finally:
+            watchdog.cancel()
+            await server.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run("stablediffusion_responsed", arguments, serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

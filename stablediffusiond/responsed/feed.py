@@ -1,0 +1,116 @@
+"""What one session gets from the broker: a consumer on a channel of its own, made again after every outage.
+
+Nothing is kept here beyond the prefetch. Progress may be lost, so only the newest of each job waits for a slow reader.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from typing import Final
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.message import Delivery
+from stablediffusiond.broker.topology import Topology, declare_queues
+from stablediffusiond.errors import BrokerError
+from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.lines import Line
+
+log = logging.getLogger(__name__)
+
+_JOBS_WITH_PROGRESS: Final = 100
+_PAUSE_SECONDS: Final = (0.1, 5.0)
+
+
+class Feed:
+    """Deliveries of ``queue``, numbered for one client."""
+
+    def __init__(self, link: Link, topology: Topology, queue: str, *, prefetch: int, progress: bool) -> None:
+        self._link = link
+        self._topology = topology
+        self._queue = queue
+        self._prefetch = prefetch
+        self._wants_progress = progress
+        self._arrived: deque[Delivery] = deque()
+        self._progress: OrderedDict[object, Line] = OrderedDict()
+        self._outstanding: dict[int, Delivery] = {}
+        self._numbers = 0
+        self._something = asyncio.Event()
+        #: Set each time the queue is consumed anew.
+        self.attached = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until cancelled, over as many connections as it takes."""
+        pause_seconds, longest_seconds = _PAUSE_SECONDS
+        while True:
+            connection = await self._link.connection()
+            channel: Channel | None = None
+            try:
+                channel = await self._attach(connection)
+                pause_seconds = _PAUSE_SECONDS[0]
+                await asyncio.wait({channel.lost})
+                log.debug("%s: %s", self._queue, channel.lost.result())
+            except BrokerError as error:
+                log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
+            finally:
+                # Their channel is gone: the broker gives them out again.
+                self._arrived.clear()
+                self._outstanding.clear()
+                if channel is not None:
+                    await channel.close()
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, longest_seconds)
+
+    async def next(self) -> tuple[Line, int | None]:
+        """The next line for the client, and its delivery number if it has to be settled."""
+        while True:
+            if self._arrived:
+                delivery = self._arrived.popleft()
+                self._numbers += 1
+                self._outstanding[self._numbers] = delivery
+                return lines.reply(delivery, self._numbers), self._numbers
+            if self._progress:
+                return self._progress.popitem(last=False)[1], None
+            self._something.clear()
+            await self._something.wait()
+
+    @property
+    def outstanding(self) -> int:
+        """Deliveries that were handed out by ``next`` and not settled."""
+        return len(self._outstanding)
+
+    def settle(self, number: int) -> bool:
+        """Ack delivery ``number``; one that is void or settled already is left alone. False: there never was one."""
+        delivery = self._outstanding.pop(number, None)
+        if delivery is not None:
+            delivery.ack()
+        return 0 < number <= self._numbers
+
+    async def _attach(self, connection: Connection) -> Channel:
+        await declare_queues(connection, [self._topology.results_queue(self._queue)])
+        channel = await connection.channel()
+        try:
+            if self._wants_progress:
+                private = await channel.bind_private_queue(self._topology.events, self._queue, _JOBS_WITH_PROGRESS)
+                await channel.consume(private, self._on_progress, prefetch=_JOBS_WITH_PROGRESS)
+            await channel.consume(self._queue, self._on_delivery, prefetch=self._prefetch)
+        except BaseException:
+            await channel.close()
+            raise
+        self.attached.set()
+        return channel
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._arrived.append(delivery)
+        self._something.set()
+
+    def _on_progress(self, delivery: Delivery) -> None:
+        delivery.ack()
+        line = lines.progress(delivery.message)
+        if line is None:
+            return
+        self._progress[line.head.get("id")] = line
+        if len(self._progress) > _JOBS_WITH_PROGRESS:
+            self._progress.popitem(last=False)
+        self._something.set()

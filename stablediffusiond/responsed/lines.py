@@ -1,0 +1,74 @@
+"""Replies as the socket says them (docs/protocol.md, "The socket")."""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.messages.replies import ImageFacts
+
+Head = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The object of a line and, for a picture, the bytes that go with it."""
+
+    head: Head
+    data: bytes | None = None
+
+
+def reply(delivery: Delivery, number: int) -> Line:
+    """One reply; ``number`` is what the client acks it by.
+
+    A message that is none of ours, on a queue that anybody may publish to, is passed on as it is.
+    """
+    message = delivery.message
+    head: Head = {"type": message.type or "message", "delivery": number, "redelivered": delivery.redelivered}
+    for name in ("message_id", "correlation_id"):
+        if (value := getattr(message, name)) is not None:
+            head[name] = value
+    if message.type == "image":
+        return Line({**head, **_facts(message), "content_type": message.content_type}, message.body)
+    body = _object(message.body)
+    if body is None:
+        return Line({**head, "content_type": message.content_type}, message.body)
+    return Line({**body, **head})
+
+
+def progress(message: Message) -> Line | None:
+    """How far a job is; None if that cannot be read."""
+    body = _object(message.body)
+    return None if body is None else Line({**body, "type": "progress"})
+
+
+def listening(queue: str) -> Line:
+    return Line({"type": "listening", "queue": queue})
+
+
+def pong() -> Line:
+    return Line({"type": "pong"})
+
+
+def error(code: str, message: str) -> Line:
+    return Line({"type": "error", "code": code, "message": message})
+
+
+def _facts(message: Message) -> Head:
+    """A picture's facts out of AMQP headers, numbers as numbers; what kind of job it was is ``job_type`` here."""
+    try:
+        facts = ImageFacts.model_validate({**message.headers, "type": message.headers.get("job_type")})
+    except ValidationError:
+        return {}
+    head: Head = facts.model_dump(exclude_none=True)
+    head["job_type"] = head.pop("type")
+    return head
+
+
+def _object(body: bytes) -> Head | None:
+    try:
+        value: object = json.loads(body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

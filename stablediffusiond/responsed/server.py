@@ -1,0 +1,107 @@
+"""Taking connections: where, how many, and what happens to them at the end."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from stablediffusiond import frames
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.publisher import Publisher
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.errors import AddressInUse, SettingsError
+from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.pipe import Pipe
+from stablediffusiond.responsed.session import Session
+from stablediffusiond.settings import ResponseSettings
+
+log = logging.getLogger(__name__)
+
+#: What bind says of an address of a protocol that this machine does not have, such as ::1 without IPv6.
+_NOT_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+class Server:
+    """Listens on ``settings.host`` and ``settings.port``, and has a session for each connection."""
+
+    def __init__(self, settings: ResponseSettings, topology: Topology, link: Link, publisher: Publisher) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._link = link
+        self._publisher = publisher
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+        #: Called whenever a client comes or goes.
+        self.on_change: Callable[[], None] = lambda: None
+        #: Fails with the first error of a session that is a bug and not a client's doing.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def clients(self) -> int:
+        return len(self._sessions)
+
+    async def open(self) -> list[str]:
+        """Listen; returns the addresses, one for each protocol that the host has.
+
+        Raises:
+            AddressInUse: somebody else listens there.
+            SettingsError: there is no such host.
+        """
+        host, port = self._settings.host, self._settings.port
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise SettingsError(f"settings: [responses] host {host!r}: {error.strerror}") from None
+        names = []
+        for address in dict.fromkeys(entry[4][0] for entry in found):
+            if (name := await self._listen(str(address), port)) is not None:
+                names.append(name)
+                port = port or int(name.rpartition(":")[2])  # 0: whatever the first address got, for all
+        if not names:
+            raise SettingsError(f"settings: [responses] host {host!r}: none of its addresses is one of this machine's")
+        return names
+
+    async def close(self) -> None:
+        """Take no more connections and end those that there are; what was not written out goes back."""
+        for server in self._servers:
+            server.close()
+        for session in self._sessions:
+            session.cancel()
+        if self._sessions:
+            await asyncio.wait(set(self._sessions))
+
+    async def _listen(self, address: str, port: int) -> str | None:
+        try:
+            server = await asyncio.start_server(self._on_connection, address, port)
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                log.debug("%s: %s", address, error)
+                return None
+            raise AddressInUse(
+                f"cannot listen on {address}:{port}: {error.strerror}; is another stablediffusion_responsed running? "
+                "[responses] port names another port"
+            ) from None
+        self._servers.append(server)
+        name: str = address if ":" not in address else f"[{address}]"
+        return f"{name}:{server.sockets[0].getsockname()[1]}"
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipe = Pipe(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
+        if self.clients >= self._settings.max_connections:
+            log.warning("%s is turned away: %d clients are connected", pipe.peer, self.clients)
+            line = lines.error("too_many_connections", f"{self.clients} clients are connected; try again later")
+            writer.writelines(frames.encode(line.head))
+            writer.close()
+            return
+        session = Session(pipe, self._settings, self._topology, self._link, self._publisher)
+        task = asyncio.create_task(session.run(), name=f"session {pipe.peer}")
+        self._sessions.add(task)
+        task.add_done_callback(self._on_end)
+        self.on_change()
+
+    def _on_end(self, session: asyncio.Task[None]) -> None:
+        self._sessions.discard(session)
+        self.on_change()
+        if not session.cancelled() and (error := session.exception()) and not self.broken.done():
+            self.broken.set_exception(error)
