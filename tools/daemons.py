@@ -35,7 +35,8 @@ class Daemon:
         self._log = folder / "log"
         self.status = ""
         self._ready = False
-        threading.Thread(target=self._read_notices, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_notices, daemon=True)
+        self._reader.start()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
@@ -91,6 +92,7 @@ class Daemon:
                 self.kill()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
             end.sendto(b"", str(Path(self._folder.name) / "notify"))
+        self._reader.join()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -115,11 +117,12 @@ class Daemon:
 
     def _read_notices(self) -> None:
         """Read as fast as systemd would: a notice that nobody takes would hold up the daemon."""
-        while notice := self._notices.recv(65_536):
-            for line in notice.decode().splitlines():
-                name, _, value = line.partition("=")
-                self._ready = self._ready or name == "READY"
-                self.status = value if name == "STATUS" else self.status
+        with self._notices:
+            while notice := self._notices.recv(65_536):
+                for line in notice.decode().splitlines():
+                    name, _, value = line.partition("=")
+                    self._ready = self._ready or name == "READY"
+                    self.status = value if name == "STATUS" else self.status
 
 
 def request_daemon(environment: Mapping[str, str]) -> Daemon:

@@ -95,6 +95,14 @@ class PrivateBroker:
             time.sleep(0.05)
         return self
 
+    def settle(self) -> None:
+        """Wait until a queue declared just now would survive ``kill``.
+
+        RabbitMQ 3.10 writes the table of its quorum queues half a second after a change, tells nobody, and comes back
+        with a queue that answers nothing if it is killed before.
+        """
+        time.sleep(2)
+
     def kill(self) -> None:
         """End the node as a power cut would; ``start`` brings it back with what it had on disk."""
         if self._process is not None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _PULSE_SECONDS: Final = 15
 _CANCEL_SECONDS: Final = 5
+_ATTACH_SECONDS: Final = 2
 
 
 class HandshakeTimeout(StableDiffusiondError):
@@ -136,7 +137,10 @@ class Session:
 
     async def _announce(self, feed: Feed, listen: Listen) -> None:
         """Say that the queue is there and consumed: from now on no reply to it can be missed."""
-        if self._link.live is None:
+        try:
+            async with asyncio.timeout(_ATTACH_SECONDS):
+                await feed.attached.wait()
+        except TimeoutError:
             reason = "the broker cannot be reached; replies will come when it is back"
             await self._say(lines.error("broker_away", reason))
         await feed.attached.wait()

@@ -40,7 +40,9 @@ async def test_an_url_that_cannot_work_is_an_error_of_the_settings(url: str) -> 
         await Connection.open(at(url), "test")
 
 
-async def test_a_deleted_queue_ends_the_channel_that_consumed_it(settings: BrokerSettings, broker: PrivateBroker) -> None:
+async def test_a_deleted_queue_ends_the_channel_that_consumed_it(
+    settings: BrokerSettings, broker: PrivateBroker
+) -> None:
     connection = await Connection.open(settings, "test")
     channel, sibling = await connection.channel(), await connection.channel()
     await channel.declare_queue("short-lived", {"x-queue-type": "quorum"})
@@ -68,10 +70,12 @@ async def test_a_link_outlives_its_broker_and_says_so_once(
     caplog.set_level(logging.INFO)
     topology = Topology("outlive", "outlived")
     settings = at(own_broker.url)
-    async with Link(settings, "takes jobs", partial(declare, topology=topology)) as link, Link(settings, "replies") as out:
+    prepare = partial(declare, topology=topology)
+    async with Link(settings, "takes jobs", prepare) as link, Link(settings, "replies") as out:
         publisher = Publisher(out)
         first = await link.connection()
         await publisher.publish(Message(b"x", message_id="before"), topology.results)
+        await asyncio.to_thread(own_broker.settle)
         await asyncio.to_thread(own_broker.kill)
         async with asyncio.timeout(20):
             await asyncio.wait({first.lost})

@@ -4,7 +4,7 @@ import pytest
 
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
-from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.errors import Unroutable
@@ -67,9 +67,12 @@ async def test_a_full_queue_holds_the_message_back_until_there_is_room(
             assert topology.results in reason
             channel = await connection.channel()
             got: set[str | None] = set()
-            await channel.consume(
-                topology.results, lambda delivery: (got.add(delivery.message.message_id), delivery.ack())[1], prefetch=10
-            )
+
+            def on_delivery(delivery: Delivery) -> None:
+                got.add(delivery.message.message_id)
+                delivery.ack()
+
+            await channel.consume(topology.results, on_delivery, prefetch=10)
             await sending
             assert await refusals.get() is None
         assert got == {f"m{index}" for index in range(20)}

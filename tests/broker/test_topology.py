@@ -1,3 +1,5 @@
+import asyncio
+
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology, declare
@@ -43,8 +45,6 @@ async def test_a_job_that_kills_daemons_ends_in_crashed(settings: BrokerSettings
 
 
 async def _first_delivery(connection: Connection, queue: str, arrived: list[Message]) -> None:
-    import asyncio
-
     came = asyncio.Event()
     channel = await connection.channel()
     await channel.consume(queue, lambda delivery: (arrived.append(delivery.message), came.set())[0], prefetch=1)
