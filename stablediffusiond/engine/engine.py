@@ -1,4 +1,4 @@
-"""The engine's thread: admit, denoise, finish, again and again, while there is something to do.
+"""The engine's loop: admit, denoise, finish, again and again, while there is something to do.
 
 The loop's thread hands tasks in and gets events out; everything else belongs to the engine's thread alone. Between two
 steps, and only there, jobs come, are cancelled, expire and leave.
@@ -49,7 +49,7 @@ class _Progress:
 
 
 class Engine:
-    """Owns ``denoiser`` and a thread."""
+    """Owns ``denoiser``."""
 
     def __init__(
         self,
@@ -58,14 +58,12 @@ class Engine:
         max_images: int,
         progress_interval_seconds: float,
         on_event: Callable[[Event], None],
-        on_death: Callable[[BaseException], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser = denoiser
         self._batcher = Batcher(max_images, clock)
         self._progress_interval_seconds = progress_interval_seconds
         self._on_event = on_event
-        self._on_death = on_death
         self._clock = clock
         self._wake = threading.Condition()
         self._inbox: deque[Task] = deque()
@@ -74,12 +72,8 @@ class Engine:
         self._stopping = False
         self._busy_since: float | None = None
         self._progress: dict[int, _Progress] = {}
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     # From any thread
-
-    def start(self) -> None:
-        self._thread.start()
 
     def submit(self, task: Task) -> None:
         """Have ``task`` drawn; events follow."""
@@ -109,44 +103,48 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread lives and the device has answered lately."""
+        """Whether the device has answered lately, or has nothing to do."""
         busy_since = self._busy_since
-        hung = busy_since is not None and self._clock() - busy_since > _LONGEST_STEP_SECONDS
-        return self._thread.is_alive() and not hung
+        return busy_since is None or self._clock() - busy_since < _LONGEST_STEP_SECONDS
 
     def stop(self) -> None:
-        """End the thread after the step it is in; tasks in flight are dropped without a word."""
+        """Have ``run`` return after the step it is in; tasks in flight are dropped without a word."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     # On the engine's thread
 
-    def _run(self) -> None:
-        try:
-            while self._take_in():
-                self.step()
-        except BaseException as error:  # noqa: BLE001 (whatever ends this thread has to end the daemon)
-            self._on_death(error)
+    def run(self) -> None:
+        """Draw until ``stop``. Call it on the thread that loaded the model.
 
-    def _take_in(self) -> bool:
-        """Take what others handed in, and wait while there is nothing to do; False when it is time to end."""
+        Two threads that have used torch have two pools of OpenMP threads; with more of those than cores they no longer
+        spin between two operations but sleep, and a small UNet takes twice the time.
+        """
+        while not self._stopping:
+            self._wait_for_work()
+            self._take_in()
+            if self._paused is None and not self._stopping:
+                self.step()
+
+    def _wait_for_work(self) -> None:
         self._busy_since = None
         with self._wake:
-            while not self._stopping and (self._paused or (self._batcher.idle and not self._inbox)):
-                self._wake.wait()
-                if self._cancelled:
-                    break
+            self._wake.wait_for(
+                lambda: self._stopping
+                or self._cancelled
+                or (self._paused is None and (self._inbox or not self._batcher.idle))
+            )
+        self._busy_since = self._clock()
+
+    def _take_in(self) -> None:
+        """Take what others handed in, and drop what need not be drawn any more."""
+        with self._wake:
             for task in self._inbox:
                 self._batcher.add(task)
             self._inbox.clear()
             cancelled, self._cancelled = self._cancelled, set()
-            paused = self._paused is not None
-        self._busy_since = self._clock()
         self._drop_void(cancelled)
-        return not self._stopping and (not paused or self._take_in())
 
     def step(self) -> None:
         """One tick: admit, denoise, finish."""

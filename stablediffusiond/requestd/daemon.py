@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -42,14 +42,11 @@ class Daemon:
         self._refusal: str | None = None
         self._status = ""
         loop = asyncio.get_running_loop()
-        #: Fails when the engine thread dies.
-        self.engine_died: asyncio.Future[None] = loop.create_future()
         self.engine = Engine(
             denoiser,
             max_images=settings.engine.max_images,
             progress_interval_seconds=settings.engine.progress_interval_seconds,
             on_event=lambda event: _tell(loop, partial(self.desk.on_event, event)),
-            on_death=lambda error: _tell(loop, partial(self.engine_died.set_exception, error)),
         )
         replies = Outlet(Publisher(outlet, on_refusal=self._on_refusal), topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
@@ -101,15 +98,16 @@ async def serve(settings: Settings) -> None:
         Link(settings.broker, "stablediffusiond replies") as outlet,
     ):
         patience = asyncio.create_task(_ask_for_patience(), name="asking for patience")
-        denoiser = await _load(settings.model)
+        device = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        denoiser = await _load(settings.model, device)
         if stop.is_set():
             return
         daemon = Daemon(settings, topology, denoiser, inlet, outlet)
         outlet.on_change = daemon.govern
-        daemon.engine.start()
+        drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
         announcing = asyncio.create_task(_announce(daemon, settings, patience), name="announcing")
-        parts = (inlet.task, outlet.task, daemon.engine_died, daemon.desk.broken)
+        parts = (inlet.task, outlet.task, drawing, daemon.desk.broken)
         try:
             await first_of(stop.wait(), taking, *parts)
             notify(STOPPING=1)
@@ -121,11 +119,11 @@ async def serve(settings: Settings) -> None:
             daemon.engine.stop()
 
 
-async def _load(settings: ModelSettings) -> Denoiser:
-    """Load the model beside the loop, which goes on with heartbeats."""
+async def _load(settings: ModelSettings, device: Executor) -> Denoiser:
+    """Load the model on the thread that will use it; the loop goes on with heartbeats."""
     log.info("loading the model %s", settings.name)
     began = time.monotonic()
-    denoiser = await asyncio.get_running_loop().run_in_executor(None, _import_and_load, settings)
+    denoiser = await asyncio.get_running_loop().run_in_executor(device, _import_and_load, settings)
     log.info("%s is ready on %s after %.1f s", settings.name, denoiser.device_name, time.monotonic() - began)
     return denoiser
 
