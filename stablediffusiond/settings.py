@@ -8,7 +8,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -131,7 +131,11 @@ class Settings(BaseSettings):
     """All of it."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     broker: BrokerSettings = BrokerSettings()
@@ -145,11 +149,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic-settings')
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment before the file's values, which ``load`` hands in as arguments."""
         return env_settings, init_settings
@@ -167,8 +171,9 @@ def load(path: Path | None = None) -> Settings:
     file = find(path)
     values = _read(file) if file else {}
     _refuse_unknown_environment()
+    sections: dict[str, Any] = dict(values)
     try:
-        return Settings.model_validate(Settings(**values))
+        return Settings(**sections)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error, file, values))) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where it has to be
@@ -208,9 +213,8 @@ def _refuse_unknown_environment() -> None:
             continue
         section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
         if section not in Settings.model_fields:
-            raise SettingsError(
-                f"settings: environment: {name}: unknown section {section!r}{_nearest(section, list(Settings.model_fields))}"
-            )
+            hint = _nearest(section, list(Settings.model_fields))
+            raise SettingsError(f"settings: environment: {name}: unknown section {section!r}{hint}")
 
 
 def _explain(error: ValidationError, file: Path | None, values: dict[str, dict[str, object]]) -> list[str]:

@@ -1,0 +1,65 @@
+"""One picture by the way that every picture goes: client, broker, request daemon, broker, response daemon, client."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.daemons import CHECKOUT, DaemonFailed, request_daemon, response_daemon
+from tools.private_broker import BrokerUnavailable, PrivateBroker
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def draw(prompt: str, output: Path, seed: int | None) -> int:
+    """Start everything, draw, stop everything; returns the client's exit code."""
+    began = time.monotonic()
+    say("starting a broker and both daemons")
+    with PrivateBroker() as broker:
+        environment = {"STABLEDIFFUSIOND_CONFIG": "", "STABLEDIFFUSIOND_BROKER__URL": broker.url}
+        with request_daemon(environment) as requestd, response_daemon(environment) as responsed:
+            requestd.wait_ready(600)
+            responsed.wait_ready()
+            environment["STABLEDIFFUSIOND_RESPONSES__PORT"] = str(responsed.port())
+            environment["STABLEDIFFUSIOND_RESPONSES__HOST"] = "127.0.0.1"
+            say(f"drawing {prompt!r}; the built-in model is a stand-in with random weights, and paints noise")
+            seeded = [] if seed is None else ["--seed", str(seed)]
+            code = subprocess.run(
+                [sys.executable, "-m", "stablediffusiond.cli", prompt, "--output", str(output), *seeded],
+                env={**os.environ, **environment}, check=False, stdout=subprocess.DEVNULL,
+            ).returncode  # fmt: skip
+    if code == 0:
+        say(f"{output}: {output.stat().st_size} bytes, {time.monotonic() - began:.0f} s")
+    return code
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """Leave through every ``with``, so that nothing is left running."""
+    sys.exit(128 + number)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="install.sh demo", description="Draw one picture.")
+    parser.add_argument("prompt", nargs="?", default="a red cat")
+    parser.add_argument("--output", type=Path, default=CHECKOUT / "demo.png")
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        return draw(options.prompt, options.output, options.seed)
+    except (DaemonFailed, BrokerUnavailable) as error:
+        print(f"install.sh demo: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
