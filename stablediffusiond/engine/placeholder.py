@@ -41,7 +41,7 @@ def build(folder: Path) -> None:
 
 def _pipeline(scratch: Path) -> Any:
     torch.manual_seed(_SEED)
-    tokenizer = _tokenizer(scratch)
+    tokenizer = byte_tokenizer(scratch)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer), hidden_size=_WIDTH, intermediate_size=4 * _WIDTH, num_hidden_layers=2,
@@ -69,7 +69,7 @@ def _pipeline(scratch: Path) -> Any:
     return pipeline.to(torch.float16)
 
 
-def _tokenizer(scratch: Path) -> CLIPTokenizer:
+def byte_tokenizer(scratch: Path) -> CLIPTokenizer:
     """Byte-level BPE without merges: every byte is a token, and has a second one for the end of a word."""
     letters = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in letters]

@@ -1,0 +1,166 @@
+"""Images that step together are the images that diffusers' own pipelines draw one at a time."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from numpy.typing import NDArray
+from PIL import Image
+
+from stablediffusiond import samplers
+from stablediffusiond.engine import schedulers
+from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
+from stablediffusiond.engine.job import Sample, Task
+from stablediffusiond.messages.request import Request
+
+# diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
+
+Fields = dict[str, Any]
+Drawn = list[tuple[torch.Tensor, NDArray[np.uint8]]]
+
+#: Three jobs of different length and guidance, and the tick at which each joins.
+JOBS: list[tuple[int, Fields]] = [
+    (0, {"prompt": "a red cat", "seed": 1, "steps": 7, "guidance_scale": 7.5}),
+    (2, {"prompt": "blue dog", "negative_prompt": "ugly", "seed": 2, "steps": 12, "guidance_scale": 5.0}),
+    (4, {"prompt": "tree", "seed": 3, "steps": 9, "guidance_scale": 1.0}),
+]
+SAMPLERS = [*samplers.NAMES, "Euler Karras", "DPM++ 2M Karras", "UniPC Karras", "LMS Karras", "Heun Exponential"]
+
+
+def request(**fields: Any) -> Request:
+    return Request.from_fields({"id": "job", **fields})[0]
+
+
+def init_image() -> Image.Image:
+    ramp = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3) * 7 % 256
+    return Image.fromarray(ramp.astype(np.uint8))
+
+
+def init_field() -> str:
+    out = io.BytesIO()
+    init_image().save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) -> Drawn:
+    """Each job's only image, all drawn in one batch, each joining at its tick."""
+    waiting = [(tick, key, request(**fields)) for key, (tick, fields) in enumerate(jobs)]
+    running: dict[int, Sample] = {}
+    drawn: dict[int, tuple[torch.Tensor, NDArray[np.uint8]]] = {}
+    tick = 0
+    while len(drawn) < len(jobs):
+        for joins, key, each in waiting:
+            if joins == tick:
+                running[key] = denoiser.begin(Task(key, each), 0)
+        assert denoiser.step(list(running.values())) == {}
+        for key, sample in list(running.items()):
+            sample.step += 1
+            if sample.finished:
+                drawn[key] = (_state(sample).latents, denoiser.finish(running.pop(key)))
+        tick += 1
+    return [drawn[key] for key in sorted(drawn)]
+
+
+def alone(pipeline: Any, fields: Fields, sampler: str | None) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+    """What diffusers' own pipeline draws."""
+    own = pipeline.scheduler
+    options: Fields = {
+        "prompt": fields["prompt"], "negative_prompt": fields.get("negative_prompt"),
+        "num_inference_steps": fields["steps"], "guidance_scale": fields["guidance_scale"], "eta": fields.get("eta", 0.0),
+    }  # fmt: skip
+    drawer = pipeline
+    if "image" in fields:
+        drawer = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+        drawer.set_progress_bar_config(disable=True)
+        options |= {"image": init_image(), "strength": fields["strength"]}
+    elif "width" in fields:
+        options |= {"width": fields["width"], "height": fields["height"]}
+    results = []
+    for output in ("latent", "pil"):
+        drawer.scheduler = schedulers.make(samplers.find(sampler) if sampler else None, own)
+        generator = torch.Generator().manual_seed(fields["seed"])
+        results.append(drawer(**options, generator=generator, output_type=output).images)
+    pipeline.scheduler = own
+    return results[0], np.asarray(results[1][0])
+
+
+def assert_same(pipeline: Any, jobs: list[tuple[int, Fields]], drawn: Drawn, sampler: str | None) -> None:
+    for (_, fields), (latents, pixels) in zip(jobs, drawn, strict=True):
+        expected_latents, expected_pixels = alone(pipeline, fields, sampler)
+        error = (latents - expected_latents).abs().max() / expected_latents.abs().max()
+        assert error <= 1e-4, fields
+        assert np.abs(pixels.astype(int) - expected_pixels.astype(int)).max() <= 1, fields
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_txt2img_together_is_txt2img_alone(pipeline: Any, denoiser: StableDiffusionDenoiser, sampler: str) -> None:
+    jobs = [(tick, {**fields, "sampler": sampler}) for tick, fields in JOBS]
+    assert_same(pipeline, jobs, together(denoiser, jobs), sampler)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_img2img_together_is_img2img_alone(pipeline: Any, denoiser: StableDiffusionDenoiser, sampler: str) -> None:
+    strengths = (0.75, 0.5, 1.0)
+    jobs = [
+        (tick, {**fields, "sampler": sampler, "image": init_field(), "strength": strength})
+        for (tick, fields), strength in zip(JOBS, strengths, strict=True)
+    ]
+    assert_same(pipeline, jobs, together(denoiser, jobs), sampler)
+
+
+def test_every_sampler_and_both_kinds_of_job_fit_into_one_batch(
+    pipeline: Any, denoiser: StableDiffusionDenoiser
+) -> None:
+    names = ["DDIM", "Euler a", "PLMS", "DPM++ 2M Karras", "Heun", "LCM"]
+    jobs = [(place % 3, {**JOBS[place % 3][1], "sampler": name, "seed": place}) for place, name in enumerate(names)]
+    jobs.append((1, {**JOBS[1][1], "sampler": "UniPC", "image": init_field(), "strength": 0.6}))
+    drawn = together(denoiser, jobs)
+    for job, one in zip(jobs, drawn, strict=True):
+        assert_same(pipeline, [job], [one], job[1]["sampler"])
+
+
+def test_a_model_that_predicts_v_is_drawn_alike(pipeline_v2: Any) -> None:
+    drawn = together(StableDiffusionDenoiser(pipeline_v2, "tiny"), JOBS)
+    assert_same(pipeline_v2, JOBS, drawn, None)
+
+
+def test_eta_adds_the_images_own_noise(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+    jobs = [(tick, {**fields, "sampler": "DDIM", "eta": 0.7}) for tick, fields in JOBS]
+    assert_same(pipeline, jobs, together(denoiser, jobs), "DDIM")
+
+
+def test_other_sizes_than_the_models_own(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+    jobs = [(0, {**JOBS[0][1], "width": 96, "height": 64})]
+    [(_, pixels)] = drawn = together(denoiser, jobs)
+    assert pixels.shape == (64, 96, 3)
+    assert_same(pipeline, jobs, drawn, None)
+
+
+def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: StableDiffusionDenoiser) -> None:
+    fields = {"prompt": "a red cat", "seed": 40, "steps": 4, "sampler": "Euler a"}
+    several = Task(1, request(**fields, count=3))
+    batch = [denoiser.begin(several, index) for index in range(3)]
+    for _ in range(4):
+        denoiser.step(batch)
+        for sample in batch:
+            sample.step += 1
+    [(latents, _)] = together(denoiser, [(0, {**fields, "seed": 42})])
+    assert torch.allclose(_state(batch[2]).latents, latents, rtol=1e-4, atol=1e-4)
+    assert denoiser.facts(batch[2]).seed == 42
+    assert denoiser.facts(batch[2]).sampler == "Euler a"
+
+
+def test_img2img_makes_at_least_one_step(denoiser: StableDiffusionDenoiser) -> None:
+    sample = denoiser.begin(Task(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)), 0)
+    assert sample.steps == 1
+
+
+def test_the_models_own_scheduler_is_named_in_the_facts(denoiser: StableDiffusionDenoiser) -> None:
+    sample = denoiser.begin(Task(1, request(prompt="x", steps=2)), 0)
+    facts = denoiser.facts(sample)
+    assert (facts.sampler, facts.width, facts.height, facts.model) == ("DDIM", 64, 64, "tiny")
