@@ -188,9 +188,12 @@ class Engine:
                 return
             log.warning("a UNet call for %d images failed (%s); each is tried alone", len(batch), error)
             for sample in batch:
-                self._denoise([sample])
+                if sample.task.key in self._progress:  # else another image of its task has just failed
+                    self._denoise([sample])
             return
         for place, sample in enumerate(batch):
+            if sample.task.key not in self._progress:
+                continue
             if place in failures:
                 self._fail(sample.task, failures[place])
             else:
@@ -217,9 +220,7 @@ class Engine:
 
     def _report(self, task: Task) -> None:
         """Count a step, and say so if it is time."""
-        progress, now = self._progress.get(task.key), self._clock()
-        if progress is None:
-            return
+        progress, now = self._progress[task.key], self._clock()
         progress.steps_done += 1
         if now - progress.said >= self._progress_interval_seconds:
             progress.said = now

@@ -1,0 +1,186 @@
+"""The loop on its own thread, with a device that counts."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Stepped, Task
+from stablediffusiond.errors import ModelError, OutOfMemory
+from stablediffusiond.messages.request import Request
+from tests.engine.fake import FakeDenoiser
+
+
+def task(key: int, **fields: object) -> Task:
+    return Task(key, Request.model_validate({"id": str(key), "prompt": "x", "steps": 3, **fields}))
+
+
+class Running:
+    """An engine and what it has said."""
+
+    def __init__(self, clock: Callable[[], float] | None = None, max_images: int = 4) -> None:
+        self.device = FakeDenoiser()
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.died: list[BaseException] = []
+        options = {} if clock is None else {"clock": clock}
+        self.engine = Engine(
+            self.device, max_images=max_images, progress_interval_seconds=1.0, on_event=self.events.put, **options
+        )
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.engine.run()
+        except RuntimeError as error:
+            self.died.append(error)
+
+    def until_end(self, *keys: int) -> dict[int, list[Event]]:
+        """What is said of the tasks ``keys`` until each has ended."""
+        said: dict[int, list[Event]] = {key: [] for key in keys}
+        open_keys = set(keys)
+        while open_keys:
+            event = self.events.get(timeout=20)
+            said[event.task.key].append(event)
+            if isinstance(event, Finished | Failed):
+                open_keys.remove(event.task.key)
+        return said
+
+    def close(self) -> None:
+        self.device.go.set()
+        self.engine.stop()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    made = Running()
+    made.thread.start()
+    yield made
+    made.close()
+
+
+def code(events: list[Event]) -> str:
+    assert isinstance(events[-1], Failed)
+    return events[-1].error.code
+
+
+def test_a_task_begins_is_drawn_and_finishes(running: Running) -> None:
+    running.engine.submit(task(1, count=2))
+    events = running.until_end(1)[1]
+    assert [type(event) for event in events] == [Begun, Drawn, Drawn, Finished]
+    assert [event.pixels[0, 0, 0] for event in events if isinstance(event, Drawn)] == [0, 1]
+
+
+def test_jobs_share_a_call_and_join_between_two_steps(running: Running) -> None:
+    running.device.go.clear()
+    running.engine.submit(task(1, steps=5))
+    assert running.device.stepping.wait(20)
+    running.engine.submit(task(2, steps=2))
+    running.device.go.set()
+    running.until_end(1, 2)
+    assert running.device.batches == [[1], [1, 2], [1, 2], [1], [1]]
+
+
+def test_a_running_task_is_cancelled_at_its_next_step(running: Running) -> None:
+    running.device.go.clear()
+    running.engine.submit(task(1, steps=100))
+    assert running.device.stepping.wait(20)
+    running.engine.cancel(1)
+    running.device.go.set()
+    assert code(running.until_end(1)[1]) == "cancelled"
+    assert running.device.batches == [[1]]
+
+
+def test_a_waiting_task_is_cancelled(running: Running) -> None:
+    running.engine.pause("test")
+    running.engine.submit(task(1))
+    running.engine.cancel(1)
+    assert code(running.until_end(1)[1]) == "cancelled"
+    running.engine.resume()
+
+
+def test_cancelling_what_is_not_there_does_nothing(running: Running) -> None:
+    running.engine.cancel(77)
+    running.engine.submit(task(1))
+    assert isinstance(running.until_end(1)[1][-1], Finished)
+
+
+def test_a_deadline_ends_a_task_between_two_steps(running: Running) -> None:
+    late = Task(1, Request(id="1", prompt="x"), deadline=datetime.now(UTC) - timedelta(seconds=1))
+    running.engine.submit(late)
+    assert code(running.until_end(1)[1]) == "expired"
+    assert running.device.batches == []
+
+
+def test_nothing_steps_while_the_engine_is_paused(running: Running) -> None:
+    running.engine.pause("the broker is full")
+    running.engine.submit(task(1))
+    assert not running.device.stepping.wait(0.2)
+    assert running.engine.healthy
+    running.engine.resume()
+    assert isinstance(running.until_end(1)[1][-1], Finished)
+
+
+@pytest.mark.parametrize("kind", [ModelError, OutOfMemory])
+def test_a_call_that_fails_for_all_is_tried_one_by_one(running: Running, kind: type[ModelError]) -> None:
+    running.device.forward_errors[2] = kind("no")
+    running.engine.pause("until all are here")
+    for key in (1, 2, 3):
+        running.engine.submit(task(key))
+    running.engine.resume()
+    said = running.until_end(1, 2, 3)
+    assert isinstance(said[1][-1], Finished)
+    assert isinstance(said[3][-1], Finished)
+    assert code(said[2]) == kind.code
+
+
+@pytest.mark.parametrize("where", ["begin_errors", "step_errors", "finish_errors"])
+def test_one_bad_job_fails_alone(running: Running, where: str) -> None:
+    getattr(running.device, where)[2] = ModelError("no")
+    running.engine.pause("until all are here")
+    for key in (1, 2, 3):
+        running.engine.submit(task(key, count=2))
+    running.engine.resume()
+    said = running.until_end(1, 2, 3)
+    assert code(said[2]) == "model_error"
+    assert [type(event) for event in said[1][-3:]] == [Drawn, Drawn, Finished]
+    assert [type(event) for event in said[3][-3:]] == [Drawn, Drawn, Finished]
+
+
+def test_progress_is_said_at_most_once_an_interval() -> None:
+    ticks = iter(range(10_000))
+    running = Running(clock=lambda: next(ticks) * 0.05)
+    running.thread.start()
+    running.engine.submit(task(1, steps=40, count=2))
+    events = running.until_end(1)[1]
+    running.close()
+    said = [(event.step, event.steps) for event in events if isinstance(event, Stepped)]
+    assert 2 <= len(said) < 40
+    assert said == sorted(said)
+    assert {steps for _, steps in said} == {80}
+
+
+def test_an_error_that_is_no_jobs_ends_the_loop() -> None:
+    running = Running()
+    running.device.begin_errors[1] = RuntimeError("a bug")
+    running.thread.start()
+    running.engine.submit(task(1))
+    running.thread.join(20)
+    assert [str(error) for error in running.died] == ["a bug"]
+
+
+def test_a_device_that_does_not_answer_is_not_healthy() -> None:
+    now = [0.0]
+    running = Running(clock=lambda: now[0])
+    running.thread.start()
+    running.device.go.clear()
+    running.engine.submit(task(1))
+    assert running.device.stepping.wait(20)
+    assert running.engine.healthy
+    now[0] = 1000.0
+    assert not running.engine.healthy
+    running.close()

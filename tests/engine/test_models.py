@@ -1,0 +1,87 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from stablediffusiond.engine import models, placeholder
+from stablediffusiond.engine.denoiser import load
+from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.errors import ModelUnavailable
+from stablediffusiond.settings import ModelSettings
+
+
+def complaint(**settings: Any) -> str:
+    with pytest.raises(ModelUnavailable) as caught:
+        load_pipeline(ModelSettings(**settings))
+    return str(caught.value)
+
+
+@pytest.fixture(scope="session")
+def folder(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models") / "tiny"
+    pipeline.save_pretrained(made)
+    return made
+
+
+def test_a_folder_in_the_diffusers_layout_is_loaded_and_warm(folder: Path) -> None:
+    denoiser = load(ModelSettings(name=str(folder), device="cpu"))
+    assert denoiser.device_name == "cpu, float32"
+
+
+def test_a_dtype_can_be_asked_for(folder: Path) -> None:
+    assert load_pipeline(ModelSettings(name=str(folder), device="cpu", dtype="bfloat16")).unet.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "~/none-at-all"])
+def test_a_missing_folder_is_named(name: str) -> None:
+    assert "no such folder" in complaint(name=name)
+
+
+def test_a_missing_file_is_named() -> None:
+    assert "no such file" in complaint(name="/no/such.safetensors")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
+    assert "cannot be loaded" in complaint(name=str(tmp_path / "bad.safetensors"))
+
+
+def test_a_hub_id_without_a_network_says_what_could_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "cannot be loaded" in complaint(name="nobody/nothing-at-all")
+
+
+def test_a_kind_of_model_that_is_not_driven_is_refused(tmp_path: Path) -> None:
+    unet = UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(32, 32), norm_num_groups=8,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    assert "is a DDPMPipeline; Stable Diffusion 1.x and 2.x" in complaint(name=str(tmp_path / "ddpm"))
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    if torch.cuda.is_available():
+        assert models.choose_device("auto").type == "cuda"
+    else:
+        assert "no CUDA here" in complaint(device="cuda")
+
+
+def test_the_built_in_model_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(models, "BUILT_IN", tmp_path / "doodle")
+    assert "python -m stablediffusiond.engine.placeholder" in complaint()
+
+
+def test_the_stand_in_is_built_the_same_each_time_and_left_alone_when_it_is_there(tmp_path: Path) -> None:
+    placeholder.build(tmp_path / "one")
+    placeholder.build(tmp_path / "two")
+    files = {file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file()}
+    assert Path("unet/diffusion_pytorch_model.safetensors") in files
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    (tmp_path / "one/README.md").write_text("mine")
+    placeholder.build(tmp_path / "one")
+    assert (tmp_path / "one/README.md").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
