@@ -3,7 +3,7 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-VENV=${STABLEDIFFUSIOND_VENV:-$HERE/.venv}
+VENV=${INSTALL_VENV:-$HERE/.venv}
 LOG=$HERE/build/install.log
 PREFIX=/opt/stablediffusiond
 SETTINGS=/etc/stablediffusiond/settings.toml
@@ -22,7 +22,7 @@ sudo ./install.sh uninstall                               undo that; settings an
 Wanted: Debian 12 or later, or Ubuntu 24.04; root or sudo, where a package is missing. Nothing is asked.
 
 TORCH_INDEX_URL         the package index to take torch from
-STABLEDIFFUSIOND_VENV   a virtual environment that is set up already, to be used instead of .venv
+INSTALL_VENV            a virtual environment that is set up already, to be used instead of .venv
 HELP
 }
 
@@ -57,8 +57,11 @@ install_missing() {
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || fail "this system has no apt-get; install these yourself: ${missing[*]}"
   say "installing ${missing[*]}"
-  without_starting_services apt_install "${missing[@]}"
-  missing=()
+  if [ "${START_SERVICES:-no}" = yes ]; then
+    apt_install "${missing[@]}"
+  else
+    without_starting_services apt_install "${missing[@]}"
+  fi
 }
 
 apt_install() {
@@ -66,19 +69,22 @@ apt_install() {
   quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# The demo and the tests bring their own broker: installing the package must not start another for the whole machine.
+# The demo and the tests bring their own broker: installing the package must not start another for the whole machine,
+# neither now nor when it boots.
 without_starting_services() {
-  local policy=/usr/sbin/policy-rc.d made=
-  if [ "${START_SERVICES:-no}" = no ] && [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-    as_root chmod +x $policy
-    made=yes
+  local policy=/usr/sbin/policy-rc.d
+  if [ -e $policy ]; then
+    "$@"
+  else
     trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
-  fi
-  "$@"
-  if [ -n "$made" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+    "$@"
     as_root rm -f $policy
     trap - EXIT
+  fi
+  if [[ " ${missing[*]} " = *" rabbitmq-server "* ]] && command -v systemctl >/dev/null; then
+    quietly as_root systemctl disable rabbitmq-server.service
   fi
 }
 
@@ -98,56 +104,65 @@ set_up_system() {
 
 # torch first, and by itself: without a GPU nobody shall download gigabytes of CUDA.
 install_torch() {
-  local pip=$1/bin/pip
-  "$1/bin/python" -c 'import torch' 2>/dev/null && return
+  local python=$1/bin/python
+  "$python" -c 'import torch' 2>/dev/null && return
   say "installing torch"
   if [ -n "${TORCH_INDEX_URL:-}" ]; then
-    quietly "$pip" install -q --index-url "$TORCH_INDEX_URL" torch
+    quietly "$python" -m pip install -q --index-url "$TORCH_INDEX_URL" torch
   elif command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-    quietly "$pip" install -q torch
-  elif plain_torch_is_small "$pip"; then
-    quietly "$pip" install -q torch==2.13.0
+    quietly "$python" -m pip install -q torch
+  elif plain_torch_is_small "$python"; then
+    quietly "$python" -m pip install -q torch==2.13.0
   else
-    quietly "$pip" install -q --index-url "$CPU_INDEX" torch
+    quietly "$python" -m pip install -q --index-url "$CPU_INDEX" torch
   fi
 }
 
 plain_torch_is_small() {
   local plan
-  plan=$("$1" install -q --dry-run --ignore-installed --report - torch==2.13.0 2>>"$LOG") || return 1
+  plan=$("$1" -m pip install -q --dry-run --ignore-installed --report - torch==2.13.0 2>>"$LOG") || return 1
   ! grep -q '"name": "nvidia-' <<<"$plan"
 }
 
-# install_package VENV WHAT...: torch, then pip's WHAT, if pyproject.toml has changed since the last time
+# install_package VENV WHAT...: torch, then pip's WHAT
 install_package() {
-  local venv=$1 stamp=$1/.installed wanted
+  local venv=$1
   shift
-  wanted="$(sha256sum <"$HERE/pyproject.toml") $*"
-  [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
-  if [ ! -x "$venv/bin/python" ]; then
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     say "making a Python environment in $venv"
     quietly python3 -m venv "$venv"
   fi
   install_torch "$venv"
   say "installing stablediffusiond and what it needs"
-  quietly "$venv/bin/pip" install -q "$@"
-  printf '%s' "$wanted" >"$stamp"
+  quietly "$venv/bin/python" -m pip install -q "$@"
 }
 
+# make_model PYTHON FOLDER
 make_model() {
   [ -e "$2/model_index.json" ] && return
   say "making the stand-in for the built-in model (random weights: it paints noise)"
-  quietly "$1/bin/python" -m stablediffusiond.engine.placeholder "$2"
+  quietly "$1" -m stablediffusiond.engine.placeholder "$2"
+}
+
+# The environment of this checkout, made anew if pyproject.toml has changed since the last time.
+set_up_venv() {
+  local stamp=$VENV/.installed extras=engine wanted
+  # What the tests need is kept once it is there.
+  if [ "$1" = test ] || grep -qs 'engine,dev' "$stamp"; then extras=engine,dev; fi
+  wanted="$(sha256sum <"$HERE/pyproject.toml") ${HERE}[$extras]"
+  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+  install_package "$VENV" -e "${HERE}[$extras]"
+  printf '%s' "$wanted" >"$stamp"
 }
 
 set_up() {
-  [ -z "${STABLEDIFFUSIOND_VENV:-}" ] || { make_model "$VENV" "$HERE/stablediffusiond/doodle"; return; }
-  set_up_system "$1"
-  local extras=engine
-  # What the tests need is kept once it is there.
-  if [ "$1" = test ] || grep -qs 'engine,dev' "$VENV/.installed"; then extras=engine,dev; fi
-  install_package "$VENV" -e "${HERE}[$extras]"
-  make_model "$VENV" "$HERE/stablediffusiond/doodle"
+  if [ -n "${INSTALL_VENV:-}" ]; then
+    [ -x "$VENV/bin/python" ] || fail "INSTALL_VENV: there is no $VENV/bin/python"
+  else
+    set_up_system "$1"
+    set_up_venv "$1"
+  fi
+  make_model "$VENV/bin/python" "$HERE/stablediffusiond/doodle"
 }
 
 # --- for good
@@ -159,14 +174,12 @@ require_root() {
 
 install_for_good() {
   require_root
+  umask 022
   LOG=/var/log/stablediffusiond-install.log
   START_SERVICES=yes set_up_system for-good
   id stablediffusiond >/dev/null 2>&1 ||
     quietly useradd --system --user-group --home-dir /var/lib/stablediffusiond --shell /usr/sbin/nologin stablediffusiond
-  rm -f "$PREFIX/.installed" # the code may have changed where pyproject.toml has not
-  install_package "$PREFIX" "${HERE}[engine]"
-  quietly "$PREFIX/bin/pip" install -q --force-reinstall --no-deps "$HERE"
-  make_model "$PREFIX" "$(cd / && "$PREFIX/bin/python" -c 'from stablediffusiond.engine.models import BUILT_IN; print(BUILT_IN)' 2>/dev/null)"
+  install_copy
   install_settings
   say "starting the services"
   install -m 644 "${UNITS[@]/#/$HERE/systemd/}" /etc/systemd/system/
@@ -178,9 +191,26 @@ install_for_good() {
   say "stablediffusiond runs; try: stablediffusion_client \"a red cat\" -o cat.png"
 }
 
+# From a copy of the sources, because setuptools builds where they are, and takes along what it finds there.
+install_copy() {
+  local sources model
+  sources=$(mktemp -d)
+  cp -r "$HERE"/{stablediffusiond,pyproject.toml,README.md,LICENSE} "$sources"
+  install_package "$PREFIX" "${sources}[engine]"
+  rm -rf "$sources"
+  cd /
+  model=$("$PREFIX/bin/python" -c 'import stablediffusiond; print(stablediffusiond.__path__[0])')/doodle
+  make_model "$PREFIX/bin/python" "$model"
+}
+
+# Everybody's client reads them too. With a password in them: chmod 640, and who may draw joins the group.
 install_settings() {
-  [ -e $SETTINGS ] && { say "keeping $SETTINGS"; return; }
-  install -D -m 640 -g stablediffusiond "$HERE/settings.example.toml" $SETTINGS
+  if [ -e $SETTINGS ]; then
+    say "keeping $SETTINGS"
+    chgrp stablediffusiond $SETTINGS
+  else
+    install -D -m 644 -g stablediffusiond "$HERE/settings.example.toml" $SETTINGS
+  fi
 }
 
 uninstall() {
@@ -188,7 +218,7 @@ uninstall() {
   say "removing the services; $SETTINGS, RabbitMQ and its queues stay"
   systemctl disable --now "${UNITS[@]}" 2>/dev/null || true
   rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT
-  rm -rf $PREFIX
+  rm -rf $PREFIX /var/lib/stablediffusiond /var/cache/stablediffusiond
   systemctl daemon-reload
   if id stablediffusiond >/dev/null 2>&1; then userdel stablediffusiond; fi
 }

@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from PIL import Image
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tools.daemons import CHECKOUT, DaemonFailed, request_daemon, response_daemon
 from tools.private_broker import BrokerUnavailable, PrivateBroker
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def say(text: str) -> None:
@@ -37,12 +41,16 @@ def draw(prompt: str, output: Path, seed: int | None) -> int:
                 env={**os.environ, **environment}, check=False, stdout=subprocess.DEVNULL,
             ).returncode  # fmt: skip
     if code == 0:
-        say(f"{output}: {output.stat().st_size} bytes, {time.monotonic() - began:.0f} s")
+        with Image.open(output) as picture:
+            size = "{} x {} pixels".format(*picture.size)
+        say(f"{output}: {size}, {output.stat().st_size} bytes, {time.monotonic() - began:.0f} s from start to end")
     return code
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """Leave through every ``with``, so that nothing is left running."""
+    """Leave through every ``with``, so that nothing is left running; whoever hurries does not disturb that."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
@@ -52,7 +60,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=CHECKOUT / "demo.png")
     parser.add_argument("--seed", type=int)
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _end)
     try:
         return draw(options.prompt, options.output, options.seed)

@@ -1,0 +1,64 @@
+"""./install.sh demo, as a stranger types it in a fresh clone."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def clone(folder: Path) -> Path:
+    """What git has, and what is not committed yet; the virtual environment is the one of this test."""
+    subprocess.run(["git", "clone", "-q", CHECKOUT, folder], check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-m", "-o", "--exclude-standard", "-z"],
+        cwd=CHECKOUT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (CHECKOUT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, folder / name)
+    return folder
+
+
+ENVIRONMENT = {**os.environ, "INSTALL_VENV": sys.prefix, "PYTHONPATH": ""}
+
+
+def test_two_fresh_clones_draw_the_same_picture(tmp_path: Path) -> None:
+    pictures = []
+    for name in ("one", "two"):
+        folder = clone(tmp_path / name)
+        done = subprocess.run(
+            ["./install.sh", "demo", "a red cat", "--seed", "42", "--output", "cat.png"],
+            cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "paints noise" in done.stderr
+        pictures.append((folder / "cat.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert Image.open(io.BytesIO(pictures[0])).size == (128, 128)
+
+
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+    folder = clone(tmp_path / "one")
+    demo = subprocess.Popen(
+        ["./install.sh", "demo"], cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert demo.stderr is not None
+    for line in demo.stderr:
+        if "drawing" in line:
+            break
+    children = psutil.Process(demo.pid).children(recursive=True)
+    assert len(children) >= 4
+    os.killpg(demo.pid, signal.SIGINT)
+    assert demo.wait(60) == 130
+    demo.stderr.close()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

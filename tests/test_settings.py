@@ -1,0 +1,106 @@
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from stablediffusiond.errors import SettingsError
+from stablediffusiond.settings import Settings, load
+
+EXAMPLE = Path(__file__).parents[1] / "settings.example.toml"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of this machine."""
+    monkeypatch.delenv("STABLEDIFFUSIOND_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    return file
+
+
+def complaint(path: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_the_example_shows_every_key_with_its_default() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    assert load(EXAMPLE) == load()
+    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type)
+        assert issubclass(section, BaseModel)
+        assert list(shown[name]) == list(section.model_fields), name
+        for key, each in section.model_fields.items():
+            assert f"# {each.description}\n" in text, f"[{name}] {key} is explained"
+
+
+def test_the_environment_overrides_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, '[model]\nname = "x"\ndevice = "cpu"\n')
+    monkeypatch.setenv("STABLEDIFFUSIOND_MODEL__NAME", "y")
+    assert (load(file).model.name, load(file).model.device) == ("y", "cpu")
+
+
+def test_a_named_file_comes_before_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = tmp_path / "home/stablediffusiond/settings.toml"
+    usual.parent.mkdir(parents=True)
+    usual.write_text('[model]\nname = "usual"\n')
+    assert load().model.name == "usual"
+    named = written(tmp_path, '[model]\nname = "named"\n')
+    monkeypatch.setenv("STABLEDIFFUSIOND_CONFIG", str(named))
+    assert load().model.name == "named"
+    assert load(usual).model.name == "usual"
+    monkeypatch.setenv("STABLEDIFFUSIOND_CONFIG", "")
+    assert load().model.name == "usual"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[broker]\nurll = 'x'\n", r"settings\.toml: \[broker\] urll: unknown key; did you mean 'url'\?"),
+        ("[brokr]\n", r"\[brokr\]: unknown section; did you mean 'broker'\?"),
+        ("port = 1\n", r"'port' stands outside a section"),
+        ("[responses]\nport = 'many'\n", r"\[responses\] port: .*integer.*, not 'many'"),
+        ("[responses]\nport = 70000\n", r"\[responses\] port: .*less than or equal to 65535, not 70000"),
+        ("[model]\ndtype = 'float8'\n", r"\[model\] dtype: .*'float32'.*not 'float8'"),
+        ("[broker\n", r"is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_names_the_place(tmp_path: Path, text: str, said: str) -> None:
+    assert re.search(said, complaint(written(tmp_path, text)))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert "cannot read" in complaint(tmp_path / "none.toml")
+    assert "cannot read" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STABLEDIFFUSIOND_BROKR__URL", "x", "BROKR__URL: unknown section 'brokr'; did you mean 'broker'?"),
+        ("STABLEDIFFUSIOND_BROKER__URLL", "x", "environment: [broker] urll: unknown key; did you mean 'url'?"),
+        ("STABLEDIFFUSIOND_RESPONSES__PORT", "x", "environment: [responses] port"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert said in complaint()
+
+
+def test_the_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, "[broker]\nurl = 'amqp://me:sesame@host/'\n")
+    assert "sesame" not in repr(load(file)) + str(load(file).model_dump())
+    monkeypatch.setenv("STABLEDIFFUSIOND_BROKER__URL", '["sesame"]')
+    file.write_text("[broker]\nurl = ['sesame']\n")
+    monkeypatch.delenv("STABLEDIFFUSIOND_BROKER__URL")
+    assert "sesame" not in complaint(file)
