@@ -7,9 +7,7 @@ errors that end a job carry the reply ``code`` that its client reads.
 from typing import ClassVar, Literal
 
 #: The codes of a ``failed`` reply (docs/protocol.md).
-ReplyCode = Literal[
-    "invalid_request", "expired", "cancelled", "too_large", "out_of_memory", "model_error", "crashed"
-]
+ReplyCode = Literal["invalid_request", "expired", "cancelled", "too_large", "out_of_memory", "model_error", "crashed"]
 
 
 class StableDiffusiondError(Exception):

@@ -2,7 +2,8 @@
 
 A publish whose confirm never came is in doubt: it is published again with the same ``message_id``, and readers drop
 the repeat. That is not only so when a connection ends: a quorum queue that is published to while it recovers from a
-crash may never confirm (seen on 3.10). So a confirm is waited for so long, the size of the message allowed for. pika buffers without limit, so only a few publishes are under way at a time.
+crash may never confirm (seen on 3.10). So a confirm is waited for so long, the size of the message allowed for. pika
+buffers without limit, so only a few publishes are under way at a time.
 """
 
 import asyncio

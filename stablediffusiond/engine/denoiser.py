@@ -1,9 +1,9 @@
 """The device: Stable Diffusion 1.x and 2.x, driven step by step for many images at once.
 
 The arithmetic is that of diffusers' ``StableDiffusionPipeline`` and ``StableDiffusionImg2ImgPipeline``; what differs
-is who owns the loop. A pipeline runs one job from noise to picture; here each image carries what the pipeline would keep
-for it (latents, scheduler, generator, embeddings), so that one UNet call can take images at different steps. Parity with
-the pipelines, image by image, is a test.
+is who owns the loop. A pipeline runs one job from noise to picture; here each image carries what the pipeline would
+keep for it (latents, scheduler, generator, embeddings), so that one UNet call can take images at different steps.
+Parity with the pipelines, image by image, is a test.
 
 A sample's noise comes from its own CPU generator, so its picture does not depend on its neighbours or on the device.
 """

@@ -131,9 +131,11 @@ class Engine:
         self._busy_since = None
         with self._wake:
             self._wake.wait_for(
-                lambda: self._stopping
-                or self._cancelled
-                or (self._paused is None and (self._inbox or not self._batcher.idle))
+                lambda: (
+                    self._stopping
+                    or self._cancelled
+                    or (self._paused is None and (self._inbox or not self._batcher.idle))
+                )
             )
         self._busy_since = self._clock()
 

@@ -1,7 +1,7 @@
 import asyncio
 
 from stablediffusiond.broker.connection import Connection
-from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology, declare
 from stablediffusiond.settings import BrokerSettings
 
@@ -47,7 +47,12 @@ async def test_a_job_that_kills_daemons_ends_in_crashed(settings: BrokerSettings
 async def _first_delivery(connection: Connection, queue: str, arrived: list[Message]) -> None:
     came = asyncio.Event()
     channel = await connection.channel()
-    await channel.consume(queue, lambda delivery: (arrived.append(delivery.message), came.set())[0], prefetch=1)
+
+    def on_delivery(delivery: Delivery) -> None:
+        arrived.append(delivery.message)
+        came.set()
+
+    await channel.consume(queue, on_delivery, prefetch=1)
     async with asyncio.timeout(20):
         await came.wait()
 

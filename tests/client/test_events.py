@@ -112,7 +112,7 @@ def test_replies_to_strangers_and_of_unknown_types_are_settled_and_passed_over(
 ) -> None:
     job = client.submit(prompt="cat")
     request = daemons.take()
-    responses.send(client.queue, {"type": "done", "id": "a stranger", "images": 1, "queued_seconds": 0, "engine_seconds": 0, "total_seconds": 0})  # fmt: skip  # noqa: E501
+    responses.send(client.queue, {"type": "done", "id": "a stranger", "images": 1, "queued_seconds": 0, "engine_seconds": 0, "total_seconds": 0})  # fmt: skip
     responses.send(client.queue, {"type": "applause", "id": job.id})
     responses.write(client.queue, frames.encode({"type": "error", "code": "odd", "message": "never mind"})[0])
     daemons.finish(request)

@@ -55,7 +55,7 @@ class Service:
         return done.stdout
 
     def wait_depths(self, expected: Callable[[dict[str, int]], bool]) -> None:
-        """Wait until the queues are as ``expected``. RabbitMQ counts every five seconds, and there is no event for it."""
+        """Wait until the queues are as ``expected``; RabbitMQ counts every five seconds, without an event."""
         deadline = time.monotonic() + 30
         while not expected(self.depths()):
             assert time.monotonic() < deadline, self.depths()

@@ -1,4 +1,4 @@
-"""Tiny real diffusers models, on the CPU in float32: small enough that every sampler can be compared with its pipeline."""
+"""Tiny real diffusers models, on the CPU in float32: every sampler can be compared with its pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def tiny_pipeline(scratch: Path, *, text_width: int = 32, **scheduler: Any) -> A
         "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
         "set_alpha_to_one": False, "steps_offset": 1,
     }  # fmt: skip
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
         scheduler=DDIMScheduler(**{**noise, **scheduler}), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,

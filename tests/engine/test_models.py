@@ -58,7 +58,8 @@ def test_a_kind_of_model_that_is_not_driven_is_refused(tmp_path: Path) -> None:
         sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(32, 32), norm_num_groups=8,
         down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
     )  # fmt: skip
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    foreign: Any = DDPMPipeline(unet, DDPMScheduler())
+    foreign.save_pretrained(tmp_path / "ddpm")
     assert "is a DDPMPipeline; Stable Diffusion 1.x and 2.x" in complaint(name=str(tmp_path / "ddpm"))
 
 

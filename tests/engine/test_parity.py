@@ -73,7 +73,7 @@ def alone(pipeline: Any, fields: Fields, sampler: str | None) -> tuple[torch.Ten
         "prompt": fields["prompt"], "negative_prompt": fields.get("negative_prompt"),
         "num_inference_steps": fields["steps"], "guidance_scale": fields["guidance_scale"], "eta": fields.get("eta", 0.0),
     }  # fmt: skip
-    drawer = pipeline
+    drawer: Any = pipeline
     if "image" in fields:
         drawer = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
         drawer.set_progress_bar_config(disable=True)

@@ -36,14 +36,26 @@ def wire(message: Message) -> dict[str, object]:
 
 
 def request() -> dict[str, object]:
-    fields = {"id": "job-1", "prompt": "a red cat", "seed": 42, "steps": 20, "image": "aW1hZ2U=", "sampler": "k_euler_a"}
+    fields = {
+        "id": "job-1",
+        "prompt": "a red cat",
+        "seed": 42,
+        "steps": 20,
+        "image": "aW1hZ2U=",
+        "sampler": "k_euler_a",
+    }
     made: dict[str, object] = json.loads(Request.from_fields(fields)[0].to_json())
     return made
 
 
 def done() -> Message:
     reply = Done(
-        id="job-1", images=2, queued_seconds=0.5, engine_seconds=1.25, total_seconds=2, warnings=["'C' is accepted and ignored"]
+        id="job-1",
+        images=2,
+        queued_seconds=0.5,
+        engine_seconds=1.25,
+        total_seconds=2,
+        warnings=["'C' is accepted and ignored"],
     )
     return answers.done(WHERE, reply)
 

@@ -29,7 +29,9 @@ def test_a_prompt_is_enough() -> None:
     assert made.guided
 
 
-@pytest.mark.parametrize(("canonical", "alias"), [(name, alias) for name, others in ALIASES.items() for alias in others])
+@pytest.mark.parametrize(
+    ("canonical", "alias"), [(name, alias) for name, others in ALIASES.items() for alias in others]
+)
 def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
     values: dict[str, object] = {
         "type": "txt2img", "sampler": "Euler a", "image": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64
@@ -42,7 +44,7 @@ def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
 
 def test_the_2022_request_still_works() -> None:
     """The body that the first stablediffusiond's own client sent, every value as text."""
-    body = {
+    body: dict[str, object] = {
         "prompt": "cat", "ddim_steps": "50", "ddim_eta": "0.0", "n_iter": "2", "n_samples": "3", "W": "512", "H": "512",
         "C": "4", "f": "8", "scale": "7.5", "seed": "42", "plms": "true", "skip_grid": "true", "outdir": "/tmp",
         "laion400m": "false", "fixed_code": "true", "precision": "full", "ckpt": "model.ckpt", "config": "v1.yaml",
@@ -69,7 +71,9 @@ def test_a_data_url_is_an_image() -> None:
     assert request(image=f"data:image/png;base64,{PNG}").image == base64.b64decode(PNG)
 
 
-@pytest.mark.parametrize("image", ["/etc/passwd", "https://example.org/cat.png", "file:///etc/passwd", "data:image/png,x"])
+@pytest.mark.parametrize(
+    "image", ["/etc/passwd", "https://example.org/cat.png", "file:///etc/passwd", "data:image/png,x"]
+)
 def test_nothing_that_a_message_names_is_opened(image: str) -> None:
     assert complaint(image=image).field == "image"
 
@@ -164,7 +168,8 @@ def test_no_body_breaks_the_parser(body: bytes) -> None:
 
 
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=3)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3),
 )
 _NAMES = st.sampled_from([*Request.model_fields, *(a for others in ALIASES.values() for a in others), "n_iter", "plms"])
 

@@ -34,7 +34,9 @@ def test_the_schema_takes_what_the_daemon_takes(body: dict[str, object]) -> None
     jsonschema.validate(body, schema.request_schema())
 
 
-@pytest.mark.parametrize("body", [{}, {"prompt": "cat", "stepz": 3}, {"prompt": "cat", "steps": 0}, {"prompt": ["cat"]}])
+@pytest.mark.parametrize(
+    "body", [{}, {"prompt": "cat", "stepz": 3}, {"prompt": "cat", "steps": 0}, {"prompt": ["cat"]}]
+)
 def test_the_schema_refuses_what_the_daemon_refuses(body: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, schema.request_schema())

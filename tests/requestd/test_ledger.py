@@ -14,7 +14,9 @@ class Channel:
         self.requeued.append(tag)
 
 
-def delivery(channel: Channel, tag: int, *, again: bool = False, message_id: str | None = "job", body: bytes = b"{}") -> Delivery:
+def delivery(
+    channel: Channel, tag: int, *, again: bool = False, message_id: str | None = "job", body: bytes = b"{}"
+) -> Delivery:
     return Delivery(Message(body, message_id=message_id), "requests", tag, again, channel)
 
 

@@ -104,9 +104,7 @@ class Replies:
             "seed": 7, "width": 8, "height": 8, "steps": 3, "guidance_scale": 7.5, "sampler": "DDIM", "eta": 0.0,
             "model": "doodle",
         }  # fmt: skip
-        self.put(
-            queue, Message(png, "image/png", "image", f"{job}/{index}", correlation_id="corr", headers=headers)
-        )
+        self.put(queue, Message(png, "image/png", "image", f"{job}/{index}", correlation_id="corr", headers=headers))
 
     def done(self, queue: str, job: str = "job") -> None:
         body = json.dumps({"id": job, "images": 1}).encode()

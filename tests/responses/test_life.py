@@ -11,7 +11,9 @@ from tools.daemons import DaemonFailed, response_daemon
 from tools.private_broker import PrivateBroker
 
 
-def test_sigterm_ends_it_and_unwritten_replies_stay(environment: dict[str, str], settings: BrokerSettings, topology: Topology) -> None:
+def test_sigterm_ends_it_and_unwritten_replies_stay(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology
+) -> None:
     queue = f"{topology.results}.stays"
     with response_daemon(environment) as daemon:
         client = Client(daemon.wait_ready().port()).listen(queue, ack="manual", prefetch=1)
@@ -81,5 +83,3 @@ def test_clients_outlive_the_broker(own_broker: PrivateBroker) -> None:
         client.say(op="ping")
         assert client.hear().head["type"] == "pong"
         client.close()
-
-
