@@ -177,8 +177,7 @@ install_for_good() {
   umask 022
   LOG=/var/log/stablediffusiond-install.log
   START_SERVICES=yes set_up_system for-good
-  id stablediffusiond >/dev/null 2>&1 ||
-    quietly useradd --system --user-group --home-dir /var/lib/stablediffusiond --shell /usr/sbin/nologin stablediffusiond
+  make_user
   install_copy
   install_settings
   say "starting the services"
@@ -189,6 +188,16 @@ install_for_good() {
   quietly systemctl enable "${UNITS[@]}"
   quietly systemctl restart "${UNITS[@]}"
   say "stablediffusiond runs; try: stablediffusion_client \"a red cat\" -o cat.png"
+}
+
+make_user() {
+  local group
+  id stablediffusiond >/dev/null 2>&1 ||
+    quietly useradd --system --user-group --home-dir /var/lib/stablediffusiond --shell /usr/sbin/nologin stablediffusiond
+  # Those that may use a GPU; here and not in the unit, which would not start on a machine that lacks one of them.
+  for group in video render; do
+    if getent group $group >/dev/null; then quietly usermod -aG $group stablediffusiond; fi
+  done
 }
 
 # From a copy of the sources, because setuptools builds where they are, and takes along what it finds there.
