@@ -35,6 +35,8 @@ def build(folder: Path) -> None:
         made = Path(making) / "model"
         _pipeline(Path(making)).save_pretrained(made)
         (made / "README.md").write_text(_CARD, "utf-8")
+        for file in made.rglob("*.safetensors"):
+            file.chmod(0o644)  # safetensors keeps them to their owner, and a service is another user
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(made, folder)
 
