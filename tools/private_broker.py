@@ -18,22 +18,30 @@ from types import TracebackType
 from typing import Final, Self
 
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
-#: Ends with its parent, whatever that one died of; the node's own processes are a group of their own.
+#: Ends with its parent, whatever that one died of, and then nobody needs its folder any more; the node's own processes
+#: are a group of their own.
 _WARDEN: Final = """
-import ctypes, os, signal, subprocess, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+import ctypes, os, shutil, signal, subprocess, sys
+ctypes.CDLL(None).prctl(1, signal.SIGUSR1)  # PR_SET_PDEATHSIG
 node = subprocess.Popen(sys.argv[1:], start_new_session=True)
-def end(*_):
+orphaned = False
+def end(number=0, _=None):
+    global orphaned
+    orphaned = orphaned or number == signal.SIGUSR1
     try:
         os.killpg(node.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGUSR1, end)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 try:
     sys.exit(node.wait())
 finally:
     end()
+    if orphaned:
+        shutil.rmtree(os.getcwd(), ignore_errors=True)
 """
 _CONFIG: Final = """
 loopback_users = none

@@ -82,7 +82,7 @@ def under(folder: str) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_private_broker_leaves_no_process_behind(number: signal.Signals) -> None:
+def test_a_private_broker_ends_with_its_owner(number: signal.Signals) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -92,12 +92,12 @@ def test_a_private_broker_leaves_no_process_behind(number: signal.Signals) -> No
     holder.send_signal(number)
     holder.communicate(timeout=60)
     deadline = time.monotonic() + 30
-    while under(folder):
+    while under(folder) or Path(folder).exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_private_broker_leaves_no_folder_behind() -> None:
+def test_a_private_broker_leaves_nothing_behind() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _HOLD], cwd=CHECKOUT, input="", capture_output=True, text=True, check=True, timeout=120
     )
