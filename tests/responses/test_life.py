@@ -71,6 +71,7 @@ def test_clients_outlive_the_broker(own_broker: PrivateBroker) -> None:
         replies = Replies(settings, Topology())
         replies.image("results.stays")
         assert client.hear().head["delivery"] == 1
+        replies.close()
         own_broker.settle()
         own_broker.kill()
         daemon.wait_log("connection to the broker lost")
