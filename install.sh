@@ -93,7 +93,7 @@ set_up_system() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ "$1" = test ]; then
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm ip iproute2 pgrep procps \
-      systemd-analyze systemd systemd-nspawn systemd-container shellcheck shellcheck unshare util-linux
+      systemd-analyze systemd systemd-nspawn systemd-container sudo sudo shellcheck shellcheck unshare util-linux
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

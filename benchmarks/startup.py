@@ -6,6 +6,7 @@ median of each is printed as JSON, with its ratio to the bare imports; the goal 
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def measure(rounds: int) -> dict[str, object]:
         "rounds": rounds,
         "milliseconds": {name: round(seconds * 1000, 1) for name, seconds in medians.items()},
         "ratio": {name: round(seconds / medians["yardstick"], 3) for name, seconds in medians.items()},
+        "largest_resident_megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
 
 

@@ -1,0 +1,55 @@
+"""The request daemon with a part that dies at the first job: ``python -m tests.requestd.dying PART``.
+
+PART is one of the functions here.
+"""
+
+import asyncio
+import sys
+from unittest.mock import patch
+
+from stablediffusiond.broker.link import Link
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.requestd import daemon, desk
+from tests.engine.fake import FakeDenoiser
+
+ERROR = RuntimeError("nobody expected this")
+
+
+def device() -> None:
+    patch.object(FakeDenoiser, "step", side_effect=ERROR).start()
+
+
+def engine_without_a_word() -> None:
+    patch.object(Engine, "run", Engine._wait_for_work).start()
+
+
+def encoder() -> None:
+    patch.object(desk, "encode_png", side_effect=ERROR).start()
+
+
+def link_of_jobs() -> None:
+    _kill_link("takes jobs")
+
+
+def link_of_replies() -> None:
+    _kill_link("replies")
+
+
+def _kill_link(name: str) -> None:
+    at_work = asyncio.Event()
+
+    async def keep(link: Link) -> None:
+        await link._announce(await link._connect())
+        await at_work.wait()
+        if name in link._name:
+            raise ERROR
+        await asyncio.Event().wait()
+
+    patch.object(Link, "_keep", keep).start()
+    patch.object(Engine, "submit", lambda *_: at_work.set()).start()
+
+
+if __name__ == "__main__":
+    patch.object(daemon, "_import_and_load", lambda _: FakeDenoiser()).start()
+    globals()[sys.argv[1]]()
+    sys.exit(daemon.main([]))

@@ -1,0 +1,32 @@
+"""A daemon of which a part has died would look alive to systemd, and draw nothing: it ends instead."""
+
+import asyncio
+
+import pytest
+
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.settings import BrokerSettings
+from tests.requestd import dying
+from tools.daemons import Daemon
+
+
+@pytest.mark.parametrize("part", ["device", "engine_without_a_word", "encoder", "link_of_jobs", "link_of_replies"])
+async def test_the_process_ends_with_an_error_and_the_job_stays(
+    part: str, environment: dict[str, str], settings: BrokerSettings, topology: Topology
+) -> None:
+    with Daemon("tests.requestd.dying", environment, part) as daemon:
+        daemon.wait_ready()
+        connection = await Connection.open(settings, "test")
+        channel = await connection.channel()
+        await channel.confirm_publishes()
+        await channel.publish(Message(b'{"prompt": "cat"}'), "", topology.requests)
+
+        assert daemon.process.wait(30) == StableDiffusiondError.exit_code
+        assert ("ended" if part == "engine_without_a_word" else str(dying.ERROR)) in daemon.log
+        returned: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        await channel.consume(topology.requests, returned.set_result, prefetch=1)
+        assert (await returned).earlier_deliveries == 1
+        await connection.close()
