@@ -26,6 +26,11 @@ COLOURS: Final = {
 SIZES: Final = ("normal", "small", "big")
 PLACES: Final = ("middle", "left", "right", "top", "bottom")
 
+#: What there is to know about a picture, by the names of `Scene`.
+QUESTIONS: Final = {
+    "subject": SUBJECTS, "colour": tuple(COLOURS), "ground": tuple(COLOURS), "size": SIZES, "place": PLACES
+}  # fmt: skip
+
 #: Half the height of a subject, as a share of the picture's: from, to.
 _RADIUS: Final = {"normal": (0.28, 0.32), "small": (0.16, 0.19), "big": (0.38, 0.42)}
 _DIRECTION: Final = {"middle": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}

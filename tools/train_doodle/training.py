@@ -17,8 +17,7 @@ class Run:
 
     checkpoint: Path
     steps: int
-    learning_rate: float
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     modules: dict[str, torch.nn.Module]
     save_seconds: float = 180.0
     warm_up_steps: int = 100
@@ -28,10 +27,11 @@ class Run:
 
     def go(self) -> Iterator[int]:
         """The numbers of the steps that are still to do; saves between them, and when all are done."""
+        rates = [group["lr"] for group in self._groups]
         began, first = time.monotonic(), self._restore()
         for step in range(first, self.steps):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * self._rate(step)
+            for group, rate in zip(self._groups, rates, strict=True):
+                group["lr"] = rate * self._rate(step)
             yield step
             if step % 50 == 0:
                 speed = (step + 1 - first) / (time.monotonic() - began)
@@ -42,15 +42,20 @@ class Run:
         self._save(self.steps)
 
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor]) -> None:
-        """One step of the optimizer, with the gradient's norm held to 1."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """One step of the optimizers, with the gradient's norm held to 1."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        self.optimizer.step()
+        torch.nn.utils.clip_grad_norm_([weight for group in self._groups for weight in group["params"]], 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
         for name, part in parts.items():
             value = part.item()
             self._losses[name] = self._losses.get(name, value) * 0.98 + value * 0.02
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _rate(self, step: int) -> float:
         """Warm-up, then level, then down to nothing along a line (arXiv:2404.06395, "WSD")."""
@@ -65,14 +70,19 @@ class Run:
         state: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
         for name, module in self.modules.items():
             module.load_state_dict(state[name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
         self._losses = state["losses"]
         print(f"goes on at step {state['step']} of {self.checkpoint}", flush=True)
         return int(state["step"])
 
     def _save(self, step: int) -> None:
         state: dict[str, Any] = {name: module.state_dict() for name, module in self.modules.items()}
-        state |= {"optimizer": self.optimizer.state_dict(), "step": step, "losses": self._losses}
+        state |= {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": step,
+            "losses": self._losses,
+        }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)

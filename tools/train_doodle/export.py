@@ -1,0 +1,37 @@
+"""Puts the trained networks together: ``python -m tools.train_doodle.export --work build/doodle --output FOLDER``.
+
+A diffusers folder in half precision. What else lies in the folder (the model card, the samples) is left alone.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import torch
+from transformers import CLIPTokenizer
+
+from tools.train_doodle.networks import assemble, load_autoencoder
+from tools.train_doodle.unet import load_average
+
+_MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--work", type=Path, default=Path("build/doodle"))
+    options.add_argument("--output", type=Path, default=_MODEL)
+    chosen = options.parse_args()
+    average = load_average(chosen.work)
+    pipeline = assemble(
+        CLIPTokenizer.from_pretrained(chosen.work / "tokenizer"),
+        average["text_encoder"],
+        average["unet"],
+        load_autoencoder(chosen.work / "vae"),
+    )
+    pipeline.to(torch.float16).save_pretrained(chosen.output)
+    for file in chosen.output.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors keeps them to their owner, and a service is another user
+
+
+if __name__ == "__main__":
+    main()
