@@ -1,7 +1,7 @@
 """The optimizer: Muon for what is a matrix, AdamW for the rest.
 
-Measured on the autoencoder's first 300 steps, with the same pictures: the mean distance falls to 0.11, and with AdamW to
-0.30, which needs 2,000 steps to get where Muon is then.
+Measured on the autoencoder's first 300 steps, with the same pictures: the mean distance falls to 0.11, with AdamW to
+0.30. AdamW needs 2,000 steps to get where Muon is then.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,8 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = _A * wide + (_B * gram + _C * gram @ gram) @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    orthogonal: torch.Tensor = wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return orthogonal
 
 
 def optimizers(model: torch.nn.Module, *, matrix_rate: float, other_rate: float) -> list[torch.optim.Optimizer]:
