@@ -20,6 +20,9 @@ ENV_FILE: Final = "STABLEDIFFUSIOND_CONFIG"
 LONGEST_WAIT_SECONDS: Final = 86_400
 
 
+CompileMode = Literal["off", "default", "max"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -93,8 +96,8 @@ class ModelSettings(Section):
 class EngineSettings(Section):
     """How many images step together, and how the daemon ends."""
 
-    max_images: PositiveInt = 8
-    """Images in one UNet call; under guidance each is two rows."""
+    max_images: PositiveInt | Literal["auto"] = "auto"
+    """Images in one UNet call, each two rows under guidance; auto: what a measurement at the start finds fastest."""
     waiting_jobs: PositiveInt = 2
     """Jobs held ready beside those being drawn, so that a free place is filled at once."""
     drain_seconds: PositiveFloat = 60
@@ -103,6 +106,10 @@ class EngineSettings(Section):
     """At most one progress message a job in this time."""
     encoder_threads: PositiveInt = 2
     """Threads that make PNGs beside the device."""
+    high_alone: bool = False
+    """Whether images of low and normal priority wait while one of high priority steps."""
+    compile: CompileMode = "off"
+    """torch.compile for the UNet: off, default or max (slow to start, CUDA graphs on a GPU). All before READY."""
 
 
 class LimitSettings(Section):

@@ -1,100 +1,115 @@
 """Who steps next: the policy, without torch and without time of its own.
 
-Images, not jobs, are admitted: up to ``max_images`` are in flight, and a job of sixteen leaves room for others as soon
-as its first are through. Those waiting are ordered by priority and then by arrival, and waiting counts: after
-``_AGEING_SECONDS`` a job ranks with those one priority higher, so that low ones are slow but never stuck. Images of one
-shape share a UNet call; where there are several shapes the one that has had the least of the device goes first.
+Before every UNet call the images of all jobs are ranked anew, those under way and those not yet begun alike, and the
+first of them step. That is all there is to admission and to pre-emption: an image that ranks higher takes the place of
+one that ranks lower, which keeps its latents and goes on from the same step when its turn comes.
+
+**Rank**: the job's priority; then what is under way before what is not begun; then jobs by turns, image by image; then
+by arrival. Waiting counts: with every ``AGEING_SECONDS`` a job ranks with those one priority higher, so that low ones
+are slow and never stuck.
+
+**Shape**: images of one shape share a UNet call, up to as many rows as the device has a use for. Where images of the
+highest rank have different shapes, the shape that has had the least of the device goes first.
 """
 
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from stablediffusiond.engine.job import Sample, Task
+from stablediffusiond.engine.job import Sample, Shape, Task
 
+AGEING_SECONDS: Final = 60.0
 _RANK: Final = {"high": 0, "normal": 1, "low": 2}
-_AGEING_SECONDS: Final = 60.0
-
-
-@dataclass(eq=False)
-class _Waiting:
-    task: Task
-    since: float
-    next_index: int = 0
 
 
 class Batcher:
-    """State: who waits, who is in flight, what each shape has cost."""
+    """State: every image that is not finished, and what each shape has cost."""
 
-    def __init__(self, max_images: int, clock: Callable[[], float]) -> None:
-        self._max_images = max_images
+    def __init__(
+        self, rows_at_most: Callable[[Shape], int], clock: Callable[[], float], *, high_alone: bool = False
+    ) -> None:
+        """``rows_at_most`` gives the rows that a UNet call for a shape may have.
+
+        With ``high_alone`` images of high priority share no call with others: they are through sooner, and cost more.
+        """
+        self._rows_at_most = rows_at_most
         self._clock = clock
-        self._waiting: list[_Waiting] = []
-        self._running: list[Sample] = []
-        self._cost: dict[Hashable, float] = {}
-
-    @property
-    def running(self) -> tuple[Sample, ...]:
-        return tuple(self._running)
+        self._high_alone = high_alone
+        self._samples: list[Sample] = []
+        self._arrivals: dict[int, float] = {}
+        self._cost: dict[Shape, float] = {}
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do at all."""
-        return not self._running and not self._waiting
+        """Whether there is nothing to step."""
+        return not self._samples
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Every task that waits or runs."""
-        known = {waiting.task.key: waiting.task for waiting in self._waiting}
-        return tuple((known | {sample.task.key: sample.task for sample in self._running}).values())
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(self._samples)
 
-    def add(self, task: Task) -> None:
-        self._waiting.append(_Waiting(task, self._clock()))
-
-    def next_image(self) -> tuple[Task, int] | None:
-        """The image to begin now, or None if all places are taken or nobody waits. Counts as begun."""
-        if not self._waiting or len(self._running) >= self._max_images:
-            return None
-        first = min(self._waiting, key=self._rank)
-        index, first.next_index = first.next_index, first.next_index + 1
-        if first.next_index == first.task.request.count:
-            self._waiting.remove(first)
-        return first.task, index
-
-    def begin(self, sample: Sample) -> None:
-        """Put an image in flight."""
-        if all(sample.shape != other.shape for other in self._running):
-            # A shape that comes new begins level with the others, and not with the credit of its absence.
-            in_flight = [self._cost.get(other.shape, 0.0) for other in self._running]
-            self._cost = {other.shape: self._cost.get(other.shape, 0.0) for other in self._running}
-            self._cost[sample.shape] = min(in_flight, default=0.0)
-        self._running.append(sample)
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Take charge of all images of a task."""
+        for sample in samples:
+            self._arrivals.setdefault(sample.task.key, self._clock())
+            self._samples.append(sample)
 
     def next_batch(self) -> list[Sample]:
-        """The images for one UNet call: all of the shape that has had the least device time a waiting image."""
-        if not self._running:
+        """The images for the next UNet call, the highest rank first; some may have to be begun."""
+        if not self._samples:
             return []
-        shape = min((sample.shape for sample in self._running), key=lambda each: self._cost.get(each, 0.0))
-        return [sample for sample in self._running if sample.shape == shape]
+        now = self._clock()
+        classes = {sample.task.key: self._class(sample.task, now) for sample in self._samples}
+        highest = min(classes.values())
+        shape = self._next_shape({sample.shape for sample in self._samples if classes[sample.task.key] == highest})
+        alone = self._high_alone and highest == _RANK["high"]
+        sharing = [
+            sample
+            for sample in self._samples
+            if sample.shape == shape and not (alone and classes[sample.task.key] > highest)
+        ]
+        sharing.sort(key=lambda sample: (classes[sample.task.key], *self._turn(sample)))
+        return _first_rows(sharing, self._rows_at_most(shape))
 
     def charge(self, batch: list[Sample], seconds: float) -> None:
-        """Account for a UNet call: device time by shape, so that shapes with more images get more of it."""
+        """Account for a UNet call: device time by shape and image, so that shapes with more images get more of it."""
         shape = batch[0].shape
         self._cost[shape] = self._cost.get(shape, 0.0) + seconds / len(batch)
 
     def end(self, samples: Iterable[Sample]) -> None:
-        """Take images out of flight."""
+        """Take images out."""
         gone = set(map(id, samples))
-        self._running = [sample for sample in self._running if id(sample) not in gone]
+        self._keep(sample for sample in self._samples if id(sample) not in gone)
 
-    def drop(self, key: int) -> bool:
-        """Take a whole task out, waiting and in flight; False if it is not here."""
-        before = len(self._waiting) + len(self._running)
-        self._waiting = [waiting for waiting in self._waiting if waiting.task.key != key]
-        self._running = [sample for sample in self._running if sample.task.key != key]
-        return len(self._waiting) + len(self._running) < before
+    def drop(self, key: int) -> None:
+        """Take a whole task out."""
+        self._keep(sample for sample in self._samples if sample.task.key != key)
 
-    def _rank(self, waiting: _Waiting) -> tuple[float, float]:
-        aged = (self._clock() - waiting.since) / _AGEING_SECONDS
-        # An image of a job that is under way comes before jobs of its rank that have not begun.
-        return (max(0.0, _RANK[waiting.task.request.priority] - aged // 1), waiting.since)
+    def _class(self, task: Task, now: float) -> int:
+        aged = int((now - self._arrivals[task.key]) // AGEING_SECONDS)
+        return max(0, _RANK[task.request.priority] - aged)
+
+    def _turn(self, sample: Sample) -> tuple[bool, int, float, int]:
+        return (not sample.begun, sample.index, self._arrivals[sample.task.key], sample.task.key)
+
+    def _next_shape(self, shapes: set[Shape]) -> Shape:
+        """The one that has had the least device time an image; one that comes new begins level with the others."""
+        here = {sample.shape for sample in self._samples}
+        level = min((self._cost[shape] for shape in here if shape in self._cost), default=0.0)
+        self._cost = {shape: self._cost.get(shape, level) for shape in here}
+        return min(shapes, key=lambda shape: (self._cost[shape], str(shape)))
+
+    def _keep(self, samples: Iterable[Sample]) -> None:
+        self._samples = list(samples)
+        here = {sample.task.key for sample in self._samples}
+        self._arrivals = {key: since for key, since in self._arrivals.items() if key in here}
+
+
+def _first_rows(samples: list[Sample], rows: int) -> list[Sample]:
+    """As many from the front as fit into so many rows; one at least."""
+    batch: list[Sample] = []
+    for sample in samples:
+        if batch and sample.rows > rows:
+            break
+        batch.append(sample)
+        rows -= sample.rows
+    return batch

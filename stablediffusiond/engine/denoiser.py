@@ -9,7 +9,6 @@ A sample's noise comes from its own CPU generator, so its picture does not depen
 """
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,14 +20,18 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stablediffusiond.engine import models, schedulers
-from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.forward import Forward, Rows
+from stablediffusiond.engine.job import Pixels, Sample, Shape, Task
+from stablediffusiond.engine.memory import memory_of, most_pixels
 from stablediffusiond.engine.pictures import open_init_image
+from stablediffusiond.engine.prompts import Prompts
 from stablediffusiond.errors import InvalidRequest, JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
-from stablediffusiond.settings import ModelSettings
+from stablediffusiond.settings import CompileMode, ModelSettings
 
-_REMEMBERED_PROMPTS: Final = 32
+#: Larger pictures are decoded in tiles.
+_TILED_ABOVE_PIXELS: Final = 1536 * 1536
 
 
 @dataclass(eq=False)
@@ -39,20 +42,20 @@ class _State:
     embeddings: Tensor  #: (rows, tokens, width): under guidance the negative prompt's first
     timestep_condition: Tensor | None  #: (1, time_cond_proj_dim), for UNets distilled to a guidance scale
     scheduler: schedulers.Scheduler
-    timesteps: Tensor  #: (steps,)
+    timesteps: Tensor  #: (steps,), in host memory: a scheduler that looks one up must not wait for the device
     step_options: dict[str, Any]  #: generator and eta, where the scheduler takes them
-    size: tuple[int, int]  #: width, height in pixels
 
 
 class StableDiffusionDenoiser:
     """Drives ``pipeline``'s parts; the pipeline itself is never called."""
 
-    def __init__(self, pipeline: models.Pipeline, name: str) -> None:
+    def __init__(self, pipeline: models.Pipeline, name: str, compile_mode: CompileMode = "off") -> None:
         self._parts = pipeline
         self._name = name
         self._device: torch.device = pipeline.device
         self._dtype: torch.dtype = pipeline.unet.dtype
-        self._prompts: OrderedDict[tuple[str, str, bool], Tensor] = OrderedDict()
+        self._prompts = Prompts(pipeline)
+        self._forward = Forward(pipeline, compile_mode)
 
     @property
     def device_name(self) -> str:
@@ -60,52 +63,48 @@ class StableDiffusionDenoiser:
 
     # Beginning
 
+    def shape_of(self, request: Request) -> Shape:
+        """The model's own size where the request names none."""
+        own = self._parts.unet.config.sample_size
+        own_height, own_width = (own, own) if isinstance(own, int) else own
+        scale: int = self._parts.vae_scale_factor
+        return Shape(request.width or own_width * scale, request.height or own_height * scale)
+
+    def rows_of(self, request: Request) -> int:
+        """Rows of one image: two under guidance."""
+        return 2 if self._guided(request) else 1
+
     @torch.inference_mode()
-    def begin(self, task: Task, index: int) -> Sample:
-        """Image ``index`` of ``task``, before its first step.
+    def begin(self, sample: Sample) -> None:
+        """Bring an image before its first step.
 
         Raises:
             InvalidRequest: a sampler that cannot make so many steps, or an init image that cannot be read.
             OutOfMemory, ModelError: the device says no.
         """
-        request = task.request
+        request = sample.task.request
         with _as_job_errors():
-            size = self.size_of(request)
             scheduler = schedulers.make(request.chosen_sampler(), self._parts.scheduler)
-            generator = torch.Generator("cpu").manual_seed(request.image_seed(index))
-            self._set_timesteps(scheduler, request.steps)
+            generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
+            _set_timesteps(scheduler, request.steps)
             if request.image is None:
                 timesteps = scheduler.timesteps
-                latents = self._noise(generator, size) * scheduler.init_noise_sigma
+                latents = self._noise(generator, sample.shape) * scheduler.init_noise_sigma
             else:
                 timesteps = _shorten(scheduler, request)
-                latents = self._noised_image(open_init_image(request.image, *size), timesteps[:1], scheduler, generator)
-            embeddings = self._encode(request)
-            state = _State(
+                picture = open_init_image(request.image, sample.shape.width, sample.shape.height)
+                latents = self._noised_image(picture, timesteps[:1], scheduler, generator)
+            embeddings = self._prompts.encode(request.prompt, request.negative_prompt if sample.rows == 2 else None)
+            sample.state = _State(
                 latents, embeddings, self._condition(request), scheduler, timesteps,
-                _step_options(scheduler, generator, request.eta), size,
+                _step_options(scheduler, generator, request.eta),
             )  # fmt: skip
-        shape = (tuple(latents.shape), tuple(embeddings.shape[1:]))
-        return Sample(task, index, state, shape, rows=len(embeddings), steps=len(timesteps))
+            sample.steps = len(timesteps)
 
-    def size_of(self, request: Request) -> tuple[int, int]:
-        """Width and height in pixels; the model's own where the request leaves them out."""
-        own = self._parts.unet.config.sample_size
-        own_height, own_width = (own, own) if isinstance(own, int) else own
-        scale: int = self._parts.vae_scale_factor
-        return request.width or own_width * scale, request.height or own_height * scale
-
-    def _set_timesteps(self, scheduler: schedulers.Scheduler, steps: int) -> None:
-        try:
-            scheduler.set_timesteps(steps, device=self._device)
-        except (ValueError, IndexError, AssertionError) as error:
-            name = schedulers.name_of(scheduler)
-            raise InvalidRequest(f"{name} cannot make {steps} steps: {error}", field="steps") from None
-
-    def _noise(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        width, height = (pixels // self._parts.vae_scale_factor for pixels in size)
-        shape = (1, self._parts.unet.config.in_channels, height, width)
-        noise: Tensor = randn_tensor(shape, generator=generator, device=self._device, dtype=self._dtype)
+    def _noise(self, generator: torch.Generator, shape: Shape) -> Tensor:
+        width, height = (pixels // self._parts.vae_scale_factor for pixels in (shape.width, shape.height))
+        latents = (1, self._parts.unet.config.in_channels, height, width)
+        noise: Tensor = randn_tensor(latents, generator=generator, device=self._device, dtype=self._dtype)
         return noise
 
     def _noised_image(
@@ -118,20 +117,6 @@ class StableDiffusionDenoiser:
         noise = randn_tensor(latents.shape, generator=generator, device=self._device, dtype=self._dtype)
         noised: Tensor = scheduler.add_noise(latents, noise, timestep)
         return noised
-
-    def _encode(self, request: Request) -> Tensor:
-        """The prompt as (1, tokens, width); under guidance (2, tokens, width), the negative prompt first."""
-        guided = self._guided(request)
-        key = (request.prompt, request.negative_prompt, guided)
-        if key not in self._prompts:
-            prompt, negative = self._parts.encode_prompt(
-                request.prompt, self._device, 1, guided, request.negative_prompt if guided else None
-            )
-            self._prompts[key] = torch.cat([negative, prompt]) if guided else prompt
-            if len(self._prompts) > _REMEMBERED_PROMPTS:
-                self._prompts.popitem(last=False)
-        self._prompts.move_to_end(key)
-        return self._prompts[key]
 
     def _guided(self, request: Request) -> bool:
         return request.guided and self._parts.unet.config.time_cond_proj_dim is None
@@ -147,31 +132,33 @@ class StableDiffusionDenoiser:
     # Stepping
 
     @torch.inference_mode()
-    def step(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+    def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         """One UNet call over all rows of ``samples``, which are of one shape, then each one's scheduler step.
 
-        Returns what went wrong with single samples, by their place; the others have made their step.
+        Where there are more than ``rows_at_once`` rows it takes more calls. Returns what went wrong with single
+        samples, by their place; the others have made their step.
 
         Raises:
             OutOfMemory, ModelError: the UNet call failed, and no sample has made a step.
         """
         states = [_state(sample) for sample in samples]
         with _as_job_errors():
-            predictions = self._predict(states, [sample.step for sample in samples])
+            rows = self._rows(states, [sample.step for sample in samples])
+            predictions = self._forward(rows, rows_at_once)
         failures: dict[int, JobError] = {}
         first_row = 0
         for place, (sample, state) in enumerate(zip(samples, states, strict=True)):
-            rows = predictions[first_row : first_row + sample.rows]
+            predicted = predictions[first_row : first_row + sample.rows]
             first_row += sample.rows
             try:
                 with _as_job_errors():
-                    _advance(state, state.timesteps[sample.step], rows, sample.task.request.guidance_scale)
+                    _advance(state, state.timesteps[sample.step], predicted, sample.task.request.guidance_scale)
             except JobError as error:
                 failures[place] = error
         return failures
 
-    def _predict(self, states: Sequence[_State], steps: Sequence[int]) -> Tensor:
-        """What the UNet says of every row: (rows, 4, H/8, W/8)."""
+    def _rows(self, states: Sequence[_State], steps: Sequence[int]) -> Rows:
+        """What goes into the UNet call: each image's rows, one after the other."""
         inputs: list[Tensor] = []
         timesteps: list[Tensor] = []
         conditions: list[Tensor] = []
@@ -182,14 +169,41 @@ class StableDiffusionDenoiser:
             inputs += [scaled] * rows
             timesteps += [timestep.to(torch.float32)] * rows
             conditions += [state.timestep_condition] * rows if state.timestep_condition is not None else []
-        predicted: Tensor = self._parts.unet(
+        return Rows(
             torch.cat(inputs).to(self._dtype),
-            torch.stack(timesteps),
-            encoder_hidden_states=torch.cat([state.embeddings for state in states]),
-            timestep_cond=torch.cat(conditions) if conditions else None,
-            return_dict=False,
-        )[0]
-        return predicted
+            torch.stack(timesteps).to(self._device, non_blocking=True),
+            torch.cat([state.embeddings for state in states]),
+            torch.cat(conditions) if conditions else None,
+        )
+
+    def time_rows(self, rows: int) -> float:
+        """Seconds of a UNet call with so many rows of the model's own size.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        with torch.inference_mode(), _as_job_errors():
+            return self._forward.seconds(rows)
+
+    def most_pixels(self) -> int | None:
+        """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
+        if (memory := memory_of(self._device)) is None:
+            return None
+        sample = self.one_step()
+        return most_pixels(memory, sample.shape.pixels, lambda: self.draw(sample))
+
+    def one_step(self) -> Sample:
+        """The least that can be drawn in the model's own size."""
+        request = Request(prompt="", steps=1)
+        return Sample(Task(0, request), 0, self.shape_of(request), self.rows_of(request))
+
+    def draw(self, sample: Sample) -> Pixels:
+        """An image from its beginning to its end, with nothing beside it."""
+        self.begin(sample)
+        while not sample.finished:
+            self.step([sample], sample.rows)
+            sample.step += 1
+        return self.finish(sample)
 
     # Finishing
 
@@ -203,13 +217,24 @@ class StableDiffusionDenoiser:
         """
         latents = _state(sample).latents
         with _as_job_errors():
-            image = self._parts.vae.decode(latents / self._parts.vae.config.scaling_factor, return_dict=False)[0]
-            scaled = (image[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255  # (H, W, 3)
+            try:
+                scaled = self._decode(latents, tiled=sample.shape.pixels > _TILED_ABOVE_PIXELS)
+            except torch.OutOfMemoryError:
+                self.free_memory()
+                scaled = self._decode(latents, tiled=True)
             finite = torch.isfinite(latents).all()
             pixels: Pixels = scaled.round().to(torch.uint8).cpu().numpy()
             if not finite:
                 raise ModelError('the latents are not numbers any more; try another sampler, or dtype = "float32"')
         return pixels
+
+    def _decode(self, latents: Tensor, *, tiled: bool) -> Tensor:
+        """The picture, (H, W, 3) from 0 to 255; in overlapping tiles it takes less memory, and its edges may differ."""
+        vae = self._parts.vae
+        vae.use_tiling = tiled
+        image = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        scaled: Tensor = (image[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255
+        return scaled
 
     def facts(self, sample: Sample) -> ImageFacts:
         """What was really used, where the request left the choice to the model."""
@@ -222,8 +247,8 @@ class StableDiffusionDenoiser:
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=request.image_seed(sample.index),
-            width=state.size[0],
-            height=state.size[1],
+            width=sample.shape.width,
+            height=sample.shape.height,
             steps=request.steps,
             guidance_scale=request.guidance_scale,
             sampler=schedulers.name_of(state.scheduler),
@@ -239,16 +264,14 @@ class StableDiffusionDenoiser:
             torch.cuda.empty_cache()
 
 
-def load(settings: ModelSettings) -> StableDiffusionDenoiser:
-    """The denoiser for the model that ``settings`` name, warm: its first job is no slower than its second.
+def load(model: ModelSettings, compile_mode: CompileMode = "off") -> StableDiffusionDenoiser:
+    """The denoiser for the model that the settings name, warm: its first job is no slower than its second.
 
     Raises:
         ModelUnavailable: the model cannot be loaded.
     """
-    denoiser = StableDiffusionDenoiser(models.load_pipeline(settings), settings.name)
-    sample = denoiser.begin(Task(0, Request(prompt="", steps=1)), 0)
-    denoiser.step([sample])
-    denoiser.finish(sample)
+    denoiser = StableDiffusionDenoiser(models.load_pipeline(model), model.name, compile_mode)
+    denoiser.draw(denoiser.one_step())
     return denoiser
 
 
@@ -256,6 +279,14 @@ def _state(sample: Sample) -> _State:
     if not isinstance(sample.state, _State):
         raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
     return sample.state
+
+
+def _set_timesteps(scheduler: schedulers.Scheduler, steps: int) -> None:
+    try:
+        scheduler.set_timesteps(steps, device="cpu")
+    except (ValueError, IndexError, AssertionError) as error:
+        name = schedulers.name_of(scheduler)
+        raise InvalidRequest(f"{name} cannot make {steps} steps: {error}", field="steps") from None
 
 
 def _shorten(scheduler: schedulers.Scheduler, request: Request) -> Tensor:

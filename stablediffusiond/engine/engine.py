@@ -1,7 +1,8 @@
-"""The engine's loop: admit, denoise, finish, again and again, while there is something to do.
+"""The engine's loop: choose, denoise, decode, again and again, while there is something to do.
 
 The loop's thread hands tasks in and gets events out; everything else belongs to the engine's thread alone. Between two
-steps, and only there, jobs come, are cancelled, expire and leave.
+steps, and only there, jobs come, are cancelled, expire and leave. At most one picture is decoded between two steps, so
+that those still stepping do not wait for all that are finished.
 """
 
 import logging
@@ -9,13 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from stablediffusiond.engine.batcher import Batcher
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Pixels, Sample, Stepped, Task
-from stablediffusiond.errors import Cancelled, Expired, JobError
+from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Pixels, Sample, Shape, Stepped, Task
+from stablediffusiond.errors import Cancelled, Expired, JobError, OutOfMemory, TooLarge
 from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +32,12 @@ class Denoiser(Protocol):
 
     @property
     def device_name(self) -> str: ...
-    def begin(self, task: Task, index: int) -> Sample: ...
-    def step(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+    def shape_of(self, request: Request) -> Shape: ...
+    def rows_of(self, request: Request) -> int: ...
+    def time_rows(self, rows: int) -> float: ...
+    def most_pixels(self) -> int | None: ...
+    def begin(self, sample: Sample) -> None: ...
+    def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         """One UNet call and one scheduler step each; samples whose own step failed, by their place."""
         ...
 
@@ -38,14 +46,16 @@ class Denoiser(Protocol):
     def free_memory(self) -> None: ...
 
 
-class _Progress:
+@dataclass(eq=False)
+class _Account:
     """How far a task is, and when that was last said."""
 
-    def __init__(self, now: float, steps_an_image: int) -> None:
-        self.began = self.said = now
-        self.steps_an_image = steps_an_image
-        self.steps_done = 0
-        self.drawn = 0
+    task: Task
+    began: float | None = None
+    said: float = 0.0
+    steps: int = 0  #: of one image
+    steps_done: int = 0  #: over all images
+    drawn: int = 0
 
 
 class Engine:
@@ -54,14 +64,16 @@ class Engine:
     def __init__(
         self,
         denoiser: Denoiser,
+        capacity: Capacity,
         *,
-        max_images: int,
         progress_interval_seconds: float,
         on_event: Callable[[Event], None],
+        high_alone: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._denoiser = denoiser
-        self._batcher = Batcher(max_images, clock)
+        self._capacity = capacity
+        self._batcher = Batcher(capacity.rows_at_most, clock, high_alone=high_alone)
         self._progress_interval_seconds = progress_interval_seconds
         self._on_event = on_event
         self._clock = clock
@@ -71,7 +83,8 @@ class Engine:
         self._paused: str | None = None
         self._stopping = False
         self._busy_since: float | None = None
-        self._progress: dict[int, _Progress] = {}
+        self._accounts: dict[int, _Account] = {}
+        self._undecoded: deque[Sample] = deque()
 
     # From any thread
 
@@ -130,71 +143,87 @@ class Engine:
     def _wait_for_work(self) -> None:
         self._busy_since = None
         with self._wake:
-            self._wake.wait_for(
-                lambda: (
-                    self._stopping
-                    or self._cancelled
-                    or (self._paused is None and (self._inbox or not self._batcher.idle))
-                )
-            )
+            self._wake.wait_for(lambda: self._stopping or self._cancelled or (self._paused is None and self._has_work))
         self._busy_since = self._clock()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._inbox or self._undecoded) or not self._batcher.idle
 
     def _take_in(self) -> None:
         """Take what others handed in, and drop what need not be drawn any more."""
         with self._wake:
-            for task in self._inbox:
-                self._batcher.add(task)
-            self._inbox.clear()
+            arrived, self._inbox = self._inbox, deque()
             cancelled, self._cancelled = self._cancelled, set()
+        for task in arrived:
+            self._accounts[task.key] = _Account(task)
+            self._receive(task)
         self._drop_void(cancelled)
 
-    def step(self) -> None:
-        """One tick: admit, denoise, finish."""
-        self._admit()
-        batch = self._batcher.next_batch()
-        if batch:
-            began = self._clock()
-            self._denoise(batch)
-            self._batcher.charge(batch, self._clock() - began)
-            self._finish([sample for sample in batch if sample.finished])
+    def _receive(self, task: Task) -> None:
+        shape, rows = self._denoiser.shape_of(task.request), self._denoiser.rows_of(task.request)
+        most = self._capacity.most_pixels
+        if most is not None and shape.pixels > most:
+            self._fail(task, TooLarge(f"{shape} pixels do not fit into the device's memory; {most} may", field="width"))
+            return
+        self._batcher.add(Sample(task, index, shape, rows) for index in range(task.request.count))
 
     def _drop_void(self, cancelled: set[int]) -> None:
         now = datetime.now(UTC)
-        for task in self._batcher.tasks:
+        for task in [account.task for account in self._accounts.values()]:
             if task.key in cancelled:
                 self._fail(task, Cancelled("cancelled"))
             elif task.deadline is not None and now > task.deadline:
                 self._fail(task, Expired("its deadline passed before it was finished"))
 
-    def _admit(self) -> None:
-        while (following := self._batcher.next_image()) is not None:
-            task, index = following
-            try:
-                sample = self._denoiser.begin(task, index)
-            except JobError as error:
-                self._fail(task, error)
-                continue
-            if task.key not in self._progress:
-                self._progress[task.key] = _Progress(self._clock(), sample.steps)
-                self._on_event(Begun(task))
-            self._batcher.begin(sample)
+    def step(self) -> None:
+        """One tick: choose, denoise, decode one."""
+        chosen = self._batcher.next_batch()
+        for sample in chosen:
+            if not sample.begun and self._goes_on(sample):
+                self._begin(sample)
+        batch = [sample for sample in chosen if self._goes_on(sample)]
+        if batch:
+            began = self._clock()
+            self._denoise(batch)
+            self._batcher.charge(batch, self._clock() - began)
+            finished = [sample for sample in batch if sample.finished]
+            self._batcher.end(finished)
+            self._undecoded.extend(finished)
+        if self._undecoded:
+            self._decode(self._undecoded.popleft())
+
+    def _goes_on(self, sample: Sample) -> bool:
+        """Whether its task has not ended; it may have, by the fault of another of its images."""
+        return sample.task.key in self._accounts
+
+    def _begin(self, sample: Sample) -> None:
+        try:
+            self._denoiser.begin(sample)
+        except JobError as error:
+            self._fail(sample.task, error)
+            return
+        account = self._accounts[sample.task.key]
+        if account.began is None:
+            account.began = account.said = self._clock()
+            account.steps = sample.steps
+            self._on_event(Begun(sample.task))
 
     def _denoise(self, batch: list[Sample]) -> None:
         """One UNet call for ``batch``; if it fails as a whole, one for each, so that only who fails alone fails."""
         try:
-            failures = self._denoiser.step(batch)
+            failures = self._call(batch)
         except JobError as error:
-            self._denoiser.free_memory()
             if len(batch) == 1:
                 self._fail(batch[0].task, error)
                 return
             log.warning("a UNet call for %d images failed (%s); each is tried alone", len(batch), error)
             for sample in batch:
-                if sample.task.key in self._progress:  # else another image of its task has just failed
+                if self._goes_on(sample):
                     self._denoise([sample])
             return
         for place, sample in enumerate(batch):
-            if sample.task.key not in self._progress:
+            if not self._goes_on(sample):
                 continue
             if place in failures:
                 self._fail(sample.task, failures[place])
@@ -202,34 +231,45 @@ class Engine:
                 sample.step += 1
                 self._report(sample.task)
 
-    def _finish(self, samples: list[Sample]) -> None:
-        self._batcher.end(samples)
-        for sample in samples:
-            progress = self._progress.get(sample.task.key)
-            if progress is None:
-                continue  # another image of its task has just failed
+    def _call(self, batch: list[Sample]) -> dict[int, JobError]:
+        """As one call; where memory ends in calls of half the rows, down to one."""
+        shape, rows = batch[0].shape, sum(sample.rows for sample in batch)
+        while True:
+            rows_at_once = self._capacity.rows_at_most(shape)
             try:
-                pixels = self._denoiser.finish(sample)
-            except JobError as error:
+                return self._denoiser.step(batch, rows_at_once)
+            except OutOfMemory:
                 self._denoiser.free_memory()
-                self._fail(sample.task, error)
-                continue
-            self._on_event(Drawn(sample.task, self._denoiser.facts(sample), pixels))
-            progress.drawn += 1
-            if progress.drawn == sample.task.request.count:
-                del self._progress[sample.task.key]
-                self._on_event(Finished(sample.task, self._clock() - progress.began))
+                if min(rows, rows_at_once) == 1:
+                    raise
+                self._capacity.learn_too_many(shape, min(rows, rows_at_once))
+
+    def _decode(self, sample: Sample) -> None:
+        if not self._goes_on(sample):
+            return
+        account = self._accounts[sample.task.key]
+        try:
+            pixels = self._denoiser.finish(sample)
+        except JobError as error:
+            self._denoiser.free_memory()
+            self._fail(sample.task, error)
+            return
+        self._on_event(Drawn(sample.task, self._denoiser.facts(sample), pixels))
+        account.drawn += 1
+        if account.drawn == sample.task.request.count:
+            del self._accounts[sample.task.key]
+            self._on_event(Finished(sample.task, self._clock() - (account.began or 0.0)))
 
     def _report(self, task: Task) -> None:
         """Count a step, and say so if it is time."""
-        progress, now = self._progress[task.key], self._clock()
-        progress.steps_done += 1
-        if now - progress.said >= self._progress_interval_seconds:
-            progress.said = now
-            self._on_event(Stepped(task, progress.steps_done, progress.steps_an_image * task.request.count))
+        account, now = self._accounts[task.key], self._clock()
+        account.steps_done += 1
+        if now - account.said >= self._progress_interval_seconds:
+            account.said = now
+            self._on_event(Stepped(task, account.steps_done, account.steps * task.request.count))
 
     def _fail(self, task: Task, error: JobError) -> None:
         """End a task, whatever it has waiting or in flight."""
         self._batcher.drop(task.key)
-        self._progress.pop(task.key, None)
+        self._accounts.pop(task.key, None)
         self._on_event(Failed(task, error))

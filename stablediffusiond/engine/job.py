@@ -1,6 +1,5 @@
 """What is in flight: a task, its samples (one an image), and what is said of them. No tensor is touched here."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,21 +22,40 @@ class Task:
     deadline: datetime | None = None
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What images have to share to fit into one UNet call."""
+
+    width: int  #: pixels
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
 @dataclass(eq=False)
 class Sample:
-    """One image between its first noise and its last step."""
+    """One image of a task, from its arrival to its picture."""
 
     task: Task
     index: int
-    state: object  #: the denoiser's: latents, scheduler, generator, embeddings
-    shape: Hashable  #: samples of equal shape fit into one UNet call
+    shape: Shape
     rows: int  #: rows in that call: 2 under guidance, else 1
-    steps: int  #: UNet calls from first to last
+    state: object | None = None  #: the denoiser's, once begun: latents, scheduler, generator, embeddings
+    steps: int = 0  #: UNet calls from first to last; known once begun
     step: int = 0  #: UNet calls done
 
     @property
+    def begun(self) -> bool:
+        return self.state is not None
+
+    @property
     def finished(self) -> bool:
-        return self.step >= self.steps
+        return self.begun and self.step >= self.steps
 
 
 # What the engine says of a task: any number of the first three, then exactly one of the last two.

@@ -18,13 +18,14 @@ from typing import Final
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.engine import Denoiser, Engine
 from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
 from stablediffusiond.requestd.intake import Intake
 from stablediffusiond.requestd.outlet import Outlet
 from stablediffusiond.service import feed_watchdog, first_of, notify, run, stop_signal
-from stablediffusiond.settings import ModelSettings, Settings
+from stablediffusiond.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,19 @@ _EXTENSION_SECONDS: Final = 60
 class Daemon:
     """What the parts have to do with each other."""
 
-    def __init__(self, settings: Settings, topology: Topology, denoiser: Denoiser, inlet: Link, outlet: Link) -> None:
-        self._settings = settings.engine
+    def __init__(
+        self, settings: Settings, topology: Topology, loaded: tuple[Denoiser, Capacity], inlet: Link, outlet: Link
+    ) -> None:
+        denoiser, self.capacity = loaded
+        self._drain_seconds = settings.engine.drain_seconds
         self._out = outlet
         self._refusal: str | None = None
         self._status = ""
         loop = asyncio.get_running_loop()
         self.engine = Engine(
             denoiser,
-            max_images=settings.engine.max_images,
+            self.capacity,
+            high_alone=settings.engine.high_alone,
             progress_interval_seconds=settings.engine.progress_interval_seconds,
             on_event=lambda event: _tell(loop, partial(self.desk.on_event, event)),
         )
@@ -52,7 +57,7 @@ class Daemon:
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         self.desk = Desk(self.engine, replies, topology, settings.limits, encoders)
         self.desk.on_change = self.govern
-        prefetch = settings.engine.max_images + settings.engine.waiting_jobs
+        prefetch = self.capacity.images + settings.engine.waiting_jobs
         self.intake = Intake(inlet, topology, self.desk, Crashed(topology, replies), prefetch)
 
     def govern(self) -> None:
@@ -61,7 +66,7 @@ class Daemon:
         blocked = connection is not None and not connection.accepting.is_set()
         if blocked or self._refusal:
             self.engine.pause(self._refusal or "the broker takes no publishes")
-        elif backlog >= 2 * self._settings.max_images:
+        elif backlog >= 2 * self.capacity.images:
             self.engine.pause(f"{backlog} pictures wait for the broker")
         else:
             self.engine.resume()
@@ -77,8 +82,8 @@ class Daemon:
         self.desk.give_back_waiting()
         running = [held.task for held in self.desk.ledger if held.task is not None]
         if running:
-            log.info("%d jobs are running; they have %g s", len(running), self._settings.drain_seconds)
-            await asyncio.wait(running, timeout=self._settings.drain_seconds)
+            log.info("%d jobs are running; they have %g s", len(running), self._drain_seconds)
+            await asyncio.wait(running, timeout=self._drain_seconds)
         if len(self.desk.ledger):
             log.warning("%d jobs are given back unfinished", len(self.desk.ledger))
         self.desk.give_back_all()
@@ -99,10 +104,10 @@ async def serve(settings: Settings) -> None:
     ):
         patience = asyncio.create_task(_ask_for_patience(), name="asking for patience")
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        denoiser = await _load(settings.model, device)
+        loaded = await _load(settings, device)
         if stop.is_set():
             return
-        daemon = Daemon(settings, topology, denoiser, inlet, outlet)
+        daemon = Daemon(settings, topology, loaded, inlet, outlet)
         outlet.on_change = daemon.govern
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
@@ -119,28 +124,31 @@ async def serve(settings: Settings) -> None:
             daemon.engine.stop()
 
 
-async def _load(settings: ModelSettings, device: Executor) -> Denoiser:
-    """Load the model on the thread that will use it; the loop goes on with heartbeats."""
-    log.info("loading the model %s", settings.name)
+async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacity]:
+    """Load and measure the model on the thread that will use it; the loop goes on with heartbeats."""
+    name, loop = settings.model.name, asyncio.get_running_loop()
+    images = None if settings.engine.max_images == "auto" else settings.engine.max_images
+    log.info("loading the model %s", name)
     began = time.monotonic()
-    denoiser = await asyncio.get_running_loop().run_in_executor(device, _import_and_load, settings)
-    log.info("%s is ready on %s after %.1f s", settings.name, denoiser.device_name, time.monotonic() - began)
-    return denoiser
+    denoiser = await loop.run_in_executor(device, _import_and_load, settings)
+    capacity = await loop.run_in_executor(device, warm_up, denoiser, images)
+    log.info("%s is ready on %s after %.1f s", name, denoiser.device_name, time.monotonic() - began)
+    return denoiser, capacity
 
 
-def _import_and_load(settings: ModelSettings) -> Denoiser:
+def _import_and_load(settings: Settings) -> Denoiser:
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
     from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
-    return load(settings)
+    return load(settings.model, settings.engine.compile)
 
 
 async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None]) -> None:
     """Tell systemd that jobs are being taken, and from then on that the engine gets on with them."""
     await daemon.intake.consuming.wait()
     patience.cancel()
-    log.info("taking jobs from %s, %d images at a time", settings.queues.requests, settings.engine.max_images)
+    log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.capacity.images)
     notify(READY=1)
     daemon.govern()
     await feed_watchdog(lambda: daemon.engine.healthy)

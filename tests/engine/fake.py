@@ -5,15 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.errors import JobError
+from stablediffusiond.engine.job import Pixels, Sample, Shape
+from stablediffusiond.errors import JobError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
 
 
 class FakeDenoiser:
     device_name = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, rows_that_fit: int = 1000) -> None:
+        self.rows_that_fit = rows_that_fit
+        self.rows: list[int] = []
+        self.order: list[str] = []
         self.batches: list[list[int]] = []
         self.begin_errors: dict[int, BaseException] = {}
         self.step_errors: dict[int, JobError] = {}
@@ -24,22 +28,40 @@ class FakeDenoiser:
         self.go.set()
         self.stepping = threading.Event()
 
-    def begin(self, task: Task, index: int) -> Sample:
-        if error := self.begin_errors.get(task.key):
-            raise error
-        return Sample(task, index, None, (task.request.width, task.request.height), 2, task.request.steps)
+    def shape_of(self, request: Request) -> Shape:
+        return Shape(request.width or 64, request.height or 64)
 
-    def step(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+    def rows_of(self, request: Request) -> int:
+        return 2
+
+    def time_rows(self, rows: int) -> float:
+        return 0.01 + 0.002 * rows
+
+    def most_pixels(self) -> int | None:
+        return 512 * 512
+
+    def begin(self, sample: Sample) -> None:
+        if error := self.begin_errors.get(sample.task.key):
+            raise error
+        sample.state, sample.steps = object(), sample.task.request.steps
+
+    def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         self.stepping.set()
         assert self.go.wait(20)
         keys = [sample.task.key for sample in samples]
+        rows = min(rows_at_once, sum(sample.rows for sample in samples))
+        if rows > self.rows_that_fit:
+            raise OutOfMemory(f"{rows} rows")
         for key in keys:
             if error := self.forward_errors.get(key):
                 raise error
         self.batches.append(keys)
+        self.order.append("step")
+        self.rows.append(rows)
         return {place: self.step_errors[key] for place, key in enumerate(keys) if key in self.step_errors}
 
     def finish(self, sample: Sample) -> Pixels:
+        self.order.append(f"finish {sample.task.key}")
         if error := self.finish_errors.get(sample.task.key):
             raise error
         return np.full((8, 8, 3), sample.index, np.uint8)

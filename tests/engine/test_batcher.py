@@ -5,126 +5,166 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stablediffusiond.engine.batcher import Batcher
-from stablediffusiond.engine.job import Sample, Task
+from stablediffusiond.engine.batcher import AGEING_SECONDS, Batcher
+from stablediffusiond.engine.job import Sample, Shape, Task
 from stablediffusiond.messages.request import Request
 
-
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+ROWS = 4
+SQUARE, WIDE = Shape(64, 64), Shape(96, 64)
 
 
-def task(key: int, count: int = 1, priority: str = "normal") -> Task:
-    return Task(key, Request.model_validate({"id": str(key), "prompt": "x", "count": count, "priority": priority}))
+class Bench:
+    """A batcher with a device that takes a second for every UNet call."""
 
+    def __init__(self, rows: int = ROWS, *, high_alone: bool = False) -> None:
+        self.now = 0.0
+        self.batcher = Batcher(lambda _: rows, lambda: self.now, high_alone=high_alone)
+        self._keys = 0
 
-def admit(batcher: Batcher, shape: object = "square", steps: int = 3) -> list[tuple[int, int]]:
-    """Begin all images that the batcher lets in; returns (task, index)."""
-    begun = []
-    while (following := batcher.next_image()) is not None:
-        each, index = following
-        batcher.begin(Sample(each, index, None, shape, 2, steps))
-        begun.append((each.key, index))
-    return begun
+    def add(
+        self, priority: str = "normal", *, count: int = 1, steps: int = 3, shape: Shape = SQUARE, rows: int = 1
+    ) -> list[Sample]:
+        self._keys += 1
+        fields = {"id": str(self._keys), "prompt": "x", "count": count, "priority": priority, "steps": steps}
+        task = Task(self._keys, Request.model_validate(fields))
+        samples = [Sample(task, index, shape, rows) for index in range(count)]
+        self.batcher.add(samples)
+        return samples
 
-
-@given(
-    st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["low", "normal", "high"]), st.integers(1, 5)), max_size=12),
-    st.integers(1, 5),
-)
-def test_every_image_is_drawn_once_and_never_too_many_at_a_time(
-    jobs: list[tuple[int, str, int]], max_images: int
-) -> None:
-    batcher = Batcher(max_images, Clock())
-    for key, (count, priority, _) in enumerate(jobs):
-        batcher.add(task(key, count, priority))
-    begun: Counter[tuple[int, int]] = Counter()
-    while not batcher.idle:
-        while (following := batcher.next_image()) is not None:
-            each, index = following
-            begun[each.key, index] += 1
-            batcher.begin(Sample(each, index, None, jobs[each.key][2] % 2, 2, jobs[each.key][2]))
-            assert len(batcher.running) <= max_images
-        batch = batcher.next_batch()
-        assert len({sample.shape for sample in batch}) == 1
-        batcher.charge(batch, 1.0)
+    def step(self, seconds: float = 1.0) -> list[Sample]:
+        """One UNet call; returns who was in it."""
+        batch = self.batcher.next_batch()
         for sample in batch:
+            sample.state, sample.steps = object(), sample.task.request.steps
             sample.step += 1
-        batcher.end([sample for sample in batch if sample.finished])
-    assert begun == Counter((key, index) for key, (count, _, _) in enumerate(jobs) for index in range(count))
+        self.now += seconds
+        self.batcher.charge(batch, seconds)
+        self.batcher.end([sample for sample in batch if sample.finished])
+        return batch
 
 
-def test_higher_priorities_come_first_and_equals_in_their_order() -> None:
-    batcher = Batcher(10, Clock())
-    for key, priority in enumerate(["low", "normal", "high", "normal", "high"]):
-        batcher.add(task(key, 1, priority))
-    assert [key for key, _ in admit(batcher)] == [2, 4, 1, 3, 0]
+PRIORITIES = st.sampled_from(["low", "normal", "high"])
+JOBS = st.tuples(PRIORITIES, st.integers(1, 6), st.integers(1, 5), st.sampled_from([SQUARE, WIDE]), st.integers(1, 2))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), JOBS), max_size=12), st.integers(1, 5))
+def test_every_image_makes_every_step_once_in_calls_of_one_shape_that_are_not_too_large(
+    arrivals: list[tuple[int, tuple[str, int, int, Shape, int]]], rows: int
+) -> None:
+    bench = Bench(rows)
+    arrivals = sorted(arrivals, key=lambda arrival: arrival[0])
+    samples: list[Sample] = []
+    stepped: Counter[int] = Counter()
+    while arrivals or not bench.batcher.idle:
+        while arrivals and (arrivals[0][0] <= bench.now or bench.batcher.idle):
+            priority, count, steps, shape, own_rows = arrivals.pop(0)[1]
+            samples += bench.add(priority, count=count, steps=steps, shape=shape, rows=own_rows)
+        batch = bench.step()
+        assert len({sample.shape for sample in batch}) == 1
+        assert len(batch) == 1 or sum(sample.rows for sample in batch) <= rows
+        assert len(set(map(id, batch))) == len(batch)
+        stepped.update(map(id, batch))
+    assert all(stepped[id(sample)] == sample.task.request.steps for sample in samples)
+
+
+@given(st.lists(st.tuples(PRIORITIES, st.integers(1, 5)), min_size=1, max_size=10), st.integers(1, 5))
+def test_no_image_steps_while_one_of_higher_priority_is_left_out(jobs: list[tuple[str, int]], rows: int) -> None:
+    bench = Bench(rows)
+    rank = {"high": 0, "normal": 1, "low": 2}
+    for priority, count in jobs:
+        bench.add(priority, count=count)
+    while not bench.batcher.idle:
+        waiting = bench.batcher.samples
+        batch = bench.step(seconds=0.01)  # nobody ages
+        left_out = [rank[sample.task.request.priority] for sample in waiting if sample not in batch]
+        assert all(rank[sample.task.request.priority] <= min(left_out, default=2) for sample in batch)
+
+
+def test_a_place_is_filled_at_the_next_step() -> None:
+    bench = Bench()
+    for _ in range(6):
+        bench.add(steps=2)
+    assert [len(bench.step()) for _ in range(4)] == [4, 4, 2, 2]
+
+
+def test_a_high_image_takes_the_place_of_a_low_one_which_goes_on_later_from_where_it_was() -> None:
+    bench = Bench(rows=2)
+    first, second = bench.add("low", steps=5), bench.add("low", steps=5)
+    bench.step()
+    high = bench.add("high", steps=2)
+    assert bench.step() == [*high, *first]
+    assert (second[0].step, second[0].begun) == (1, True)
+    bench.add("low", steps=5)
+    assert bench.step() == [*high, *first]
+    assert bench.step() == [*first, *second]  # and not the low one that has not begun
+    assert second[0].step == 2
+
+
+def test_high_images_may_have_the_device_to_themselves() -> None:
+    bench = Bench(high_alone=True)
+    low = bench.add("low", steps=5)
+    high = bench.add("high", steps=2)
+    assert [bench.step(), bench.step()] == [high, high]
+    assert bench.step() == low
+
+
+def test_normal_and_low_share_a_call_whatever_high_ones_do() -> None:
+    bench = Bench(high_alone=True)
+    normal, low = bench.add("normal"), bench.add("low")
+    assert bench.step() == [*normal, *low]
+
+
+def test_jobs_take_turns_image_by_image() -> None:
+    bench = Bench(rows=2)
+    many, one = bench.add(count=6, steps=1), bench.add(steps=1)
+    assert bench.step() == [many[0], one[0]]
+    assert bench.step() == many[1:3]
 
 
 def test_low_is_slow_and_never_stuck() -> None:
-    clock = Clock()
-    batcher = Batcher(1, clock)
-    batcher.add(task(0, 1, "low"))
-    for key in range(1, 200):
-        batcher.add(task(key, 1, "high"))
-        [(begun, _)] = admit(batcher)
-        if begun == 0:
-            return
-        clock.now += 10
-        batcher.end(batcher.running)
-    raise AssertionError("the low one waited for 2000 seconds")
+    bench = Bench(rows=1)
+    [low] = bench.add("low", steps=2)
+    for _ in range(1000):
+        bench.add("high", steps=1)
+        bench.step()
+        if low.finished:
+            break
+    assert 2 * AGEING_SECONDS <= bench.now <= 2 * AGEING_SECONDS + 10
 
 
-def test_a_job_of_many_images_lets_a_higher_one_in_between() -> None:
-    batcher = Batcher(2, Clock())
-    batcher.add(task(0, 6))
-    assert admit(batcher) == [(0, 0), (0, 1)]
-    batcher.add(task(1, 1, "high"))
-    batcher.end(batcher.running[:1])
-    assert admit(batcher) == [(1, 0)]
+def test_a_high_image_of_another_shape_goes_first_too() -> None:
+    bench = Bench()
+    bench.add("low", steps=9)
+    bench.step()
+    high = bench.add("high", shape=WIDE)
+    assert bench.step() == high
 
 
 def test_shapes_take_turns_by_the_device_time_an_image_gets() -> None:
-    batcher = Batcher(8, Clock())
-    for key in range(4):
-        batcher.add(task(key))
-    admit(batcher, "square", steps=1000)
-    batcher.add(task(9))
-    admit(batcher, "wide", steps=1000)
-    seconds = {"square": 0.0, "wide": 0.0}
-    for _ in range(200):
-        batch = batcher.next_batch()
-        took = 2.0 if len(batch) == 4 else 1.0
-        batcher.charge(batch, took)
-        seconds[str(batch[0].shape)] += took
-    assert 3.5 < seconds["square"] / seconds["wide"] < 4.5
+    bench = Bench()
+    for _ in range(4):
+        bench.add(steps=150)
+    bench.add(steps=150, shape=WIDE)
+    seconds = {SQUARE: 0.0, WIDE: 0.0}
+    for _ in range(150):
+        took = 2.0 if len(bench.batcher.next_batch()) == 4 else 1.0
+        batch = bench.step(took / 100)
+        seconds[batch[0].shape] += took
+    assert 3.5 < seconds[SQUARE] / seconds[WIDE] < 4.5
 
 
 def test_a_shape_that_comes_late_has_no_credit_for_its_absence() -> None:
-    batcher = Batcher(8, Clock())
-    batcher.add(task(0))
-    admit(batcher, "square", steps=1000)
+    bench = Bench()
+    bench.add(steps=150)
     for _ in range(100):
-        batcher.charge(batcher.next_batch(), 1.0)
-    batcher.add(task(1))
-    admit(batcher, "wide", steps=1000)
-    turns = []
-    for _ in range(10):
-        batch = batcher.next_batch()
-        batcher.charge(batch, 1.0)
-        turns.append(batch[0].shape)
-    assert turns.count("wide") == 5
+        bench.step(0.01)
+    bench.add(steps=150, shape=WIDE)
+    assert Counter(bench.step(0.01)[0].shape for _ in range(10)) == {SQUARE: 5, WIDE: 5}
 
 
 def test_dropping_a_task_takes_all_of_it() -> None:
-    batcher = Batcher(2, Clock())
-    batcher.add(task(0, 5))
-    batcher.add(task(1))
-    admit(batcher)
-    assert batcher.drop(0)
-    assert admit(batcher) == [(1, 0)]
-    assert not batcher.drop(0)
-    assert [each.key for each in batcher.tasks] == [1]
+    bench = Bench(rows=2)
+    [dropped, *_], other = bench.add(count=5), bench.add()
+    bench.step()
+    bench.batcher.drop(dropped.task.key)
+    assert bench.batcher.samples == tuple(other)

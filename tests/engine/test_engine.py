@@ -2,11 +2,13 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Stepped, Task
 from stablediffusiond.errors import ModelError, OutOfMemory
@@ -21,13 +23,12 @@ def task(key: int, **fields: object) -> Task:
 class Running:
     """An engine and what it has said."""
 
-    def __init__(self, clock: Callable[[], float] | None = None, max_images: int = 4) -> None:
-        self.device = FakeDenoiser()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, rows_that_fit: int = 1000) -> None:
+        self.device = FakeDenoiser(rows_that_fit)
         self.events: queue.Queue[Event] = queue.Queue()
         self.died: list[BaseException] = []
-        options = {} if clock is None else {"clock": clock}
         self.engine = Engine(
-            self.device, max_images=max_images, progress_interval_seconds=1.0, on_event=self.events.put, **options
+            self.device, warm_up(self.device, 4), progress_interval_seconds=1.0, on_event=self.events.put, clock=clock
         )
         self.thread = threading.Thread(target=self._run)
 
@@ -184,3 +185,61 @@ def test_a_device_that_does_not_answer_is_not_healthy() -> None:
     now[0] = 1000.0
     assert not running.engine.healthy
     running.close()
+
+
+def test_what_does_not_fit_is_split_and_the_cap_learns() -> None:
+    running = Running(rows_that_fit=3)
+    running.engine.pause("until all are here")
+    running.thread.start()
+    for key in (1, 2, 3, 4):
+        running.engine.submit(task(key, steps=2))
+    running.engine.resume()
+    said = running.until_end(1, 2, 3, 4)
+    assert all(isinstance(events[-1], Finished) for events in said.values())
+    # The first call has eight rows and ends in calls of two; from then on one image of two rows steps at a time.
+    assert running.device.batches == [[], [], [1, 2, 3, 4], [1], [2], [3], [4]]
+    assert set(running.device.rows) == {2}
+    running.close()
+
+
+def test_what_does_not_fit_even_alone_fails_and_the_others_do_not() -> None:
+    running = Running(rows_that_fit=1)
+    running.thread.start()
+    running.engine.submit(task(1, steps=2))
+    assert isinstance(running.until_end(1)[1][-1], Finished)
+    assert set(running.device.rows) == {1}
+    running.device.rows_that_fit = 0
+    running.engine.submit(task(2))
+    assert code(running.until_end(2)[2]) == "out_of_memory"
+    running.close()
+
+
+def test_a_picture_that_cannot_fit_is_refused_before_it_begins(running: Running) -> None:
+    running.engine.submit(task(1, width=1024, height=1024))
+    assert code(running.until_end(1)[1]) == "too_large"
+    assert running.device.batches == []
+
+
+def test_pictures_are_decoded_one_at_a_time_between_the_steps_of_others(running: Running) -> None:
+    running.engine.pause("until all are here")
+    for key in (1, 2, 3):
+        running.engine.submit(task(key, steps=1))
+    running.engine.submit(task(4, steps=6))
+    running.engine.resume()
+    running.until_end(1, 2, 3, 4)
+    assert running.device.order == ["step", "finish 1", "step", "finish 2", "step", "finish 3"] + ["step"] * 3 + [
+        "finish 4"
+    ]
+
+
+def test_a_high_job_goes_before_a_low_one_at_the_next_step(running: Running) -> None:
+    running.device.go.clear()
+    running.engine.pause("until all are here")
+    for key in range(1, 6):
+        running.engine.submit(task(key, steps=3, priority="low"))
+    running.engine.resume()
+    assert running.device.stepping.wait(20)
+    running.engine.submit(task(9, steps=2, priority="high"))
+    running.device.go.set()
+    running.until_end(1, 2, 3, 4, 5, 9)
+    assert running.device.batches[:4] == [[1, 2, 3, 4], [9, 1, 2, 3], [9, 1, 2, 3], [4, 5]]

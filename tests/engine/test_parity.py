@@ -47,6 +47,12 @@ def init_field() -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
+def begun(denoiser: StableDiffusionDenoiser, task: Task, index: int = 0) -> Sample:
+    sample = Sample(task, index, denoiser.shape_of(task.request), denoiser.rows_of(task.request))
+    denoiser.begin(sample)
+    return sample
+
+
 def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) -> Drawn:
     """Each job's only image, all drawn in one batch, each joining at its tick."""
     waiting = [(tick, key, request(**fields)) for key, (tick, fields) in enumerate(jobs)]
@@ -56,8 +62,8 @@ def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) 
     while len(drawn) < len(jobs):
         for joins, key, each in waiting:
             if joins == tick:
-                running[key] = denoiser.begin(Task(key, each), 0)
-        assert denoiser.step(list(running.values())) == {}
+                running[key] = begun(denoiser, Task(key, each))
+        assert denoiser.step(list(running.values()), 100) == {}
         for key, sample in list(running.items()):
             sample.step += 1
             if sample.finished:
@@ -144,9 +150,9 @@ def test_other_sizes_than_the_models_own(pipeline: Any, denoiser: StableDiffusio
 def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: StableDiffusionDenoiser) -> None:
     fields = {"prompt": "a red cat", "seed": 40, "steps": 4, "sampler": "Euler a"}
     several = Task(1, request(**fields, count=3))
-    batch = [denoiser.begin(several, index) for index in range(3)]
+    batch = [begun(denoiser, several, index) for index in range(3)]
     for _ in range(4):
-        denoiser.step(batch)
+        denoiser.step(batch, 100)
         for sample in batch:
             sample.step += 1
     [(latents, _)] = together(denoiser, [(0, {**fields, "seed": 42})])
@@ -156,11 +162,11 @@ def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: StableDiffusionDen
 
 
 def test_img2img_makes_at_least_one_step(denoiser: StableDiffusionDenoiser) -> None:
-    sample = denoiser.begin(Task(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)), 0)
+    sample = begun(denoiser, Task(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)))
     assert sample.steps == 1
 
 
 def test_the_models_own_scheduler_is_named_in_the_facts(denoiser: StableDiffusionDenoiser) -> None:
-    sample = denoiser.begin(Task(1, request(prompt="x", steps=2)), 0)
+    sample = begun(denoiser, Task(1, request(prompt="x", steps=2)))
     facts = denoiser.facts(sample)
     assert (facts.sampler, facts.width, facts.height, facts.model) == ("DDIM", 64, 64, "tiny")

@@ -1,0 +1,91 @@
+"""How many rows a UNet call may have, for each shape: measured, set, and learnt from running out of memory."""
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from stablediffusiond.engine.job import Shape
+from stablediffusiond.errors import OutOfMemory
+from stablediffusiond.messages.request import Request
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS: Final = 64
+#: Twice the rows have to bring so much more throughput, or the search ends.
+_WORTHWHILE: Final = 1.03
+#: Of two row counts that are about as good the smaller one is taken: it keeps nobody waiting for a longer call.
+_ABOUT_AS_GOOD: Final = 0.97
+
+
+class Measured(Protocol):
+    """What can be found out about a device before its first job."""
+
+    def shape_of(self, request: Request) -> Shape: ...
+    def time_rows(self, rows: int) -> float: ...
+    def most_pixels(self) -> int | None: ...
+
+
+def warm_up(device: Measured, images: int | None) -> "Capacity":
+    """Measure ``device``, which also brings it up to speed; ``images``, if set, is what one call shall have."""
+    own = device.shape_of(Request(prompt=""))
+    table = measure(device.time_rows)
+    capacity = Capacity(own, table, images, device.most_pixels())
+    figures = ", ".join(f"{rows}: {seconds * 1000:.3g} ms" for rows, seconds in table.items())
+    log.info("a UNet call at %s takes, by its rows, %s; up to %d rows step together", own, figures, capacity.rows)
+    return capacity
+
+
+def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
+    """Seconds of a UNet call with 1, 2, 4, 8, … rows, until more rows bring no more rows a second, or memory ends.
+
+    ``time_rows(rows)`` gives the seconds of one call, or raises OutOfMemory.
+    """
+    table: dict[int, float] = {}
+    rows = 1
+    while rows <= _MOST_ROWS:
+        try:
+            table[rows] = time_rows(rows)
+        except OutOfMemory:
+            break
+        if rows > 1 and rows / table[rows] < _WORTHWHILE * (rows // 2) / table[rows // 2]:
+            break
+        rows *= 2
+    return table
+
+
+def best_rows(table: dict[int, float]) -> int:
+    """The row count with the most throughput."""
+    most = max(rows / seconds for rows, seconds in table.items())
+    return min(rows for rows, seconds in table.items() if rows / seconds >= _ABOUT_AS_GOOD * most)
+
+
+class Capacity:
+    """Rows at most, by shape: a larger picture has room for fewer."""
+
+    def __init__(
+        self, own: Shape, table: dict[int, float], images: int | None = None, most_pixels: int | None = None
+    ) -> None:
+        """``table`` was measured at the shape ``own``; ``images``, if set, overrides what follows from it.
+
+        Two rows are reckoned for an image, as under guidance. ``most_pixels`` is what one image may have.
+        """
+        self.own = own
+        self.table = table
+        self.rows = 2 * images if images is not None else max(2, best_rows(table))
+        self.most_pixels = most_pixels
+        self._learnt: dict[Shape, int] = {}
+
+    @property
+    def images(self) -> int:
+        """Images of the model's own size, under guidance, that step together."""
+        return max(1, self.rows // 2)
+
+    def rows_at_most(self, shape: Shape) -> int:
+        """At least 1."""
+        scaled = max(1, self.rows * self.own.pixels // shape.pixels)
+        return min(scaled, self._learnt.get(shape, scaled))
+
+    def learn_too_many(self, shape: Shape, rows: int) -> None:
+        """A call of ``rows`` rows did not fit."""
+        self._learnt[shape] = max(1, min(rows // 2, self.rows_at_most(shape)))
+        log.warning("%s: %d rows do not fit into memory; from now on at most %d", shape, rows, self._learnt[shape])
