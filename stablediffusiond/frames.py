@@ -29,6 +29,7 @@ class Listen(_Op):
     op: Literal["listen"] = "listen"
     queue: str
     progress: bool = False
+    previews: bool = False
     encoding: Encoding = "base64"
     ack: Literal["auto", "manual"] = "auto"
     prefetch: Annotated[int, Field(ge=1)] | None = None

@@ -6,7 +6,7 @@ whoever used it opens another one, and settles no delivery of the old one there.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import pika
@@ -71,8 +71,8 @@ class Channel:
             lambda done: self._channel.exchange_declare(name, exchange_type=kind, durable=True, callback=done)
         )
 
-    async def bind_private_queue(self, exchange: str, routing_key: str, max_length: int) -> str:
-        """A queue that ends with this connection, bound to ``exchange``; returns its name.
+    async def bind_private_queue(self, exchange: str, routing_keys: Iterable[str], max_length: int) -> str:
+        """A queue that ends with this connection, bound to ``exchange`` by each of ``routing_keys``; returns its name.
 
         When nobody reads, the oldest of ``max_length`` messages makes room for the newest.
         """
@@ -81,8 +81,12 @@ class Channel:
             lambda done: self._channel.queue_declare("", exclusive=True, arguments=arguments, callback=done)
         )
         name: str = frame.method.queue
-        await self._call(lambda done: self._channel.queue_bind(name, exchange, routing_key, callback=done))
+        for key in routing_keys:
+            await self._bind(name, exchange, key)
         return name
+
+    async def _bind(self, queue: str, exchange: str, routing_key: str) -> None:
+        await self._call(lambda done: self._channel.queue_bind(queue, exchange, routing_key, callback=done))
 
     # Consuming
 

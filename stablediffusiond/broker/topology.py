@@ -65,6 +65,11 @@ class Topology:
         """The topic exchange of progress; the routing key is the reply queue's name."""
         return f"{self.requests}.events"
 
+    @staticmethod
+    def previews_of(reply_to: str) -> str:
+        """The routing key, on the exchange of events, of what its listener alone has asked for."""
+        return f"preview.{reply_to}"
+
     def request_queue(self, priority: Priority) -> str:
         return self.requests if priority == "normal" else f"{self.requests}.{priority}"
 

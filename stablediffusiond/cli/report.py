@@ -1,5 +1,6 @@
 """What is said while a job is drawn: results on standard output, a progress bar on a terminal's standard error."""
 
+import base64
 import contextlib
 import json
 import sys
@@ -11,7 +12,7 @@ from typing import Final, Self
 
 import click
 
-from stablediffusiond.client import Done, Event, Image, Progress
+from stablediffusiond.client import Done, Event, Image, Preview, Progress
 
 _TITLE_CHARACTERS: Final = 40
 
@@ -102,6 +103,8 @@ def _facts(event: Event) -> dict[str, object]:
     if isinstance(event, Image):
         facts = event.facts.model_dump(exclude_none=True)
         return {**facts, "job_type": facts["type"], "type": "image"}
+    if isinstance(event, Preview):
+        return {"type": "preview", **event.facts.model_dump(), "data": base64.b64encode(event.jpeg).decode()}
     kind = "progress" if isinstance(event, Progress) else "done" if isinstance(event, Done) else "failed"
     return {"type": kind, **event.model_dump(exclude_none=True)}
 

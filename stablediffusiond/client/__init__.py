@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.client.events import Event, Image
+from stablediffusiond.client.events import Event, Image, Preview
 from stablediffusiond.client.inbox import Inbox
 from stablediffusiond.client.listener import Listener
 from stablediffusiond.client.submitter import Submitter
@@ -32,7 +32,7 @@ from stablediffusiond.settings import Settings, load
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["Client", "Done", "Event", "Failed", "Image", "Job", "Progress"]
+__all__ = ["Client", "Done", "Event", "Failed", "Image", "Job", "Preview", "Progress"]
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,17 @@ class Client:
     """Connects when it has to: to the broker with the first job, to the response daemon with the first ``submit``."""
 
     def __init__(
-        self, settings: Settings | None = None, *, progress: bool = False, reconnect_seconds: float = 60
+        self,
+        settings: Settings | None = None,
+        *,
+        progress: bool = False,
+        previews: bool = False,
+        reconnect_seconds: float = 60,
     ) -> None:
         """Use ``settings``, by default those of the daemons on this machine.
 
-        ``progress`` asks for ``Progress`` events. A connection that has worked and is lost is made again for
-        ``reconnect_seconds``; the first one is tried once.
+        ``progress`` asks for ``Progress`` events, ``previews`` for ``Preview`` events. A connection that has worked and
+        is lost is made again for ``reconnect_seconds``; the first one is tried once.
 
         Raises:
             SettingsError: there is a settings file, and it cannot be used.
@@ -82,7 +87,12 @@ class Client:
         self._inbox = Inbox()
         self._submitter = Submitter(self._settings.broker, reconnect_seconds)
         self._listener = Listener(
-            self._settings.responses, self.queue, self._inbox, progress=progress, reconnect_seconds=reconnect_seconds
+            self._settings.responses,
+            self.queue,
+            self._inbox,
+            progress=progress,
+            previews=previews,
+            reconnect_seconds=reconnect_seconds,
         )
 
     def __enter__(self) -> Self:

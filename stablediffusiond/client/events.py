@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from stablediffusiond.errors import ResponsesAway
 from stablediffusiond.frames import Frame
-from stablediffusiond.messages.replies import Done, Failed, ImageFacts, Progress
+from stablediffusiond.messages.replies import Done, Failed, ImageFacts, PreviewFacts, Progress
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -35,7 +35,20 @@ class Image:
         return picture
 
 
-Event = Image | Progress | Done | Failed
+@dataclass(frozen=True)
+class Preview:
+    """What an image looks like so far."""
+
+    facts: PreviewFacts
+    jpeg: bytes = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.facts.id
+
+
+Event = Image | Preview | Progress | Done | Failed
 
 
 def from_frame(frame: Frame) -> Event | None:
@@ -49,6 +62,8 @@ def from_frame(frame: Frame) -> Event | None:
         match head.get("type"):
             case "image":
                 return Image(ImageFacts.model_validate({**head, "type": head.get("job_type")}), frame.data or b"")
+            case "preview":
+                return Preview(PreviewFacts.model_validate(head), frame.data or b"")
             case "done":
                 return Done.model_validate(head)
             case "failed":

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stablediffusiond.client.events import Event, Image
+from stablediffusiond.client.events import Event, Image, Preview
 from stablediffusiond.errors import InvalidRequest, ResponsesAway, TimedOut
 from stablediffusiond.messages.replies import Done, Failed, Progress
 
@@ -30,8 +30,8 @@ class _Mailbox:
     """The replies to one job."""
 
     letters: deque[_Letter] = field(default_factory=deque)
-    progress: Progress | None = None  #: only the newest is of interest
-    seen: set[int | str | None] = field(default_factory=set)  #: indices of pictures, and the end
+    news: dict[str, Event] = field(default_factory=dict)  #: progress and previews: only the newest of each counts
+    seen: set[str] = field(default_factory=set)  #: indices of pictures, and the end
 
 
 class Inbox:
@@ -77,8 +77,8 @@ class Inbox:
             if mailbox is None or (key := _key(event)) in mailbox.seen:
                 ack()
                 return
-            if isinstance(event, Progress):
-                mailbox.progress = event
+            if isinstance(event, Progress | Preview):
+                mailbox.news[key] = event
             else:
                 mailbox.seen.add(key)
                 mailbox.letters.append(letter := _Letter(event, ack))
@@ -116,9 +116,8 @@ class Inbox:
                 mailbox = self._mailboxes.get(job_id)
                 if mailbox is None:
                     return None
-                if mailbox.progress is not None:
-                    progress, mailbox.progress = mailbox.progress, None
-                    return progress
+                if mailbox.news:
+                    return mailbox.news.pop(next(iter(mailbox.news)))
                 if mailbox.letters:
                     return self._hand_out(job_id, mailbox)
                 self._wait(job_id, deadline)
@@ -163,11 +162,13 @@ class Inbox:
         self._unacked.clear()
 
 
-def _key(event: Event) -> int | str | None:
+def _key(event: Event) -> str:
     match event:
         case Image():
-            return event.facts.index
+            return f"image {event.facts.index}"
+        case Preview():
+            return f"preview {event.facts.index}"
         case Progress():
-            return None
+            return "progress"
         case Done() | Failed():
             return "end"

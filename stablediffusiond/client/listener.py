@@ -95,10 +95,24 @@ class Listener:
     """Listens to ``queue`` from ``start`` to ``close``."""
 
     def __init__(
-        self, settings: ResponseSettings, queue: str, inbox: Inbox, *, progress: bool, reconnect_seconds: float
+        self,
+        settings: ResponseSettings,
+        queue: str,
+        inbox: Inbox,
+        *,
+        progress: bool,
+        previews: bool,
+        reconnect_seconds: float,
     ) -> None:
         self._settings = settings
-        self._listen = Listen(queue=queue, progress=progress, encoding="binary", ack="manual", prefetch=_PREFETCH)
+        self._listen = Listen(
+            queue=queue,
+            progress=progress,
+            previews=previews,
+            encoding="binary",
+            ack="manual",
+            prefetch=_PREFETCH,
+        )
         self._inbox = inbox
         self._reconnect_seconds = reconnect_seconds
         self._starting = threading.Lock()

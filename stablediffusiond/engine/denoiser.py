@@ -24,6 +24,7 @@ from stablediffusiond.engine.forward import Forward, Rows
 from stablediffusiond.engine.job import Pixels, Sample, Shape, Task
 from stablediffusiond.engine.memory import memory_of, most_pixels
 from stablediffusiond.engine.pictures import open_init_image
+from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.engine.prompts import Prompts
 from stablediffusiond.errors import InvalidRequest, JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
@@ -56,6 +57,7 @@ class StableDiffusionDenoiser:
         self._dtype: torch.dtype = pipeline.unet.dtype
         self._prompts = Prompts(pipeline)
         self._forward = Forward(pipeline, compile_mode)
+        self._previewer = Previewer.for_model(pipeline.vae.config.latent_channels, self._encode_pictures)
 
     @property
     def device_name(self) -> str:
@@ -112,11 +114,17 @@ class StableDiffusionDenoiser:
     ) -> Tensor:
         """The init image as latents, with the noise of ``timestep``."""
         pixels = self._parts.image_processor.preprocess(picture).to(self._device, self._dtype)  # (1, 3, H, W), -1 to 1
-        encoded = retrieve_latents(self._parts.vae.encode(pixels), generator=generator)
-        latents: Tensor = self._parts.vae.config.scaling_factor * encoded
+        latents = self._encode_pictures(pixels, generator)
         noise = randn_tensor(latents.shape, generator=generator, device=self._device, dtype=self._dtype)
         noised: Tensor = scheduler.add_noise(latents, noise, timestep)
         return noised
+
+    @torch.inference_mode()
+    def _encode_pictures(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(n, 3, H, W) from -1 to 1 to latents as the UNet sees them."""
+        encoded = retrieve_latents(self._parts.vae.encode(pixels.to(self._device, self._dtype)), generator=generator)
+        latents: Tensor = self._parts.vae.config.scaling_factor * encoded
+        return latents
 
     def _guided(self, request: Request) -> bool:
         return request.guided and self._parts.unet.config.time_cond_proj_dim is None
@@ -256,6 +264,13 @@ class StableDiffusionDenoiser:
             eta=request.eta,
             model=self._name,
         )
+
+    @torch.inference_mode()
+    def preview(self, sample: Sample) -> Pixels:
+        """What the image looks like so far, one pixel for each latent: (H/8, W/8, 3) uint8, in host memory."""
+        state = _state(sample)
+        timestep = state.timesteps[min(sample.step, sample.steps - 1)]
+        return self._previewer.show(state.scheduler.scale_model_input(state.latents, timestep))
 
     def free_memory(self) -> None:
         """Give cached device memory back, after a failure."""

@@ -16,9 +16,21 @@ from typing import Final, Protocol
 
 from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Pixels, Sample, Shape, Stepped, Task
+from stablediffusiond.engine.job import (
+    Begun,
+    Drawn,
+    Event,
+    Failed,
+    Finished,
+    Pixels,
+    Previewed,
+    Sample,
+    Shape,
+    Stepped,
+    Task,
+)
 from stablediffusiond.errors import Cancelled, Expired, JobError, OutOfMemory, TooLarge
-from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
 
 log = logging.getLogger(__name__)
@@ -43,6 +55,7 @@ class Denoiser(Protocol):
 
     def finish(self, sample: Sample) -> Pixels: ...
     def facts(self, sample: Sample) -> ImageFacts: ...
+    def preview(self, sample: Sample) -> Pixels: ...
     def free_memory(self) -> None: ...
 
 
@@ -80,6 +93,7 @@ class Engine:
         self._wake = threading.Condition()
         self._inbox: deque[Task] = deque()
         self._cancelled: set[int] = set()
+        self._previewed: set[int] = set()
         self._paused: str | None = None
         self._stopping = False
         self._busy_since: float | None = None
@@ -99,6 +113,10 @@ class Engine:
         with self._wake:
             self._cancelled.add(key)
             self._wake.notify()
+
+    def show_previews(self, key: int) -> None:
+        """Have the images of a task shown as they come, as often as its progress is said."""
+        self._previewed.add(key)
 
     def pause(self, reason: str) -> None:
         """Begin no further step until ``resume``."""
@@ -229,7 +247,7 @@ class Engine:
                 self._fail(sample.task, failures[place])
             else:
                 sample.step += 1
-                self._report(sample.task)
+                self._report(sample)
 
     def _call(self, batch: list[Sample]) -> dict[int, JobError]:
         """As one call; where memory ends in calls of half the rows, down to one."""
@@ -257,19 +275,29 @@ class Engine:
         self._on_event(Drawn(sample.task, self._denoiser.facts(sample), pixels))
         account.drawn += 1
         if account.drawn == sample.task.request.count:
-            del self._accounts[sample.task.key]
+            self._forget(sample.task)
             self._on_event(Finished(sample.task, self._clock() - (account.began or 0.0)))
 
-    def _report(self, task: Task) -> None:
-        """Count a step, and say so if it is time."""
-        account, now = self._accounts[task.key], self._clock()
+    def _report(self, sample: Sample) -> None:
+        """Count a step; say so, and show what there is, if it is time or was asked for."""
+        task, now = sample.task, self._clock()
+        account, every = self._accounts[task.key], task.request.preview_every
         account.steps_done += 1
+        asked = every is not None and sample.step % every == 0
         if now - account.said >= self._progress_interval_seconds:
             account.said = now
             self._on_event(Stepped(task, account.steps_done, account.steps * task.request.count))
+            asked = asked or task.key in self._previewed
+        if asked and not sample.finished:
+            facts = PreviewFacts(id=task.request.id, index=sample.index, step=sample.step, steps=sample.steps)
+            self._on_event(Previewed(task, facts, self._denoiser.preview(sample)))
 
     def _fail(self, task: Task, error: JobError) -> None:
         """End a task, whatever it has waiting or in flight."""
         self._batcher.drop(task.key)
-        self._accounts.pop(task.key, None)
+        self._forget(task)
         self._on_event(Failed(task, error))
+
+    def _forget(self, task: Task) -> None:
+        self._accounts.pop(task.key, None)
+        self._previewed.discard(task.key)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablediffusiond.errors import JobError
-from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
 
 Pixels = NDArray[np.uint8]  #: (H, W, 3)
@@ -58,7 +58,7 @@ class Sample:
         return self.begun and self.step >= self.steps
 
 
-# What the engine says of a task: any number of the first three, then exactly one of the last two.
+# What the engine says of a task: any number of the first four, then exactly one of the last two.
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,13 @@ class Stepped:
     task: Task
     step: int  #: UNet calls done, over all images of the task
     steps: int  #: UNet calls to do
+
+
+@dataclass(frozen=True)
+class Previewed:
+    task: Task
+    facts: PreviewFacts
+    pixels: Pixels = field(repr=False)  #: one for each latent: (H/8, W/8, 3)
 
 
 @dataclass(frozen=True)
@@ -92,4 +99,4 @@ class Failed:
     error: JobError
 
 
-Event = Begun | Stepped | Drawn | Finished | Failed
+Event = Begun | Stepped | Previewed | Drawn | Finished | Failed

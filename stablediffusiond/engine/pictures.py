@@ -38,6 +38,15 @@ def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
     return upright.resize((width, height), Image.Resampling.LANCZOS)
 
 
+def encode_preview(pixels: Pixels) -> bytes:
+    """A small JPEG, a quarter of the picture's size, of what there is for each latent: (H/8, W/8, 3) uint8."""
+    height, width, _ = pixels.shape
+    out = io.BytesIO()
+    larger = Image.fromarray(pixels, "RGB").resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    larger.save(out, format="JPEG", quality=80)
+    return out.getvalue()
+
+
 def encode_png(pixels: Pixels) -> bytes:
     """A PNG of ``pixels`` (H, W, 3) uint8; the same pixels give the same bytes."""
     out = io.BytesIO()

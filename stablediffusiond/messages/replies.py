@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stablediffusiond.errors import JobError, ReplyCode
 from stablediffusiond.messages.request import JobType
 
-ReplyType = Literal["image", "done", "failed", "progress"]
+ReplyType = Literal["image", "done", "failed", "progress", "preview"]
 
 
 class Reply(BaseModel):
@@ -77,6 +77,14 @@ class Progress(Reply):
 
     step: int = Field(ge=0, description="UNet calls done, over all images of the job")
     steps: int = Field(ge=1, description="UNet calls to do")
+
+
+class PreviewFacts(Reply):
+    """What an image looks like so far, beside a small JPEG; sent to who asked for it, and lost if nobody listens."""
+
+    index: int = Field(ge=0, description="Which image of the job, from 0")
+    step: int = Field(ge=1, description="UNet calls done for this image")
+    steps: int = Field(ge=1, description="UNet calls to do for this image")
 
 
 class Cancel(BaseModel):

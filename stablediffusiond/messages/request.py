@@ -73,6 +73,9 @@ class Request(BaseModel):
         None, description="img2img: PNG, JPEG or WebP in base64, or as a data URL", repr=False
     )
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
+    preview_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps between two previews of an image; default: as the listener asks"
+    )
     priority: Priority = Field("normal", description="Which queue the client puts the job into")
     deadline_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Seconds from publication; a job past it is answered `expired`"

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, Progress
+from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.spellings import ALIASES, IGNORED
 
@@ -18,6 +18,7 @@ _REPLIES: Final[dict[str, type[BaseModel]]] = {
     "done": Done,
     "failed": Failed,
     "progress": Progress,
+    "preview": PreviewFacts,
     "cancel": Cancel,
 }
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from stablediffusiond import __version__
 from stablediffusiond.broker.message import HeaderValue, Message
 from stablediffusiond.errors import JobError
-from stablediffusiond.messages.replies import Done, Failed, ImageFacts, Progress, ReplyType
+from stablediffusiond.messages.replies import Done, Failed, ImageFacts, PreviewFacts, Progress, ReplyType
 from stablediffusiond.requestd.admission import Address
 
 
@@ -36,6 +36,20 @@ def failed(where: Address, error: JobError) -> Message:
 
 def progress(where: Address, step: int, steps: int) -> Message:
     return _json(where, "progress", Progress(id=where.job_id, step=step, steps=steps), persistent=False)
+
+
+def preview(where: Address, facts: PreviewFacts, jpeg: bytes) -> Message:
+    """What an image looks like so far; no bytes at all ask whether anybody wants to know."""
+    return Message(
+        body=jpeg,
+        content_type="image/jpeg",
+        type="preview",
+        message_id=f"{where.job_id}/preview",
+        correlation_id=where.correlation_id,
+        timestamp=datetime.now(UTC),
+        headers=facts.model_dump(),
+        persistent=False,
+    )
 
 
 def unroutable(reply: Message, routing_key: str) -> Message:

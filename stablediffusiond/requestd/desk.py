@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Stepped, Task
-from stablediffusiond.engine.pictures import encode_png
+from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Pixels, Previewed, Stepped, Task
+from stablediffusiond.engine.pictures import encode_png, encode_preview
 from stablediffusiond.errors import Cancelled, Expired, InvalidRequest, JobError, TooLarge, UnreadableMessage
 from stablediffusiond.messages.replies import Cancel, Done
 from stablediffusiond.requestd import answers
@@ -147,8 +147,14 @@ class Desk:
             match await held.events.get():
                 case Begun():
                     log.info("job %s begins", order.address.job_id)
+                    await self._ask_for_previews(held, order)
                 case Stepped(step=step, steps=steps):
                     self._outlet.progress(order.address, step, steps)
+                    await self._ask_for_previews(held, order)
+                case Previewed(facts=facts, pixels=pixels):
+                    jpeg = await self._encode(encode_preview, pixels)
+                    requested = order.request.preview_every is not None
+                    self._outlet.preview(order.address, facts, jpeg, requested=requested)
                 case Drawn() as drawn:
                     await self._send(order.address, drawn)
                     held.unpublished -= 1
@@ -165,10 +171,20 @@ class Desk:
         Raises:
             TooLarge: brokers do not take a message of that size.
         """
-        png = await asyncio.get_running_loop().run_in_executor(self._encoders, encode_png, drawn.pixels)
+        png = await self._encode(encode_png, drawn.pixels)
         if len(png) > self._limits.max_reply_bytes:
             raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self._limits.max_reply_bytes}")
         await self._outlet.reply(where, answers.image(where, drawn.facts, png))
+
+    async def _encode(self, encoder: Callable[[Pixels], bytes], pixels: Pixels) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, encoder, pixels)
+
+    async def _ask_for_previews(self, held: Held, order: Order) -> None:
+        """Have the engine show previews as soon as somebody listens for them; until then it makes none."""
+        if not held.previewed and order.request.preview_every is None:
+            held.previewed = await self._outlet.wants_previews(order.address)
+            if held.previewed:
+                self._engine.show_previews(held.key)
 
     def _on_answered(self, task: asyncio.Task[None]) -> None:
         self.on_change()

@@ -139,7 +139,7 @@ class Intake:
             self._desk.receive(delivery)
 
     async def _listen_for_control(self, channel: Channel) -> None:
-        queue = await channel.bind_private_queue(self._topology.control, "", _CONTROL_BACKLOG)
+        queue = await channel.bind_private_queue(self._topology.control, [""], _CONTROL_BACKLOG)
 
         def on_control(delivery: Delivery) -> None:
             self._desk.on_control(delivery.message)

@@ -33,6 +33,7 @@ class Held:
     job_id: str | None = None  #: known once the request has been read
     task: asyncio.Task[None] | None = None
     begun: bool = False  #: the engine draws it
+    previewed: bool = False  #: somebody listens who wants to see it come
     unpublished: int = 0  #: pictures drawn and not yet with the broker
 
 

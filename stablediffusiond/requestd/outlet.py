@@ -6,6 +6,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import Unroutable
+from stablediffusiond.messages.replies import PreviewFacts
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address
 
@@ -31,6 +32,21 @@ class Outlet:
     async def keep_dead(self, request: Message, reason: str) -> None:
         """Keep a request that an operator should see."""
         await self._publisher.publish(answers.dead(request, reason), self._topology.dead)
+
+    async def wants_previews(self, where: Address) -> bool:
+        """Whether somebody listens who has asked for previews: a message that nobody gets comes back."""
+        question = answers.preview(where, PreviewFacts(id=where.job_id, index=0, step=1, steps=1), b"")
+        try:
+            key = self._topology.previews_of(where.reply_to)
+            await self._publisher.publish(question, key, exchange=self._topology.events)
+        except Unroutable:
+            return False
+        return True
+
+    def preview(self, where: Address, facts: PreviewFacts, jpeg: bytes, *, requested: bool) -> None:
+        """Show what there is: to all who listen if the request asked for it, else to those who did."""
+        key = where.reply_to if requested else self._topology.previews_of(where.reply_to)
+        self._publisher.publish_and_forget(answers.preview(where, facts, jpeg), self._topology.events, key)
 
     def progress(self, where: Address, step: int, steps: int) -> None:
         """Say how far a job is, to whoever listens now."""

@@ -1,6 +1,7 @@
 """What one session gets from the broker: a consumer on a channel of its own, made again after every outage.
 
-Nothing is kept here beyond the prefetch. Progress may be lost, so only the newest of each job waits for a slow reader.
+Nothing is kept here beyond the prefetch. Events may be lost, so only the newest of each kind and job waits for a slow
+reader.
 """
 
 import asyncio
@@ -19,21 +20,25 @@ from stablediffusiond.responsed.lines import Line
 
 log = logging.getLogger(__name__)
 
-_JOBS_WITH_PROGRESS: Final = 100
+_EVENTS_KEPT: Final = 100
 _PAUSE_SECONDS: Final = (0.1, 5.0)
 
 
 class Feed:
     """Deliveries of ``queue``, numbered for one client."""
 
-    def __init__(self, link: Link, topology: Topology, queue: str, *, prefetch: int, progress: bool) -> None:
+    def __init__(
+        self, link: Link, topology: Topology, queue: str, *, prefetch: int, progress: bool, previews: bool
+    ) -> None:
         self._link = link
         self._topology = topology
         self._queue = queue
         self._prefetch = prefetch
         self._wants_progress = progress
+        #: Routing keys of events: what is said to the queue's name is for all who listen to events at all.
+        self._events = [queue] * (progress or previews) + [Topology.previews_of(queue)] * previews
         self._arrived: deque[Delivery] = deque()
-        self._progress: OrderedDict[object, Line] = OrderedDict()
+        self._latest: OrderedDict[tuple[object, ...], Line] = OrderedDict()
         self._outstanding: dict[int, Delivery] = {}
         self._numbers = 0
         self._something = asyncio.Event()
@@ -70,8 +75,8 @@ class Feed:
                 self._numbers += 1
                 self._outstanding[self._numbers] = delivery
                 return lines.reply(delivery, self._numbers), self._numbers
-            if self._progress:
-                return self._progress.popitem(last=False)[1], None
+            if self._latest:
+                return self._latest.popitem(last=False)[1], None
             self._something.clear()
             await self._something.wait()
 
@@ -91,9 +96,9 @@ class Feed:
         await declare_queues(connection, [self._topology.results_queue(self._queue)])
         channel = await connection.channel()
         try:
-            if self._wants_progress:
-                private = await channel.bind_private_queue(self._topology.events, self._queue, _JOBS_WITH_PROGRESS)
-                await channel.consume(private, self._on_progress, prefetch=_JOBS_WITH_PROGRESS)
+            if self._events:
+                private = await channel.bind_private_queue(self._topology.events, self._events, _EVENTS_KEPT)
+                await channel.consume(private, self._on_event, prefetch=_EVENTS_KEPT)
             await channel.consume(self._queue, self._on_delivery, prefetch=self._prefetch)
         except BaseException:
             await channel.close()
@@ -105,12 +110,12 @@ class Feed:
         self._arrived.append(delivery)
         self._something.set()
 
-    def _on_progress(self, delivery: Delivery) -> None:
+    def _on_event(self, delivery: Delivery) -> None:
         delivery.ack()
-        line = lines.progress(delivery.message)
-        if line is None:
+        line = lines.event(delivery.message)
+        if line is None or (line.head["type"] == "progress" and not self._wants_progress):
             return
-        self._progress[line.head.get("id")] = line
-        if len(self._progress) > _JOBS_WITH_PROGRESS:
-            self._progress.popitem(last=False)
+        self._latest[line.head["type"], line.head.get("id"), line.head.get("index")] = line
+        if len(self._latest) > _EVENTS_KEPT:
+            self._latest.popitem(last=False)
         self._something.set()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from stablediffusiond.broker.message import Delivery, Message
-from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 
 Head = dict[str, object]
 
@@ -37,8 +37,10 @@ def reply(delivery: Delivery, number: int) -> Line:
     return Line({**body, **head})
 
 
-def progress(message: Message) -> Line | None:
-    """How far a job is; None if that cannot be read."""
+def event(message: Message) -> Line | None:
+    """How far a job is, or what it looks like; None if that cannot be read, or says nothing."""
+    if message.type == "preview":
+        return _preview(message)
     body = _object(message.body)
     return None if body is None else Line({**body, "type": "progress"})
 
@@ -53,6 +55,16 @@ def pong() -> Line:
 
 def error(code: str, message: str) -> Line:
     return Line({"type": "error", "code": code, "message": message})
+
+
+def _preview(message: Message) -> Line | None:
+    """A preview without a picture was a question to the broker, and not for clients."""
+    try:
+        facts = PreviewFacts.model_validate(message.headers)
+    except ValidationError:
+        return None
+    head: Head = {"type": "preview", **facts.model_dump(), "content_type": message.content_type}
+    return Line(head, message.body) if message.body else None
 
 
 def _facts(message: Message) -> Head:

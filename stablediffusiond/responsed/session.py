@@ -105,7 +105,14 @@ class Session:
     async def _serve(self, listen: Listen) -> None:
         """Read and write at the same time, until one of them ends."""
         prefetch = listen.prefetch or self._settings.default_prefetch
-        self._feed = Feed(self._link, self._topology, listen.queue, prefetch=prefetch, progress=listen.progress)
+        self._feed = Feed(
+            self._link,
+            self._topology,
+            listen.queue,
+            prefetch=prefetch,
+            progress=listen.progress,
+            previews=listen.previews,
+        )
         parts = [
             asyncio.create_task(self._feed.run()),
             asyncio.create_task(self._write_replies(self._feed, listen)),

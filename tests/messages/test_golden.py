@@ -7,7 +7,7 @@ import pytest
 
 from stablediffusiond.broker.message import Message, to_properties
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages.replies import Cancel, Done, ImageFacts
+from stablediffusiond.messages.replies import Cancel, Done, ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address
@@ -68,6 +68,7 @@ def done() -> Message:
         ("done", wire(done())),
         ("failed", wire(answers.failed(WHERE, InvalidRequest("'steps' must be at least 1", field="steps")))),
         ("progress", wire(answers.progress(WHERE, 7, 40))),
+        ("preview", wire(answers.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG"))),
         ("cancel", json.loads(Cancel(cancel="job-1").model_dump_json())),
         ("unroutable", wire(answers.unroutable(done(), "results.gone"))),
     ],

@@ -93,7 +93,7 @@ def test_a_cancel_reaches_the_daemons(connect: Connect, replies: Replies, names:
 
     async def wait_for_cancel() -> None:
         channel = await replies._connection.channel()
-        private = await channel.bind_private_queue(names.control, "", 10)
+        private = await channel.bind_private_queue(names.control, [""], 10)
         came = asyncio.Event()
 
         def on_delivery(delivery: Delivery) -> None:

@@ -1,0 +1,36 @@
+"""Previews go to who asked for them, on every way there is to ask."""
+
+import io
+import json
+
+from PIL import Image as Pillow
+
+from stablediffusiond.client import Client, Done, Preview
+from tests.end_to_end.conftest import Service
+
+WISH = {"prompt": "a red cat", "steps": 60, "seed": 1}
+
+
+def test_a_listener_who_asks_sees_the_picture_come(service: Service) -> None:
+    with Client(service.settings, previews=True) as client:
+        events = list(client.submit(**WISH).events(timeout_seconds=60))
+    assert isinstance(events[-1], Done)
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert previews
+    with Pillow.open(io.BytesIO(previews[-1].jpeg)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (32, 32))
+
+
+def test_one_who_does_not_gets_none(service: Service) -> None:
+    with Client(service.settings, progress=True) as client:
+        events = list(client.submit(**WISH).events(timeout_seconds=60))
+    assert {type(event).__name__ for event in events} == {"Progress", "Image", "Done"}
+
+
+def test_a_request_may_ask(service: Service) -> None:
+    wish = json.dumps({**WISH, "preview_every": 20})
+    said = service.shell(
+        f"stablediffusion_client --json --wait -o /tmp/preview-$$.png '{wish}'; rm /tmp/preview-$$.png"
+    )
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [(line["index"], line["step"]) for line in lines if line["type"] == "preview"] == [(0, 20), (0, 40)]

@@ -1,0 +1,78 @@
+"""Previews: the map from latents to colours, and when the engine makes one."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
+from stablediffusiond.engine.job import Event, Finished, Previewed, Sample, Shape, Task
+from stablediffusiond.engine.pictures import encode_preview
+from stablediffusiond.engine.previews import Previewer
+from stablediffusiond.messages.request import Request
+from tests.engine.test_engine import Running, task
+
+
+def mixed(pictures: torch.Tensor) -> torch.Tensor:
+    """An encoder of eight channels, each some mixture of the colours."""
+    mixture = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    small = torch.nn.functional.avg_pool2d(pictures, 8)
+    return torch.einsum("lc,nchw->nlhw", mixture, small) + 0.3
+
+
+def test_the_map_is_fitted_to_the_models_own_encoder() -> None:
+    colours = torch.tensor([0.5, -0.25, 1.0])
+    picture = colours[None, :, None, None].expand(1, 3, 32, 48)
+    shown = Previewer.for_model(8, mixed).show(mixed(picture))
+    assert shown.shape == (4, 6, 3)
+    assert np.abs(shown.astype(int) - [191, 96, 255]).max() <= 1
+
+
+def test_four_channels_are_taken_for_stable_diffusions() -> None:
+    shown = Previewer.for_model(4, mixed).show(torch.zeros(1, 4, 2, 2))
+    assert (shown == 128).all()
+
+
+def test_a_preview_shows_the_latents_of_a_sample(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+    sample = Sample(Task(1, Request(prompt="x", steps=3, seed=1)), 0, Shape(64, 48), 2)
+    denoiser.begin(sample)
+    assert denoiser.preview(sample).shape == (6, 8, 3)
+
+
+def test_a_preview_is_a_small_jpeg() -> None:
+    assert encode_preview(np.zeros((16, 24, 3), np.uint8)).startswith(b"\xff\xd8\xff")
+
+
+def previews(events: list[Event]) -> list[tuple[int, int]]:
+    return [(event.facts.index, event.facts.step) for event in events if isinstance(event, Previewed)]
+
+
+def test_none_are_made_if_nobody_asks() -> None:
+    ticks = iter(range(10_000))
+    running = Running(clock=lambda: float(next(ticks)))
+    running.thread.start()
+    running.engine.submit(task(1, steps=20))
+    assert isinstance(running.until_end(1)[1][-1], Finished)
+    assert not [call for call in running.device.order if call.startswith("preview")]
+    running.close()
+
+
+def test_a_request_says_after_how_many_steps() -> None:
+    running = Running()
+    running.thread.start()
+    running.engine.submit(task(1, steps=7, count=2, preview_every=3))
+    assert previews(running.until_end(1)[1]) == [(0, 3), (1, 3), (0, 6), (1, 6)]
+    running.close()
+
+
+def test_a_listener_sees_one_with_each_progress() -> None:
+    ticks = iter(range(10_000))
+    running = Running(clock=lambda: next(ticks) * 0.2)
+    running.engine.pause("until somebody listens")
+    running.thread.start()
+    running.engine.submit(task(1, steps=20))
+    running.engine.show_previews(1)
+    running.engine.resume()
+    events = running.until_end(1)[1]
+    assert 2 <= len(previews(events)) <= 19
+    running.close()
