@@ -1,40 +1,40 @@
-"""The daemon against a plain loop of the diffusers pipeline: the same jobs, model and threads, in turn, in one run.
+"""The daemon against what one would use instead: the same jobs, model and threads, in turn, in one run.
 
     python benchmarks/throughput.py [--jobs 24] [--steps 50] [--rounds 3] [--model doodle] [--output FILE.json]
 
-``throughput``: the jobs go through RabbitMQ to the running daemon and their pictures are read from the socket, all of
-them as PNG; the loop calls ``StableDiffusionPipeline`` for one after the other and makes a PNG of each. Its goal was
-1.5. ``one job alone``: submit to last byte on an idle daemon, against one pipeline call and its PNG; its goal was at
-most 1.10. Each figure is the median over the rounds of ratios of neighbours in time. The memory of the processes is
-that after the first round.
+Jobs go through RabbitMQ to the running daemon and their pictures are read from the socket, as PNG. Against it stand a
+loop of the diffusers pipeline, diffusers with static batches of eight (which knows all jobs beforehand), a Celery
+worker (acks late, prefetch 1) around the same pipeline, and the device's own limit: so many UNet calls at the best time
+per row and one decode an image, and nothing else. Each figure is the median over the rounds of ratios of neighbours.
 """
 
-import argparse
+import contextlib
 import io
-import json
 import os
-import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+from benchmarks import report
+from benchmarks.service import Service, running
 from stablediffusiond.client import Client, Image
+from stablediffusiond.engine.capacity import best_rows, measure
+from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.models import load_pipeline
-from stablediffusiond.settings import ModelSettings, Settings
-from tools.daemons import Daemon, request_daemon, response_daemon
-from tools.private_broker import PrivateBroker
+from stablediffusiond.settings import ModelSettings
 
 Wish = dict[str, Any]
 PROMPTS = ("a red cat", "a blue house on a green ground", "three boats", "the moon", "a tree", "a small yellow fish")
+STATIC_BATCH = 8
 
 
 def wishes(jobs: int, steps: int) -> list[Wish]:
@@ -42,12 +42,18 @@ def wishes(jobs: int, steps: int) -> list[Wish]:
     return [{"prompt": PROMPTS[place % len(PROMPTS)], "seed": place, "steps": steps} for place in range(jobs)]
 
 
-def by_pipeline(pipeline: Any, wish: Wish) -> bytes:
-    generator = torch.Generator("cpu").manual_seed(wish["seed"])
-    out = io.BytesIO()
-    made = pipeline(wish["prompt"], num_inference_steps=wish["steps"], guidance_scale=7.5, generator=generator)
-    made.images[0].save(out, "PNG")
-    return out.getvalue()
+def by_pipeline(pipeline: Any, jobs: list[Wish], batch: int = 1) -> list[bytes]:
+    pictures: list[bytes] = []
+    for first in range(0, len(jobs), batch):
+        some = jobs[first : first + batch]
+        made = pipeline(
+            [wish["prompt"] for wish in some],
+            num_inference_steps=some[0]["steps"],
+            guidance_scale=7.5,
+            generator=[torch.Generator("cpu").manual_seed(wish["seed"]) for wish in some],
+        )
+        pictures += [_png(image) for image in made.images]
+    return pictures
 
 
 def by_daemon(client: Client, jobs: list[Wish]) -> list[bytes]:
@@ -57,81 +63,125 @@ def by_daemon(client: Client, jobs: list[Wish]) -> list[bytes]:
     ]
 
 
+@contextlib.contextmanager
+def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[bytes]]]:
+    """A Celery worker on the same broker, and a function that has jobs done by it."""
+    os.environ |= {"BROKER": broker_url, "MODEL": model}
+    from benchmarks.celery_worker import app, draw
+
+    command = [sys.executable, "-m", "celery", "-A", "benchmarks.celery_worker", "worker", "--pool", "solo"]
+    worker = subprocess.Popen([*command, "--loglevel", "error"], cwd=Path(__file__).parents[1])
+    try:
+        draw.delay({"prompt": "", "seed": 0, "steps": 1}).get(timeout=300)
+        yield lambda jobs: [result.get(timeout=1800) for result in [draw.delay(wish) for wish in jobs]]
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        app.close()
+
+
+def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
+    """What the device takes for so many rows and pictures at its best."""
+    denoiser = StableDiffusionDenoiser(pipeline, "limit")
+    table = measure(denoiser.time_rows)
+    rows = best_rows(table)
+    sample = denoiser.one_step()
+    denoiser.draw(sample)
+    decode = min(seconds(lambda: denoiser.finish(sample)) for _ in range(5))
+    return sum(2 * wish["steps"] * table[rows] / rows + decode for wish in jobs)
+
+
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def measure(pipeline: Any, client: Client, jobs: list[Wish], rounds: int) -> dict[str, list[float]]:
+def measure_all(
+    pipeline: Any, service: Service, by_celery: Callable[[list[Wish]], list[bytes]], jobs: list[Wish], rounds: int
+) -> dict[str, list[float]]:
     """Seconds of each, round by round, in turn."""
-    took: dict[str, list[float]] = {"pipeline_alone": [], "daemon_alone": [], "pipeline": [], "daemon": []}
-    by_daemon(client, jobs[:2])
-    by_pipeline(pipeline, jobs[0])
+    contestants: dict[str, Callable[[], object]] = {
+        "daemon": lambda: by_daemon(service.client, jobs),
+        "loop": lambda: by_pipeline(pipeline, jobs),
+        "static": lambda: by_pipeline(pipeline, jobs, STATIC_BATCH),
+        "celery": lambda: by_celery(jobs),
+    }
+    took: dict[str, list[float]] = {name: [] for name in (*contestants, "limit", "alone", "loop_alone")}
+    by_daemon(service.client, jobs[:2])
+    by_pipeline(pipeline, jobs[:1])
     for _ in range(rounds):
-        for wish in jobs[:3]:
-            took["pipeline_alone"].append(seconds(lambda wish=wish: by_pipeline(pipeline, wish)))
-            took["daemon_alone"].append(seconds(lambda wish=wish: by_daemon(client, [wish])))
-        took["pipeline"].append(seconds(lambda: [by_pipeline(pipeline, wish) for wish in jobs]))
-        took["daemon"].append(seconds(lambda: by_daemon(client, jobs)))
+        for wish in jobs[:5]:
+            took["loop_alone"].append(seconds(lambda wish=wish: by_pipeline(pipeline, [wish])))
+            took["alone"].append(seconds(lambda wish=wish: by_daemon(service.client, [wish])))
+        for name, work in contestants.items():
+            took[name].append(seconds(work))
+        took["limit"].append(limit_seconds(pipeline, jobs))
         print({name: [round(each, 2) for each in values] for name, values in took.items()}, file=sys.stderr)
     return took
 
 
-def report(took: dict[str, list[float]], jobs: int, memory: dict[str, float]) -> dict[str, Any]:
-    faster = [loop / daemon for loop, daemon in zip(took["pipeline"], took["daemon"], strict=True)]
-    slower = [daemon / loop for loop, daemon in zip(took["pipeline_alone"], took["daemon_alone"], strict=True)]
+def figures(took: dict[str, list[float]], jobs: int, memory: dict[str, float]) -> dict[str, Any]:
+    def times_the(other: str) -> float:
+        return round(statistics.median(b / a for a, b in zip(took["daemon"], took[other], strict=True)), 3)
+
+    alone = [ours - theirs for ours, theirs in zip(took["alone"], took["loop_alone"], strict=True)]
+    ratios = [ours / theirs for ours, theirs in zip(took["alone"], took["loop_alone"], strict=True)]
+    contestants = ("daemon", "loop", "static", "celery", "limit")
     return {
-        "throughput_ratio": round(statistics.median(faster), 3),
-        "one_job_alone_ratio": round(statistics.median(slower), 3),
-        "pipeline_jobs_per_second": round(jobs / statistics.median(took["pipeline"]), 3),
-        "daemon_jobs_per_second": round(jobs / statistics.median(took["daemon"]), 3),
-        "pipeline_alone_seconds": round(statistics.median(took["pipeline_alone"]), 3),
-        "daemon_alone_seconds": round(statistics.median(took["daemon_alone"]), 3),
+        "jobs_per_second": {name: round(jobs / statistics.median(took[name]), 3) for name in contestants},
+        "daemon_to_loop": times_the("loop"),
+        "daemon_to_static_batches_of_8": times_the("static"),
+        "daemon_to_celery": times_the("celery"),
+        "share_of_the_devices_limit": times_the("limit"),
+        "alone_to_pipeline_call": round(statistics.median(ratios), 3),
+        "alone_above_pipeline_call_milliseconds": round(statistics.median(alone) * 1000, 1),
         "resident_megabytes": memory,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
+        "rounds": len(took["daemon"]),
     }
 
 
-def resident(daemon: Daemon) -> float:
-    return round(psutil.Process(daemon.process.pid).memory_info().rss / 1e6, 1)
+def plot(rates: dict[str, float], path: Path) -> None:
+    from matplotlib import pyplot
+
+    labels = {
+        "loop": "loop of the\npipeline",
+        "celery": "Celery",
+        "static": "static batches\nof 8",
+        "daemon": "stablediffusiond",
+        "limit": "the device's\nlimit",
+    }
+    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    colours = ["#4c78a8" if name == "daemon" else "#bbbbbb" for name in labels]
+    bars = axes.bar(list(labels.values()), [rates[name] for name in labels], color=colours)
+    axes.bar_label(bars, fmt="%.2f")
+    axes.set_ylabel("jobs a second")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = report.options(__doc__, "throughput.json")
     parser.add_argument("--jobs", type=int, default=24)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="doodle")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    jobs = wishes(options.jobs, options.steps)
-    pipeline = load_pipeline(ModelSettings(name=options.model))
-    with PrivateBroker() as broker:
-        environment = {
-            "STABLEDIFFUSIOND_CONFIG": "",
-            "STABLEDIFFUSIOND_BROKER__URL": broker.url,
-            "STABLEDIFFUSIOND_MODEL__NAME": options.model,
-        }
-        with request_daemon(environment) as requestd, response_daemon(environment) as responsed:
-            requestd.wait_ready(600)
-            responsed.wait_ready()
-            settings = Settings.model_validate(
-                {"broker": {"url": broker.url}, "responses": {"host": "127.0.0.1", "port": responsed.port()}}
-            )
-            with Client(settings) as client:
-                took = measure(pipeline, client, jobs, options.rounds)
-                memory = {"stablediffusiond": resident(requestd), "stablediffusion_responsed": resident(responsed)}
-    text = json.dumps(report(took, len(jobs), memory), indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    chosen = parser.parse_args()
+    jobs = wishes(chosen.jobs, chosen.steps)
+    pipeline = load_pipeline(ModelSettings(name=chosen.model))
+    with running(chosen.model) as service, celery(service.broker.url, chosen.model) as by_celery:
+        took = measure_all(pipeline, service, by_celery, jobs, chosen.rounds)
+        memory = service.resident_megabytes()
+    made = figures(took, len(jobs), memory)
+    report.write(made, chosen.output)
+    if chosen.output:
+        plot(made["jobs_per_second"], chosen.output.with_suffix(".png"))
+
+
+def _png(image: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,15 @@ def load_pipeline(settings: ModelSettings) -> Pipeline:
     except Exception as error:  # diffusers, transformers, the hub and torch raise anything here
         raise ModelUnavailable(f"model {settings.name!r} cannot be loaded: {_first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
+    at_its_fastest(pipeline)
     return pipeline
+
+
+def at_its_fastest(pipeline: Pipeline) -> None:
+    """Lay the weights out as a GPU's convolutions want them; a CPU's do not care."""
+    if pipeline.device.type == "cuda":
+        for network in (pipeline.unet, pipeline.vae):
+            network.to(memory_format=torch.channels_last)
 
 
 def _refuse_foreign(pipeline: Pipeline, name: str) -> None:

@@ -1,0 +1,59 @@
+"""Row counts: found by measuring, overridden by settings, lowered by experience."""
+
+import pytest
+
+from stablediffusiond.engine.capacity import Capacity, best_rows, measure
+from stablediffusiond.engine.job import Shape
+from stablediffusiond.errors import OutOfMemory
+
+OWN = Shape(512, 512)
+#: Seconds by rows, as measured with a small UNet on two CPU cores.
+TWO_CORES = {1: 0.027, 2: 0.046, 4: 0.074, 8: 0.107, 16: 0.278}
+
+
+def test_measuring_ends_where_more_rows_bring_no_more_throughput() -> None:
+    assert measure({**TWO_CORES, 32: 0.01}.__getitem__) == TWO_CORES
+    assert best_rows(TWO_CORES) == 8
+
+
+def test_measuring_ends_where_memory_does() -> None:
+    def seconds(rows: int) -> float:
+        if rows > 4:
+            raise OutOfMemory("no room")
+        return 0.1
+
+    assert measure(seconds) == {1: 0.1, 2: 0.1, 4: 0.1}
+
+
+def test_a_device_that_never_has_enough_is_measured_to_an_end() -> None:
+    assert max(measure(lambda _: 0.1)) == 64
+
+
+def test_of_two_counts_that_are_about_as_good_the_smaller_is_taken() -> None:
+    assert best_rows({1: 0.1, 2: 0.15, 4: 0.2, 8: 0.396}) == 4
+
+
+def test_larger_pictures_have_room_for_fewer_rows() -> None:
+    capacity = Capacity(OWN, TWO_CORES)
+    assert capacity.images == 4
+    assert [capacity.rows_at_most(Shape(side, 512)) for side in (256, 512, 1024, 8192)] == [16, 8, 4, 1]
+
+
+def test_a_setting_overrides_the_measurement() -> None:
+    capacity = Capacity(OWN, TWO_CORES, images=3)
+    assert (capacity.images, capacity.rows_at_most(OWN)) == (3, 6)
+
+
+def test_one_image_under_guidance_always_fits_into_a_call() -> None:
+    assert Capacity(OWN, {1: 0.1, 2: 0.3}).rows == 2
+
+
+def test_what_did_not_fit_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    capacity = Capacity(OWN, TWO_CORES)
+    capacity.learn_too_many(OWN, 8)
+    assert capacity.rows_at_most(OWN) == 4
+    assert capacity.rows_at_most(Shape(256, 512)) == 16
+    assert "512x512: 8 rows do not fit" in caplog.text
+    for _ in range(5):
+        capacity.learn_too_many(OWN, capacity.rows_at_most(OWN))
+    assert capacity.rows_at_most(OWN) == 1
