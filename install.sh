@@ -6,9 +6,14 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VENV=${INSTALL_VENV:-$HERE/.venv}
 LOG=$HERE/build/install.log
 PREFIX=/opt/stablediffusiond
-SETTINGS=/etc/stablediffusiond/settings.toml
-UNITS=(stablediffusiond.service stablediffusion_responsed.service)
+CONFIG=/etc/stablediffusiond
+SETTINGS=$CONFIG/settings.toml
+UNITS=(stablediffusiond.target stablediffusiond.service stablediffusiond@.service
+  stablediffusion_responsed.service stablediffusion_responsed.socket)
+SYSUSERS=/etc/sysusers.d/stablediffusiond.conf
+TMPFILES=/etc/tmpfiles.d/stablediffusiond.conf
 CLIENT=/usr/local/bin/stablediffusion_client
+VHOST=stablediffusiond
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 usage() {
@@ -16,8 +21,8 @@ usage() {
 ./install.sh demo ["PROMPT"] [--output FILE] [--seed N]   draw one picture with everything set up in this checkout
 ./install.sh test [PYTEST ARGUMENTS]                      the same set-up and the developers' tools, then all tests
 ./install.sh set-up [demo|test]                           only the set-up of one of the two
-sudo ./install.sh                                         install for good: /opt, /etc, systemd units, started
-sudo ./install.sh uninstall                               undo that; settings and queues stay
+sudo ./install.sh [--dry-run]                             install for good, or upgrade: /opt, /etc, systemd units, started
+sudo ./install.sh uninstall [--purge]                     undo that; settings and queues stay, unless purged
 
 Wanted: Debian 12 or later, or Ubuntu 24.04; root or sudo, where a package is missing. Nothing is asked.
 
@@ -137,13 +142,6 @@ install_package() {
   quietly "$venv/bin/python" -m pip install -q "$@"
 }
 
-# make_model PYTHON FOLDER
-make_model() {
-  [ -e "$2/model_index.json" ] && return
-  say "making the stand-in for the built-in model (random weights: it paints noise)"
-  quietly "$1" -m stablediffusiond.engine.placeholder "$2"
-}
-
 # The environment of this checkout, made anew if pyproject.toml has changed since the last time.
 set_up_venv() {
   local stamp=$VENV/.installed extras=engine wanted
@@ -162,82 +160,154 @@ set_up() {
     set_up_system "$1"
     set_up_venv "$1"
   fi
-  make_model "$VENV/bin/python" "$HERE/stablediffusiond/doodle"
 }
 
 # --- for good
 
 require_root() {
-  [ "$(id -u)" = 0 ] || fail "installing for good needs root: sudo ./install.sh"
+  [ "$(id -u)" = 0 ] || fail "this needs root: sudo ./install.sh"
   [ -d /run/systemd/system ] || fail "this machine does not run systemd; './install.sh demo' works without"
 }
 
 install_for_good() {
+  [ "${1-}" = --dry-run ] || [ $# = 0 ] || fail "unknown: $1"
+  if [ $# -gt 0 ]; then print_plan; return; fi
   require_root
   umask 022
   LOG=/var/log/stablediffusiond-install.log
   START_SERVICES=yes set_up_system for-good
-  make_user
+  install_accounts
   install_copy
   install_settings
-  say "starting the services"
-  install -m 644 "${UNITS[@]/#/$HERE/systemd/}" /etc/systemd/system/
-  ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
-  quietly systemctl daemon-reload
-  quietly systemctl start rabbitmq-server.service
-  quietly systemctl enable "${UNITS[@]}"
-  quietly systemctl restart "${UNITS[@]}"
+  install_broker_access
+  install_units
   say "stablediffusiond runs; try: stablediffusion_client \"a red cat\" -o cat.png"
+  say "who uses it joins the group stablediffusion: usermod -aG stablediffusion NAME, and logs in again"
 }
 
-make_user() {
-  local group
-  id stablediffusiond >/dev/null 2>&1 ||
-    quietly useradd --system --user-group --home-dir /var/lib/stablediffusiond --shell /usr/sbin/nologin stablediffusiond
-  # Those that may use a GPU; here and not in the unit, which would not start on a machine that lacks one of them.
-  for group in video render; do
-    if getent group $group >/dev/null; then quietly usermod -aG $group stablediffusiond; fi
-  done
+print_plan() {
+  missing=()
+  cat <<PLAN
+install or keep   Python 3.11, RabbitMQ (apt)
+install           $PREFIX: a Python environment with torch and stablediffusiond
+install           $CLIENT
+keep or install   $SETTINGS
+keep or make      $CONFIG/broker-url and client-url, with random passwords; RabbitMQ users and the vhost $VHOST for them
+make              the user stablediffusiond and the group stablediffusion ($SYSUSERS, $TMPFILES)
+install           /etc/systemd/system: ${UNITS[*]}
+start or restart  RabbitMQ (start only), stablediffusiond.target; running jobs are finished first
+PLAN
+}
+
+# The daemons' user, who may use a GPU, and the group of those who may use the daemons.
+install_accounts() {
+  install -D -m 644 "$HERE/systemd/sysusers.conf" $SYSUSERS
+  install -D -m 644 "$HERE/systemd/tmpfiles.conf" $TMPFILES
+  quietly systemd-sysusers $SYSUSERS
+  if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then quietly usermod -aG stablediffusion "$SUDO_USER"; fi
 }
 
 # From a copy of the sources, because setuptools builds where they are, and takes along what it finds there.
 install_copy() {
-  local sources model
+  local sources
   sources=$(mktemp -d)
   cp -r "$HERE"/{stablediffusiond,pyproject.toml,README.md,LICENSE} "$sources"
   install_package "$PREFIX" "${sources}[engine]"
   rm -rf "$sources"
-  cd /
-  model=$("$PREFIX/bin/python" -c 'import stablediffusiond; print(stablediffusiond.__path__[0])')/doodle
-  make_model "$PREFIX/bin/python" "$model"
+  ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
 }
 
-# Everybody's client reads them too. With a password in them: chmod 640, and who may draw joins the group.
 install_settings() {
+  local example
+  example=$(sed -e 's|^url = |# &|' -e 's|^# \(url_file = \)|\1|' "$HERE/settings.example.toml")
   if [ -e $SETTINGS ]; then
     say "keeping $SETTINGS"
-    chgrp stablediffusiond $SETTINGS
+    comm -13 <(keys_of $SETTINGS) <(keys_of "$HERE/settings.example.toml") | while read -r key; do
+      say "new since then, and at its default: $key"
+    done
   else
-    install -D -m 644 -g stablediffusiond "$HERE/settings.example.toml" $SETTINGS
+    install -d -m 755 $CONFIG
+    printf '%s\n' "$example" >$SETTINGS
   fi
 }
 
+# keys_of FILE: "[section] key" of each setting, commented out or not
+keys_of() {
+  awk '/^\[/ { section = $1 } match($0, /^(# )?[a-z_]+ = /) { sub(/^# /, ""); print section, $1 }' "$1" | sort -u
+}
+
+# Users of RabbitMQ for the daemons and for clients, each with the least it needs; never guest. Passwords are random, and
+# go by standard input: an argument could be read in the list of processes.
+install_broker_access() {
+  quietly systemctl start rabbitmq-server.service
+  if ! rabbitmqctl -q list_vhosts | grep -qx $VHOST; then quietly rabbitmqctl -q add_vhost $VHOST; fi
+  broker_user stablediffusiond broker-url root:root 600 \
+    '^(stablediffusiond|results|amq\.gen)' '^(stablediffusiond|results|amq\.gen|amq\.default)' '.*'
+  broker_user stablediffusion_client client-url root:stablediffusion 640 \
+    '^results\.' '^(amq\.default|stablediffusiond\.control)$' '^results'
+}
+
+# broker_user NAME FILE OWNER MODE CONFIGURE WRITE READ
+broker_user() {
+  local file=$CONFIG/$2 password verb=add_user
+  if [ -e "$file" ]; then
+    password=$(sed -E 's|^[^:]*://[^:]*:([^@]*)@.*|\1|' "$file")
+  else
+    password=$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')
+    (umask 077 && printf 'amqp://%s:%s@localhost:5672/%s\n' "$1" "$password" $VHOST >"$file")
+  fi
+  chown "$3" "$file"
+  chmod "$4" "$file"
+  if rabbitmqctl -q list_users | cut -f1 | grep -qx "$1"; then verb=change_password; fi
+  printf '%s' "$password" | quietly rabbitmqctl -q $verb "$1"
+  quietly rabbitmqctl -q set_permissions -p $VHOST "$1" "$5" "$6" "$7"
+}
+
+install_units() {
+  say "starting the services"
+  install -m 644 "${UNITS[@]/#/$HERE/systemd/}" /etc/systemd/system/
+  quietly systemd-tmpfiles --create $TMPFILES
+  quietly systemctl daemon-reload
+  quietly systemctl enable stablediffusiond.target stablediffusiond.service stablediffusion_responsed.socket \
+    stablediffusion_responsed.service
+  quietly systemctl start stablediffusion_responsed.socket
+  quietly systemctl restart stablediffusiond.service stablediffusion_responsed.service
+  quietly systemctl start stablediffusiond.target
+}
+
 uninstall() {
+  [ "${1-}" = --purge ] || [ $# = 0 ] || fail "unknown: $1"
   require_root
-  say "removing the services; $SETTINGS, RabbitMQ and its queues stay"
-  systemctl disable --now "${UNITS[@]}" 2>/dev/null || true
-  rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT
-  rm -rf $PREFIX /var/lib/stablediffusiond /var/cache/stablediffusiond
+  say "removing the services"
+  systemctl disable --now "${UNITS[@]}" 'stablediffusiond@*.service' >/dev/null 2>&1 || true
+  rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT $SYSUSERS $TMPFILES
+  rm -rf $PREFIX /var/cache/stablediffusiond
   systemctl daemon-reload
+  if [ "${1-}" = --purge ]; then
+    purge
+  else
+    say "$CONFIG, /var/lib/stablediffusiond, RabbitMQ and its queues stay; 'uninstall --purge' removes all but RabbitMQ"
+  fi
+}
+
+purge() {
+  local user
+  say "removing settings, passwords and queues"
+  rm -rf $CONFIG /var/lib/stablediffusiond /var/log/stablediffusiond-install.log
+  if command -v rabbitmqctl >/dev/null && systemctl -q is-active rabbitmq-server.service; then
+    rabbitmqctl -q delete_vhost $VHOST || true
+    for user in stablediffusiond stablediffusion_client; do rabbitmqctl -q delete_user $user || true; done
+  fi
   if id stablediffusiond >/dev/null 2>&1; then userdel stablediffusiond; fi
+  if getent group stablediffusion >/dev/null; then groupdel stablediffusion; fi
 }
 
 case ${1-} in
   demo) shift; set_up demo; exec "$VENV/bin/python" "$HERE/tools/demo.py" "$@" ;;
   test) shift; set_up test; cd "$HERE"; exec "$VENV/bin/python" -m pytest "$@" ;;
   set-up) set_up "${2:-demo}" ;;
-  uninstall) uninstall ;;
-  '') install_for_good ;;
+  uninstall) shift; uninstall "$@" ;;
+  '' | --dry-run) install_for_good "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; fail "unknown: $1" ;;
 esac

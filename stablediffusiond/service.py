@@ -7,44 +7,23 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from stablediffusiond import __version__
-from stablediffusiond.errors import StableDiffusiondError
-from stablediffusiond.settings import LogSettings, Settings, load
+from stablediffusiond import __version__, logs
+from stablediffusiond.errors import SettingsError, StableDiffusiondError
+from stablediffusiond.settings import Settings, load
 
 log = logging.getLogger(__name__)
 
-#: What the journal reads at the start of a line on standard error (sd-daemon(3)).
-_JOURNAL_PRIORITIES: Final = {
-    logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>", logging.CRITICAL: "<2>"
-}  # fmt: skip
-
-
-class _JournalFormatter(logging.Formatter):
-    """Level by prefix on each line; the journal knows the time and the program itself."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = _JOURNAL_PRIORITIES.get(record.levelno, "<5>")
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
-
-
+#: The first descriptor that systemd passes on.
+_FIRST_INHERITED: Final = 3
 #: How long a service manager that does not read may hold us up.
 _NOTICE_TIMEOUT_SECONDS: Final = 1.0
-
-
-def set_up_logging(settings: LogSettings) -> None:
-    """Log to standard error: for the journal when it reads there, else for people."""
-    handler = logging.StreamHandler()
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
 def notify(**facts: str | int) -> None:
@@ -62,6 +41,20 @@ def notify(**facts: str | int) -> None:
             sender.sendall(message.encode())
         except OSError as error:
             log.warning("systemd cannot be told %s: %s", " ".join(facts), error)
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """What systemd listens on for us, https://www.freedesktop.org/software/systemd/man/sd_listen_fds.html; once."""
+    mine = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if not mine:
+        return []
+    sockets = [socket.socket(fileno=number) for number in range(_FIRST_INHERITED, _FIRST_INHERITED + count)]
+    for each in sockets:
+        each.set_inheritable(False)
+        each.setblocking(False)  # noqa: FBT003
+    return sockets
 
 
 async def feed_watchdog(healthy: Callable[[], bool]) -> None:
@@ -100,6 +93,43 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
         release()
 
 
+class Reload:
+    """SIGHUP: the settings are read again, and what can change while we run does: the log, and the limits."""
+
+    def __init__(self, config: Path | None, program: str) -> None:
+        self._config = config
+        self._program = program
+        #: What the daemon does with new settings; set once it is ready.
+        self.apply: Callable[[Settings], None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def on_hangup(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    def _reload(self) -> None:
+        if self.apply is None:
+            log.warning("SIGHUP: not ready yet; the settings are as they were read at the start")
+            return
+        notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        try:
+            settings = load(self._config)
+        except SettingsError as error:
+            log.error("SIGHUP: %s; everything stays as it was", error)  # noqa: TRY400 (said to people, not to us)
+        else:
+            logs.set_up(settings.log, self._program)
+            self.apply(settings)
+            log.info("SIGHUP: log and limits are as in the settings now; the rest changes with a restart")
+        notify(READY=1)
+
+
+Serve = Callable[[Settings, Reload], Coroutine[object, object, None]]
+
+
 async def first_of(work: Coroutine[object, object, object], *parts: asyncio.Future[None]) -> None:
     """Do ``work`` to its end, unless one of ``parts``, which should go on for ever, ends first; then raise its error.
 
@@ -118,7 +148,7 @@ async def first_of(work: Coroutine[object, object, object], *parts: asyncio.Futu
     working.result()
 
 
-def run(name: str, arguments: list[str] | None, serve: Callable[[Settings], Coroutine[object, object, None]]) -> int:
+def run(name: str, arguments: list[str] | None, serve: Serve) -> int:
     """A daemon's ``main``: read the settings, set up the log, serve until told to stop; returns the exit code."""
 
     @click.command(name, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,9 +158,9 @@ def run(name: str, arguments: list[str] | None, serve: Callable[[Settings], Coro
     @click.version_option(__version__, prog_name=name)
     def command(config: Path | None) -> int:
         settings = load(config)
-        set_up_logging(settings.log)
+        logs.set_up(settings.log, name)
         log.info("%s %s", name, __version__)
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, Reload(config, name)))
         log.info("%s: stopped", name)
         return 0
 

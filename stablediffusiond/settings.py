@@ -32,6 +32,8 @@ class BrokerSettings(Section):
 
     url: SecretStr = SecretStr("amqp://guest:guest@localhost:5672/%2F")
     """amqp:// or amqps://user:password@host:port/vhost; %2F is the virtual host /."""
+    url_file: Path | None = None
+    """A file that holds the URL, for those who may read it; used where url is left at its default."""
     heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
     """A silent broker is noticed after about twice this, plus ten seconds."""
     connect_timeout_seconds: PositiveFloat = 10
@@ -132,6 +134,8 @@ class LogSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """debug, info, warning or error."""
+    format: Literal["auto", "text", "json"] = "auto"
+    """auto: entries with fields where the journal reads, else lines for people; text: those; json: an object a line."""
 
 
 class Settings(BaseSettings):
@@ -180,11 +184,34 @@ def load(path: Path | None = None) -> Settings:
     _refuse_unknown_environment()
     sections: dict[str, Any] = dict(values)
     try:
-        return Settings(**sections)
+        return _with_url_from_file(Settings(**sections))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error, file, values))) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where it has to be
         raise SettingsError(f"settings: environment: {error}") from None
+
+
+def _with_url_from_file(settings: Settings) -> Settings:
+    """The broker's URL out of the file that is named for it."""
+    broker = settings.broker
+    if broker.url_file is None or broker.url != BrokerSettings().url:
+        return settings
+    try:
+        url = broker.url_file.read_text("utf-8").strip()
+    except PermissionError:
+        owner = _group_of(broker.url_file)
+        raise SettingsError(f"settings: [broker] url_file: {broker.url_file} is not for you to read{owner}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings: [broker] url_file: {broker.url_file} cannot be read: {error}") from None
+    return settings.model_copy(update={"broker": broker.model_copy(update={"url": SecretStr(url)})})
+
+
+def _group_of(file: Path) -> str:
+    """What to do about a file that only a group may read."""
+    try:
+        return f"; ask to be taken into the group {file.group()}, and log in again"
+    except (OSError, KeyError):
+        return ""
 
 
 def find(path: Path | None = None) -> Path | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from stablediffusiond import settings as settings_module
 from stablediffusiond.errors import SettingsError
 from stablediffusiond.settings import Settings, load
 
@@ -104,3 +105,28 @@ def test_the_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.write_text("[broker]\nurl = ['sesame']\n")
     monkeypatch.delenv("STABLEDIFFUSIOND_BROKER__URL")
     assert "sesame" not in complaint(file)
+
+
+def test_the_url_may_lie_in_a_file_for_some_to_read(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("amqp://me:sesame@host/x\n")
+    settings = load(written(tmp_path, f"[broker]\nurl_file = '{tmp_path}/url'\n"))
+    assert settings.broker.url.get_secret_value() == "amqp://me:sesame@host/x"
+
+
+def test_a_url_that_is_given_comes_before_one_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text("amqp://other/")
+    file = written(tmp_path, f"[broker]\nurl = 'amqp://mine/'\nurl_file = '{tmp_path}/url'\n")
+    assert load(file).broker.url.get_secret_value() == "amqp://mine/"
+
+
+def test_a_url_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, f"[broker]\nurl_file = '{tmp_path}/url'\n")
+    assert "url cannot be read: " in complaint(file)
+    (tmp_path / "url").write_text("amqp://x/")
+
+    def refuse(*_: object) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(settings_module, "_read", lambda _: {"broker": {"url_file": str(tmp_path / "url")}})
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "is not for you to read; ask to be taken into the group" in complaint(file)

@@ -34,7 +34,7 @@ def draw(prompt: str, output: Path, seed: int | None) -> int:
             responsed.wait_ready()
             environment["STABLEDIFFUSIOND_RESPONSES__PORT"] = str(responsed.port())
             environment["STABLEDIFFUSIOND_RESPONSES__HOST"] = "127.0.0.1"
-            say(f"drawing {prompt!r}; the built-in model is a stand-in with random weights, and paints noise")
+            say(f"drawing {prompt!r}")
             seeded = [] if seed is None else ["--seed", str(seed)]
             code = subprocess.run(
                 [sys.executable, "-m", "stablediffusiond.cli", prompt, "--output", str(output), *seeded],

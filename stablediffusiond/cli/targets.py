@@ -62,7 +62,7 @@ class Targets:
 
 def _paths(output: str | None, request: Request) -> list[Path]:
     pattern = output or _DEFAULT
-    if output and (output.endswith("/") or Path(output).is_dir()):
+    if output and (output.endswith("/") or os.path.isdir(output)):
         pattern = str(Path(output.replace("{", "{{").replace("}", "}}")) / _DEFAULT)
     named = set(_fields(pattern))
     if request.count > 1 and not named & {"index", "seed"}:
@@ -92,8 +92,11 @@ def _fields(pattern: str) -> Iterator[str]:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether ``path`` is something like /dev/null or a pipe, which is written to and not replaced."""
-    return path.exists() and not path.is_file()
+    """Whether ``path`` is something like /dev/null or a pipe, which is written to and not replaced.
+
+    By os.path, for which what may not be looked at is not there; pathlib raises PermissionError.
+    """
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _try_writing(folder: Path) -> None:

@@ -14,7 +14,7 @@ _MOST_ROWS: Final = 64
 #: Twice the rows have to bring so much more throughput, or the search ends.
 _WORTHWHILE: Final = 1.03
 #: Of two row counts that are about as good the smaller one is taken: it keeps nobody waiting for a longer call.
-_ABOUT_AS_GOOD: Final = 0.97
+_ABOUT_AS_GOOD: Final = 0.95
 
 
 class Measured(Protocol):

@@ -23,7 +23,6 @@ from stablediffusiond.engine import models, schedulers
 from stablediffusiond.engine.forward import Forward, Rows
 from stablediffusiond.engine.job import Pixels, Sample, Shape, Task
 from stablediffusiond.engine.memory import memory_of, most_pixels
-from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.engine.prompts import Prompts
 from stablediffusiond.errors import InvalidRequest, JobError, ModelError, OutOfMemory
@@ -81,7 +80,7 @@ class StableDiffusionDenoiser:
         """Bring an image before its first step.
 
         Raises:
-            InvalidRequest: a sampler that cannot make so many steps, or an init image that cannot be read.
+            InvalidRequest: a sampler that cannot make so many steps.
             OutOfMemory, ModelError: the device says no.
         """
         request = sample.task.request
@@ -89,13 +88,12 @@ class StableDiffusionDenoiser:
             scheduler = schedulers.make(request.chosen_sampler(), self._parts.scheduler)
             generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
             _set_timesteps(scheduler, request.steps)
-            if request.image is None:
+            if sample.task.init_image is None:
                 timesteps = scheduler.timesteps
                 latents = self._noise(generator, sample.shape) * scheduler.init_noise_sigma
             else:
                 timesteps = _shorten(scheduler, request)
-                picture = open_init_image(request.image, sample.shape.width, sample.shape.height)
-                latents = self._noised_image(picture, timesteps[:1], scheduler, generator)
+                latents = self._noised_image(sample.task.init_image, timesteps[:1], scheduler, generator)
             embeddings = self._prompts.encode(request.prompt, request.negative_prompt if sample.rows == 2 else None)
             sample.state = _State(
                 latents, embeddings, self._condition(request), scheduler, timesteps,

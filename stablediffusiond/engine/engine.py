@@ -102,6 +102,10 @@ class Engine:
 
     # From any thread
 
+    def shape_of(self, request: Request) -> Shape:
+        """The size that ``request`` is drawn in."""
+        return self._denoiser.shape_of(request)
+
     def submit(self, task: Task) -> None:
         """Have ``task`` drawn; events follow."""
         with self._wake:

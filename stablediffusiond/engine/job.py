@@ -5,6 +5,7 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from stablediffusiond.errors import JobError
 from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
@@ -20,6 +21,7 @@ class Task:
     key: int
     request: Request
     deadline: datetime | None = None
+    init_image: Image | None = None  #: img2img: RGB, of the size of what is drawn
 
 
 @dataclass(frozen=True)

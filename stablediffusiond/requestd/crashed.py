@@ -13,6 +13,7 @@ from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import Crashed as CrashedError
 from stablediffusiond.errors import UnreadableMessage
+from stablediffusiond.logs import of_job
 from stablediffusiond.messages.request import parse
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import address
@@ -47,7 +48,8 @@ class Crashed:
             fields = {}  # it is answered and kept all the same
         where = address(message, self._topology, fields)
         reason = f"delivered {REQUEST_DELIVERY_LIMIT + 1} times, and the daemon ended each time before it was answered"
-        log.error("job %s: %s; it is kept in %s", where.job_id, reason, self._topology.dead)
+        kept_in, about = self._topology.dead, of_job(where.job_id)
+        log.error("job %s: %s; it is kept in %s", where.job_id, reason, kept_in, extra=about)
         await self._outlet.reply(where, answers.failed(where, CrashedError(reason)))
         await self._outlet.keep_dead(message, reason)
         delivery.ack()

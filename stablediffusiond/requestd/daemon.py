@@ -24,7 +24,7 @@ from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
 from stablediffusiond.requestd.intake import Intake
 from stablediffusiond.requestd.outlet import Outlet
-from stablediffusiond.service import feed_watchdog, first_of, notify, run, stop_signal
+from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -93,12 +93,13 @@ class Daemon:
         self.govern()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, reload: Reload) -> None:
     """Draw what the request queue asks for, images of different jobs side by side, and publish the pictures."""
     topology = Topology(settings.queues.requests, settings.queues.results)
     prepare = partial(declare, topology=topology)
     async with (
         stop_signal() as stop,
+        reload.on_hangup(),
         Link(settings.broker, "stablediffusiond takes jobs", prepare) as inlet,
         Link(settings.broker, "stablediffusiond replies") as outlet,
     ):
@@ -111,7 +112,7 @@ async def serve(settings: Settings) -> None:
         outlet.on_change = daemon.govern
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
-        announcing = asyncio.create_task(_announce(daemon, settings, patience), name="announcing")
+        announcing = asyncio.create_task(_announce(daemon, settings, patience, reload), name="announcing")
         parts = (inlet.task, outlet.task, drawing, daemon.desk.broken)
         try:
             await first_of(stop.wait(), taking, *parts)
@@ -144,12 +145,13 @@ def _import_and_load(settings: Settings) -> Denoiser:
     return load(settings.model, settings.engine.compile)
 
 
-async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None]) -> None:
+async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None], reload: Reload) -> None:
     """Tell systemd that jobs are being taken, and from then on that the engine gets on with them."""
     await daemon.intake.consuming.wait()
     patience.cancel()
     log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.capacity.images)
     notify(READY=1)
+    reload.apply = lambda again: daemon.desk.limit(again.limits)
     daemon.govern()
     await feed_watchdog(lambda: daemon.engine.healthy)
 

@@ -11,16 +11,20 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from typing import TypeVar, TypeVarTuple
 
+from PIL.Image import Image
 from pydantic import ValidationError
 
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Pixels, Previewed, Stepped, Task
-from stablediffusiond.engine.pictures import encode_png, encode_preview
+from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Previewed, Stepped, Task
+from stablediffusiond.engine.pictures import encode_png, encode_preview, open_init_image
 from stablediffusiond.errors import Cancelled, Expired, InvalidRequest, JobError, TooLarge, UnreadableMessage
+from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import Cancel, Done
+from stablediffusiond.messages.request import Request
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address, Order, address, admit, read
 from stablediffusiond.requestd.cancellations import Cancellations
@@ -29,6 +33,9 @@ from stablediffusiond.requestd.outlet import Outlet
 from stablediffusiond.settings import LimitSettings
 
 log = logging.getLogger(__name__)
+
+Given = TypeVarTuple("Given")
+Made = TypeVar("Made")
 
 
 class Desk:
@@ -58,6 +65,10 @@ class Desk:
     def unpublished(self) -> int:
         """Pictures that are drawn and not yet with the broker."""
         return sum(held.unpublished for held in self.ledger)
+
+    def limit(self, limits: LimitSettings) -> None:
+        """Other limits, from the next job on."""
+        self._limits = limits
 
     # What comes in
 
@@ -121,14 +132,16 @@ class Desk:
             self._refuse_void(order)
             done = await self._draw(held, order)
             await self._outlet.reply(where, answers.done(where, done))
-            log.info("job %s done: %d pictures in %.2f s", where.job_id, done.images, done.total_seconds)
+            about = of_job(where.job_id)
+            log.info("job %s done: %d pictures in %.2f s", where.job_id, done.images, done.total_seconds, extra=about)
         except UnreadableMessage as error:
-            log.warning("job %s: %s; it is kept in %s", where.job_id, error, self._topology.dead)
+            kept_in, about = self._topology.dead, of_job(where.job_id)
+            log.warning("job %s: %s; it is kept in %s", where.job_id, error, kept_in, extra=about)
             await self._outlet.reply(where, answers.failed(where, InvalidRequest(str(error))))
             await self._outlet.keep_dead(held.message, str(error))
         except JobError as error:
             self._engine.cancel(held.key)  # it may have more images to draw
-            log.info("job %s failed: %s: %s", where.job_id, error.code, error)
+            log.info("job %s failed: %s: %s", where.job_id, error.code, error, extra=of_job(where.job_id))
             await self._outlet.reply(where, answers.failed(where, error))
         self.ledger.settle(held)
 
@@ -141,18 +154,19 @@ class Desk:
 
     async def _draw(self, held: Held, order: Order) -> Done:
         """Have the order drawn and each picture published as soon as it is there."""
-        self._engine.submit(Task(held.key, order.request, order.deadline))
+        init_image = await self._open_init_image(order.request)
+        self._engine.submit(Task(held.key, order.request, order.deadline, init_image))
         images = 0
         while True:
             match await held.events.get():
                 case Begun():
-                    log.info("job %s begins", order.address.job_id)
+                    log.info("job %s begins", order.address.job_id, extra=of_job(order.address.job_id))
                     await self._ask_for_previews(held, order)
                 case Stepped(step=step, steps=steps):
                     self._outlet.progress(order.address, step, steps)
                     await self._ask_for_previews(held, order)
                 case Previewed(facts=facts, pixels=pixels):
-                    jpeg = await self._encode(encode_preview, pixels)
+                    jpeg = await self._beside(encode_preview, pixels)
                     requested = order.request.preview_every is not None
                     self._outlet.preview(order.address, facts, jpeg, requested=requested)
                 case Drawn() as drawn:
@@ -171,13 +185,25 @@ class Desk:
         Raises:
             TooLarge: brokers do not take a message of that size.
         """
-        png = await self._encode(encode_png, drawn.pixels)
+        png = await self._beside(encode_png, drawn.pixels)
         if len(png) > self._limits.max_reply_bytes:
             raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self._limits.max_reply_bytes}")
         await self._outlet.reply(where, answers.image(where, drawn.facts, png))
 
-    async def _encode(self, encoder: Callable[[Pixels], bytes], pixels: Pixels) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._encoders, encoder, pixels)
+    async def _open_init_image(self, request: Request) -> Image | None:
+        """The picture that img2img begins with.
+
+        Raises:
+            InvalidRequest, TooLarge: it cannot be opened.
+        """
+        if request.image is None:
+            return None
+        shape = self._engine.shape_of(request)
+        return await self._beside(open_init_image, request.image, shape.width, shape.height)
+
+    async def _beside(self, work: Callable[[*Given], Made], *given: *Given) -> Made:
+        """Do work on pictures in a thread beside the engine's, which does nothing but step."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, work, *given)
 
     async def _ask_for_previews(self, held: Held, order: Order) -> None:
         """Have the engine show previews as soon as somebody listens for them; until then it makes none."""

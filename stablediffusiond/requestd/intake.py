@@ -17,6 +17,7 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import BrokerError
+from stablediffusiond.logs import of_job
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
@@ -118,7 +119,8 @@ class Intake:
             if self._desk.ledger.recognise(delivery):
                 continue
             await self._desk.ledger.empty()
-            log.info("job %s was delivered %d times before; it is drawn alone", *_names(delivery))
+            job_id, times = _names(delivery)
+            log.info("job %s was delivered %d times before; it is drawn alone", job_id, times, extra=of_job(job_id))
             self._desk.receive(delivery)
             await self._desk.ledger.empty()
 

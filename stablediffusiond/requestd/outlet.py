@@ -6,6 +6,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import Unroutable
+from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import PreviewFacts
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address
@@ -26,7 +27,8 @@ class Outlet:
             await self._publisher.publish(message, where.reply_to)
         except Unroutable:
             kept_in = self._topology.unroutable
-            log.warning("job %s: no queue %s; %s is kept in %s", where.job_id, where.reply_to, message.type, kept_in)
+            said = (where.job_id, where.reply_to, message.type, kept_in)
+            log.warning("job %s: no queue %s; %s is kept in %s", *said, extra=of_job(where.job_id))
             await self._publisher.publish(answers.unroutable(message, where.reply_to), kept_in)
 
     async def keep_dead(self, request: Message, reason: str) -> None:

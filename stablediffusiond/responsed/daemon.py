@@ -9,17 +9,18 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.responsed.server import Server
-from stablediffusiond.service import feed_watchdog, first_of, notify, run, stop_signal
+from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, reload: Reload) -> None:
     """Stream results from the queues to whoever connects, one JSON object a line."""
     topology = Topology(settings.queues.requests, settings.queues.results)
     async with (
         stop_signal() as stop,
+        reload.on_hangup(),
         Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as inlet,
         Link(settings.broker, "stablediffusion_responsed cancels") as outlet,
     ):
@@ -32,6 +33,7 @@ async def serve(settings: Settings) -> None:
             notify(STATUS=f"{server.clients} clients{trouble}")
 
         server.on_change = inlet.on_change = tell
+        reload.apply = lambda again: server.limit(again.responses)
         # Ready without the broker too: a boot must not wait for it, and clients may.
         notify(READY=1)
         tell()

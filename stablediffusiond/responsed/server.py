@@ -14,6 +14,7 @@ from stablediffusiond.errors import AddressInUse, SettingsError
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.pipe import Pipe
 from stablediffusiond.responsed.session import Session
+from stablediffusiond.service import inherited_sockets
 from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,14 @@ class Server:
         return len(self._sessions)
 
     async def open(self) -> list[str]:
-        """Listen; returns the addresses, one for each protocol that the host has.
+        """Listen on what systemd has opened for us, else on the address of the settings; returns the addresses.
 
         Raises:
             AddressInUse: somebody else listens there.
             SettingsError: there is no such host.
         """
+        if inherited := inherited_sockets():
+            return [await self._take_over(each) for each in inherited]
         host, port = self._settings.host, self._settings.port
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -62,6 +65,10 @@ class Server:
             raise SettingsError(f"settings: [responses] host {host!r}: none of its addresses is one of this machine's")
         return names
 
+    def limit(self, settings: ResponseSettings) -> None:
+        """Other limits, from the next connection on; the address stays."""
+        self._settings = settings
+
     async def close(self) -> None:
         """Take no more connections and end those that there are; what was not written out goes back."""
         for server in self._servers:
@@ -70,6 +77,11 @@ class Server:
             session.cancel()
         if self._sessions:
             await asyncio.wait(set(self._sessions))
+
+    async def _take_over(self, listening: socket.socket) -> str:
+        """Accept on a socket that others opened and keep: connections wait in it while we are restarted."""
+        self._servers.append(await asyncio.start_server(self._on_connection, sock=listening))
+        return _name(listening.getsockname())
 
     async def _listen(self, address: str, port: int) -> str | None:
         try:
@@ -83,8 +95,7 @@ class Server:
                 "[responses] port names another port"
             ) from None
         self._servers.append(server)
-        name: str = address if ":" not in address else f"[{address}]"
-        return f"{name}:{server.sockets[0].getsockname()[1]}"
+        return _name(server.sockets[0].getsockname())
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pipe = Pipe(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
@@ -105,3 +116,10 @@ class Server:
         self.on_change()
         if not session.cancelled() and (error := session.exception()) and not self.broken.done():
             self.broken.set_exception(error)
+
+
+def _name(address: object) -> str:
+    if isinstance(address, tuple):
+        host, port, *_ = address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(address)

@@ -1,15 +1,25 @@
 """Tiny real diffusers models, on the CPU in float32: every sampler can be compared with its pipeline."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
-from stablediffusiond.engine.placeholder import byte_tokenizer
+
+
+def byte_tokenizer(scratch: Path) -> CLIPTokenizer:
+    """Byte-level BPE without merges: every byte is a token, and has a second one for the end of a word."""
+    symbols = sorted(ByteLevel.alphabet())
+    words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
+    (scratch / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}), "utf-8")
+    (scratch / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    return CLIPTokenizer(str(scratch / "vocab.json"), str(scratch / "merges.txt"), model_max_length=77)
 
 
 def tiny_pipeline(scratch: Path, *, text_width: int = 32, **scheduler: Any) -> Any:

@@ -37,7 +37,7 @@ def compiled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[F
 
         def call(latents: torch.Tensor, *rest: Any, **more: Any) -> Any:
             seen.append(len(latents))
-            return inner(latents, *rest, **more)
+            return inner(latents, *rest, **more)  # type: ignore[no-untyped-call]
 
         return call
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from stablediffusiond.engine import models, placeholder
+from stablediffusiond.engine import models
 from stablediffusiond.engine.denoiser import load
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.errors import ModelUnavailable
@@ -68,21 +68,3 @@ def test_a_device_that_is_not_there_is_named() -> None:
         assert models.choose_device("auto").type == "cuda"
     else:
         assert "no CUDA here" in complaint(device="cuda")
-
-
-def test_the_built_in_model_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(models, "BUILT_IN", tmp_path / "doodle")
-    assert "python -m stablediffusiond.engine.placeholder" in complaint()
-
-
-def test_the_stand_in_is_built_the_same_each_time_and_left_alone_when_it_is_there(tmp_path: Path) -> None:
-    placeholder.build(tmp_path / "one")
-    placeholder.build(tmp_path / "two")
-    files = {file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file()}
-    assert Path("unet/diffusion_pytorch_model.safetensors") in files
-    for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
-    (tmp_path / "one/README.md").write_text("mine")
-    placeholder.build(tmp_path / "one")
-    assert (tmp_path / "one/README.md").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

@@ -13,15 +13,18 @@ from PIL import Image
 
 from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
+from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
-from stablediffusiond.engine.job import Sample, Task
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.job import Begun, Drawn, Event, Sample, Shape, Task
+from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.messages.request import Request
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
 
 Fields = dict[str, Any]
-Drawn = list[tuple[torch.Tensor, NDArray[np.uint8]]]
+Results = list[tuple[torch.Tensor, NDArray[np.uint8]]]
 
 #: Three jobs of different length and guidance, and the tick at which each joins.
 JOBS: list[tuple[int, Fields]] = [
@@ -47,13 +50,18 @@ def init_field() -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
+def task_of(key: int, wish: Request) -> Task:
+    picture = open_init_image(wish.image, 64, 64) if wish.image else None
+    return Task(key, wish, init_image=picture)
+
+
 def begun(denoiser: StableDiffusionDenoiser, task: Task, index: int = 0) -> Sample:
     sample = Sample(task, index, denoiser.shape_of(task.request), denoiser.rows_of(task.request))
     denoiser.begin(sample)
     return sample
 
 
-def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) -> Drawn:
+def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) -> Results:
     """Each job's only image, all drawn in one batch, each joining at its tick."""
     waiting = [(tick, key, request(**fields)) for key, (tick, fields) in enumerate(jobs)]
     running: dict[int, Sample] = {}
@@ -62,7 +70,7 @@ def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) 
     while len(drawn) < len(jobs):
         for joins, key, each in waiting:
             if joins == tick:
-                running[key] = begun(denoiser, Task(key, each))
+                running[key] = begun(denoiser, task_of(key, each))
         assert denoiser.step(list(running.values()), 100) == {}
         for key, sample in list(running.items()):
             sample.step += 1
@@ -95,7 +103,7 @@ def alone(pipeline: Any, fields: Fields, sampler: str | None) -> tuple[torch.Ten
     return results[0], np.asarray(results[1][0])
 
 
-def assert_same(pipeline: Any, jobs: list[tuple[int, Fields]], drawn: Drawn, sampler: str | None) -> None:
+def assert_same(pipeline: Any, jobs: list[tuple[int, Fields]], drawn: Results, sampler: str | None) -> None:
     for (_, fields), (latents, pixels) in zip(jobs, drawn, strict=True):
         expected_latents, expected_pixels = alone(pipeline, fields, sampler)
         error = (latents - expected_latents).abs().max() / expected_latents.abs().max()
@@ -162,7 +170,7 @@ def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: StableDiffusionDen
 
 
 def test_img2img_makes_at_least_one_step(denoiser: StableDiffusionDenoiser) -> None:
-    sample = begun(denoiser, Task(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)))
+    sample = begun(denoiser, task_of(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)))
     assert sample.steps == 1
 
 
@@ -170,3 +178,36 @@ def test_the_models_own_scheduler_is_named_in_the_facts(denoiser: StableDiffusio
     sample = begun(denoiser, Task(1, request(prompt="x", steps=2)))
     facts = denoiser.facts(sample)
     assert (facts.sampler, facts.width, facts.height, facts.model) == ("DDIM", 64, 64, "tiny")
+
+
+def test_images_that_make_way_for_others_are_drawn_alike(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+    """Mixed samplers, sizes and priorities, two images in a call; the engine's loop, tick by tick."""
+    wishes: list[Fields] = [
+        {**JOBS[0][1], "sampler": "Euler a", "steps": 9, "priority": "low"},
+        {**JOBS[0][1], "sampler": "DPM++ 2M Karras", "steps": 8, "priority": "low"},
+        {**JOBS[0][1], "sampler": "Heun", "steps": 5, "priority": "normal", "width": 96, "height": 64},
+        {**JOBS[0][1], "sampler": "LCM", "steps": 4, "priority": "high"},
+        {**JOBS[0][1], "sampler": "UniPC", "steps": 6, "priority": "high", "image": init_field(), "strength": 0.7},
+        {**JOBS[0][1], "sampler": "PLMS", "steps": 7, "priority": "normal"},
+    ]
+    drawn: dict[int, NDArray[np.uint8]] = {}
+    begun_at: dict[int, int] = {}
+    tick = 0
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Begun):
+            begun_at[event.task.key] = tick
+        if isinstance(event, Drawn):
+            drawn[event.task.key] = event.pixels
+
+    engine = Engine(denoiser, Capacity(Shape(64, 64), {4: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
+    while len(drawn) < len(wishes):
+        if tick < len(wishes):
+            engine.submit(task_of(tick, request(**wishes[tick])))
+        engine._take_in()
+        engine.step()
+        tick += 1
+    assert max(begun_at.values()) < 15
+    for key, wish in enumerate(wishes):
+        _, expected = alone(pipeline, {**wish, "negative_prompt": wish.get("negative_prompt")}, wish["sampler"])
+        assert np.abs(drawn[key].astype(int) - expected.astype(int)).max() <= 1, wish["sampler"]

@@ -12,13 +12,17 @@ import psutil
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+UNITS_OF_ONE = ("stablediffusiond.service", "stablediffusiond@.service")
 UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
 PROGRAMS = sorted((CHECKOUT / "bin").iterdir())
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_has_nothing_to_say_about_a_unit(unit: Path, tmp_path: Path) -> None:
-    (tmp_path / unit.name).write_text(re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", unit.read_text(), flags=re.M))
+    for each in (CHECKOUT / "systemd").iterdir():
+        (tmp_path / each.name).write_text(
+            re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", each.read_text(), flags=re.M)
+        )
     said = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / unit.name],
         capture_output=True, text=True, check=False,
@@ -31,8 +35,19 @@ def test_a_unit_does_not_require_the_broker(unit: Path) -> None:
     text = unit.read_text()
     assert "Type=notify\n" in text
     assert "RestartPreventExitStatus=78\n" in text
-    assert re.search("^Wants=.*rabbitmq-server.service$", text, re.MULTILINE)
-    assert "Requires=" not in text
+    assert re.search("^Wants=.*rabbitmq-server.service", text, re.MULTILINE)
+    assert not re.search("^Requires=.*rabbitmq", text, re.MULTILINE)
+
+
+def test_the_template_is_the_service_for_one_gpu() -> None:
+    plain, template = ((CHECKOUT / "systemd" / name).read_text() for name in UNITS_OF_ONE)
+    added = set(template.splitlines()) - set(plain.splitlines())
+    assert added == {
+        "Description=Stable Diffusion: draws on GPU %i what the request queue asks for",
+        "Conflicts=stablediffusiond.service",
+        "Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=%i STABLEDIFFUSIOND_MODEL__DEVICE=cuda",
+    }
+    assert len(plain.splitlines()) + 2 == len(template.splitlines())
 
 
 def test_the_scripts_are_clean() -> None:

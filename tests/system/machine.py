@@ -16,6 +16,7 @@ import psutil
 #: The ports of a RabbitMQ and its epmd, and of the response daemon.
 _PORTS: Final = (4369, 5672, 50007)
 _USER: Final = "alice"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOGIN: Final = b"login:"
 
 
@@ -33,11 +34,23 @@ class Machine:
 
     def run(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
         """Run a bash script as an ordinary user who may use sudo; what it printed on both streams."""
+        return self._run_as(_USER, script, check=check, timeout_seconds=timeout_seconds)
+
+    def root(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
+        """Run a bash script as root."""
+        return self._run_as("root", script, check=check, timeout_seconds=timeout_seconds)
+
+    def reboot(self) -> None:
+        """Switch it off, as an operator would, and on again."""
+        self._switch_off()
+        self._boot()
+
+    def _run_as(self, user: str, script: str, *, check: bool, timeout_seconds: float) -> str:
         leader = self._leader()
         done = subprocess.run(
             ["nsenter", "-t", str(leader.pid), "-m", "-u", "-i", "-p", "-C", "--",
-             "/usr/sbin/runuser", "-u", _USER, "--", "bash", "-euo", "pipefail", "-c", f"cd ~; {script}"],
-            env={**_package_settings(), "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"/home/{_USER}"},
+             "/usr/sbin/runuser", "-u", user, "--", "bash", "-euo", "pipefail", "-c", f"cd ~; {script}"],
+            env={**_package_settings(), "PATH": _PATH, "HOME": f"/home/{_USER}", "LANG": "C.UTF-8"},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=timeout_seconds,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}"
@@ -89,11 +102,14 @@ class Machine:
         [leader] = psutil.Process(self._nspawn.pid).children()
         return leader
 
-    def _shut_down(self) -> None:
+    def _switch_off(self) -> None:
         if self._nspawn is not None and self._nspawn.poll() is None:
             # For systemd in a container: switch off.
             self._leader().send_signal(signal.SIGRTMIN + 4)
-            self._nspawn.communicate(timeout=90)
+            self._nspawn.communicate(timeout=120)
+
+    def _shut_down(self) -> None:
+        self._switch_off()
         subprocess.run(["umount", self._root], check=True)
 
 

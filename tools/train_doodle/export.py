@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel
 
 from tools.train_doodle.networks import assemble, load_autoencoder
+from tools.train_doodle.tokenizer import load_tokenizer
 from tools.train_doodle.unet import load_average
 
 _MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
@@ -21,11 +22,10 @@ def main() -> None:
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
     options.add_argument("--output", type=Path, default=_MODEL)
     chosen = options.parse_args()
-    average = load_average(chosen.work)
     pipeline = assemble(
-        CLIPTokenizer.from_pretrained(chosen.work / "tokenizer"),
-        average["text_encoder"],
-        average["unet"],
+        load_tokenizer(chosen.work / "tokenizer"),
+        CLIPTextModel.from_pretrained(chosen.work / "text_encoder"),
+        load_average(chosen.work),
         load_autoencoder(chosen.work / "vae"),
     )
     pipeline.to(torch.float16).save_pretrained(chosen.output)

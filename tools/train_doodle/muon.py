@@ -40,13 +40,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """About the nearest orthogonal matrix, by Newton-Schulz iterations."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    """About the nearest orthogonal matrix, by Newton-Schulz iterations, for which half precision is enough."""
+    turned = matrix.shape[0] > matrix.shape[1]
+    wide = (matrix.T if turned else matrix).bfloat16()
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = _A * wide + (_B * gram + _C * gram @ gram) @ wide
-    orthogonal: torch.Tensor = wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    orthogonal: torch.Tensor = (wide.T if turned else wide).to(matrix.dtype)
     return orthogonal
 
 

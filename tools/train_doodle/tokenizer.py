@@ -34,6 +34,11 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     bpe.train_from_iterator(every_word(), trainer)
     bpe.model.save(str(folder))
     _complete(folder / "vocab.json", symbols)
+    return load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """What `build_tokenizer` wrote to ``folder``."""
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS)
 
 

@@ -1,7 +1,7 @@
-"""Trains the UNet, and the text encoder with it: ``python -m tools.train_doodle.unet --work build/doodle``.
+"""Trains the UNet: ``python -m tools.train_doodle.unet --work build/doodle``.
 
-Velocity prediction (arXiv:2202.00512) on the latents of `latents`, with the captions drawn anew each time. What is
-exported is the average of the weights over the last steps.
+Velocity prediction (arXiv:2202.00512) on the latents of `latents`, with the captions drawn anew each time. The text
+encoder stays as `words` has left it. What is exported is the average of the weights over the last steps.
 """
 
 import argparse
@@ -30,10 +30,11 @@ from tools.train_doodle.networks import (
     tokens,
 )
 from tools.train_doodle.scenes import Scene
+from tools.train_doodle.tokenizer import load_tokenizer
 from tools.train_doodle.training import Run, seeded
 
 _CHECKPOINT: Final = "unet.pt"
-_MATRIX_RATE, _OTHER_RATE = 0.01, 1e-3
+_MATRIX_RATE, _OTHER_RATE = 0.012, 1e-3
 _AVERAGE_DECAY: Final = 0.999
 #: One batch in so many is of another size.
 _OTHER_SIZE_OF: Final = 8
@@ -50,60 +51,69 @@ class Encoded:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
-    options.add_argument("--steps", type=int, default=15_000)
-    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--steps", type=int, default=8_000)
+    options.add_argument("--batch", type=int, default=64)
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     device = choose_device(chosen.device)
 
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(chosen.work / "tokenizer")
-    models = _build(chosen.work).to(device)
-    average = _averaged(models)
-    both = optimizers(models, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
-    parts = {"models": models, "average": average}
-    run = Run(chosen.work / _CHECKPOINT, chosen.steps, both, parts, warm_up_steps=300)
+    words = Words(load_tokenizer(chosen.work / "tokenizer"), chosen.work / "text_encoder", device)
+    unet = build_unet().to(device)
+    average = _averaged(unet)
+    both = optimizers(unet, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
+    parts = {"unet": unet, "average": average}
+    run = Run(chosen.work / _CHECKPOINT, chosen.steps, both, parts, warm_up_steps=200)
     sizes = {pixels: _load(chosen.work, pixels) for pixels in (PIXELS, *OTHER_PIXELS)}
     for step in run.go():
-        loss = _loss(models, tokenizer, *_some(seeded("unet", step), sizes, chosen.batch), device)
+        latents, captions = _some(seeded("unet", step), sizes, chosen.batch)
+        loss = _loss(unet, latents.to(device), words.read(captions))
         run.update(loss, {"velocity": loss})
-        average.update_parameters(models)
+        average.update_parameters(unet)
+
+
+class Words:
+    """The text encoder, as it was trained before."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, folder: Path, device: torch.device) -> None:
+        self._tokenizer = tokenizer
+        encoder: Network = CLIPTextModel.from_pretrained(folder)
+        self._encoder: Network = encoder.to(device).eval()
+        self._device = device
+
+    @torch.no_grad()
+    def read(self, captions: list[str]) -> torch.Tensor:
+        """(n, 77, width)."""
+        hidden: torch.Tensor = self._encoder(tokens(self._tokenizer, captions).to(self._device)).last_hidden_state
+        return hidden
 
 
 def load_average(work: Path) -> Network:
-    """``unet`` and ``text_encoder`` as they are at the last checkpoint, averaged."""
-    average = _averaged(_build(work))
+    """The UNet as it is at the last checkpoint, averaged."""
+    average = _averaged(build_unet())
     average.load_state_dict(torch.load(work / _CHECKPOINT, map_location="cpu", weights_only=True)["average"])
     return average.module
 
 
-def _build(work: Path) -> torch.nn.ModuleDict:
-    return torch.nn.ModuleDict(
-        {"unet": build_unet(), "text_encoder": CLIPTextModel.from_pretrained(work / "text_encoder")}
-    )
-
-
-def _averaged(models: torch.nn.Module) -> Network:
+def _averaged(unet: Network) -> Network:
     """A moving average that starts fast: after n steps it looks back over a tenth of them, at most."""
 
     def update(average: torch.Tensor, now: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
         decay = min(_AVERAGE_DECAY, (float(count) + 1) / (float(count) + 10))
         return average.lerp(now, 1 - decay)
 
-    return torch.optim.swa_utils.AveragedModel(models, avg_fn=update)
+    return torch.optim.swa_utils.AveragedModel(unet, avg_fn=update)
 
 
-def _loss(
-    models: Network, tokenizer: CLIPTokenizer, latents: torch.Tensor, captions: list[str], device: torch.device
-) -> torch.Tensor:
+def _loss(unet: Network, latents: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     scheduler = build_scheduler()
-    latents = latents.to(device)
     noise = torch.randn_like(latents)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=device)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     velocity = scheduler.get_velocity(latents, noise, timesteps)
-    words = models["text_encoder"](tokens(tokenizer, captions).to(device)).last_hidden_state
-    return functional.mse_loss(models["unet"](noisy, timesteps, words).sample, velocity)
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        predicted = unet(noisy, timesteps, words).sample
+    return functional.mse_loss(predicted.float(), velocity)
 
 
 def _some(rng: random.Random, sizes: dict[int, Encoded], count: int) -> tuple[torch.Tensor, list[str]]:

@@ -1,0 +1,115 @@
+"""The built-in model draws what it is asked for. How often, over hundreds of prompts: its model card."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from stablediffusiond.engine import models
+from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, load
+from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.pictures import open_init_image
+from stablediffusiond.messages.request import Request
+from stablediffusiond.settings import ModelSettings
+
+COLOURS = {"red": (215, 40, 40), "blue": (45, 85, 215), "green": (45, 155, 65), "yellow": (250, 215, 50)}
+Colour = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def doodle() -> StableDiffusionDenoiser:
+    return load(ModelSettings())
+
+
+def opened(wish: Request) -> Image.Image | None:
+    return open_init_image(wish.image, 128, 128) if wish.image else None
+
+
+def draw(doodle: StableDiffusionDenoiser, requests: Sequence[Request]) -> list[Pixels]:
+    """All of them in one batch."""
+    samples = [
+        Sample(Task(place, wish, init_image=opened(wish)), 0, doodle.shape_of(wish), doodle.rows_of(wish))
+        for place, wish in enumerate(requests)
+    ]
+    for sample in samples:
+        doodle.begin(sample)
+    while not samples[0].finished:
+        assert doodle.step(samples, 100) == {}
+        for sample in samples:
+            sample.step += 1
+    return [doodle.finish(sample) for sample in samples]
+
+
+def request(prompt: str, seed: int = 0, **fields: object) -> Request:
+    return Request.from_fields({"prompt": prompt, "seed": seed, "steps": 25, "guidance_scale": 5, **fields})[0]
+
+
+def ground(pixels: Pixels) -> Colour:
+    """The mean of the four corners."""
+    mean: Colour = np.mean([pixels[y : y + 6, x : x + 6].mean((0, 1)) for y in (0, -7) for x in (0, -7)], axis=0)
+    return mean
+
+
+def middle(pixels: Pixels) -> Colour:
+    height, width, _ = pixels.shape
+    inner: Colour = pixels[height // 2 - 6 : height // 2 + 6, width // 2 - 6 : width // 2 + 6].mean((0, 1))
+    return inner
+
+
+def is_near(colour: Colour, name: str) -> bool:
+    return bool(np.abs(colour - COLOURS[name]).max() < 60)
+
+
+@pytest.mark.parametrize(("colour", "other"), [("red", "blue"), ("yellow", "green"), ("blue", "yellow")])
+def test_subject_and_ground_have_the_colours_that_were_asked_for(
+    doodle: StableDiffusionDenoiser, colour: str, other: str
+) -> None:
+    for pixels in draw(doodle, [request(f"a {colour} circle on a {other} background", seed) for seed in range(4)]):
+        assert is_near(middle(pixels), colour)
+        assert is_near(ground(pixels), other)
+
+
+@pytest.mark.parametrize("side", [96, 128, 160, 192])
+def test_other_sizes_than_its_own(doodle: StableDiffusionDenoiser, side: int) -> None:
+    [pixels] = draw(doodle, [request("a red circle on a blue background", width=side, height=side)])
+    assert pixels.shape == (side, side, 3)
+    assert is_near(middle(pixels), "red")
+    assert is_near(ground(pixels), "blue")
+
+
+def test_what_is_not_wanted_is_not_drawn(doodle: StableDiffusionDenoiser) -> None:
+    grounds = [ground(pixels) for pixels in draw(doodle, [request("on a red background", seed) for seed in range(3)])]
+    assert all(is_near(colour, "red") for colour in grounds)
+    cats = draw(doodle, [request("a cat", seed, negative_prompt="red") for seed in range(12)])
+    assert not any(is_near(middle(pixels), "red") for pixels in cats)
+
+
+def test_an_image_is_drawn_anew_where_it_was(doodle: StableDiffusionDenoiser) -> None:
+    [red] = draw(doodle, [request("a red circle on a white background, on the left", seed=3)])
+    out = io.BytesIO()
+    Image.fromarray(red).save(out, "PNG")
+    [blue] = draw(doodle, [request("a blue circle", image=out.getvalue(), strength=0.6)])
+    assert np.hypot(*(_centre(blue, "blue") - _centre(red, "red"))) < 12
+
+
+def _centre(pixels: Pixels, name: str) -> Colour:
+    rows, columns = np.nonzero(np.abs(pixels.astype(int) - COLOURS[name]).max(axis=2) < 60)
+    assert len(rows) > 300
+    return np.array([rows.mean(), columns.mean()])
+
+
+@pytest.mark.parametrize("prompt", ["", "cats!", "ein Hündchen 🐈", "masterpiece, best quality, " * 30, "a qwxzy"])
+def test_any_words_give_a_tidy_picture(doodle: StableDiffusionDenoiser, prompt: str) -> None:
+    [pixels] = draw(doodle, [request(prompt)])
+    corners = [pixels[y : y + 6, x : x + 6].astype(int) for y in (0, -7) for x in (0, -7)]
+    assert max(corner.std(axis=(0, 1)).max() for corner in corners) < 12  # plain ground
+
+
+def test_it_is_small() -> None:
+    files = [file for file in models.BUILT_IN.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 10_000_000
+    assert Path(models.BUILT_IN / "README.md") in files
