@@ -9,6 +9,7 @@ per row and one decode an image, and nothing else. Each figure is the median ove
 """
 
 import contextlib
+import copy
 import io
 import os
 import statistics
@@ -78,6 +79,23 @@ def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[
         worker.terminate()
         worker.wait(60)
         app.close()
+
+
+def share_outside_the_unet(pipeline: Any) -> float:
+    """Of a step of as many images as are best: schedulers, guidance, putting rows together and taking them apart."""
+    denoiser = StableDiffusionDenoiser(pipeline, "share")
+    rows = best_rows(measure(denoiser.time_rows))
+    samples = [denoiser.one_step() for _ in range(max(1, rows // 2))]
+    for sample in samples:
+        denoiser.begin(sample)
+    states = [sample.state for sample in samples]
+    steps, calls = [], []
+    for _ in range(15):
+        for sample, state in zip(samples, states, strict=True):
+            sample.state = copy.deepcopy(state)
+        steps.append(seconds(lambda: denoiser.step(samples, rows)))
+        calls.append(denoiser.time_rows(2 * len(samples)))
+    return 1 - statistics.median(calls) / statistics.median(steps)
 
 
 def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
@@ -173,6 +191,7 @@ def main() -> None:
         took = measure_all(pipeline, service, by_celery, jobs, chosen.rounds)
         memory = service.resident_megabytes()
     made = figures(took, len(jobs), memory)
+    made["share_of_a_step_outside_the_unet"] = round(share_outside_the_unet(pipeline), 4)
     report.write(made, chosen.output)
     if chosen.output:
         plot(made["jobs_per_second"], chosen.output.with_suffix(".png"))

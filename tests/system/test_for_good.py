@@ -13,6 +13,8 @@ from tests.end_to_end.test_readme import blocks
 from tests.house.test_demo import clone
 from tests.system.machine import Machine
 
+pytestmark = pytest.mark.system
+
 CLIENT = 'sg stablediffusion -c "stablediffusion_client {}"'
 SERVICES = ("stablediffusiond.service", "stablediffusion_responsed.service")
 

@@ -1,0 +1,95 @@
+"""How the built-in model is made: the data, and every command from the first to the last with a few steps each."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools.train_doodle.captions import HELD_OUT_WORDINGS, caption, every_word, held_out_caption
+from tools.train_doodle.drawing import draw, pixels_of
+from tools.train_doodle.scenes import COLOURS, PLACES, SIZES, SUBJECTS, any_scene
+from tools.train_doodle.tokenizer import build_tokenizer
+
+CHECKOUT = Path(__file__).parents[2]
+MODEL = CHECKOUT / "stablediffusiond" / "doodle"
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([96, 128, 192]))
+def test_a_drawing_shows_its_ground_at_the_edge_and_its_subject_inside(seed: int, held_out: bool, pixels: int) -> None:
+    rng = random.Random(seed)
+    scene = any_scene(rng, held_out=held_out)
+    assert scene.held_out == held_out
+    assert scene.colour != scene.ground
+    assert scene.radius <= scene.x <= 1 - scene.radius
+    assert scene.radius <= scene.y <= 1 - scene.radius
+    picture = np.asarray(draw(scene, rng, pixels)).astype(int)
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    assert np.abs(border - COLOURS[scene.ground]).max() <= 12
+    assert (np.abs(picture - COLOURS[scene.ground]).max(axis=2) > 40).sum() > 0.01 * pixels**2
+
+
+def test_evaluation_sees_combinations_and_wordings_that_training_does_not() -> None:
+    rng = random.Random(0)
+    trained = [any_scene(rng) for _ in range(3000)]
+    evaluated = [any_scene(rng, held_out=True) for _ in range(1000)]
+    triples = {(scene.subject, scene.colour, scene.ground) for scene in trained}
+    assert not triples & {(scene.subject, scene.colour, scene.ground) for scene in evaluated}
+    assert {scene.subject for scene in evaluated} == set(SUBJECTS)
+    said = {caption(scene, rng) for scene in trained}
+    assert not said & {held_out_caption(scene, rng) for scene in evaluated}
+    assert len(HELD_OUT_WORDINGS) >= 5
+
+
+def test_captions_say_what_there_is() -> None:
+    rng = random.Random(0)
+    said = " ".join(caption(any_scene(rng), rng) for _ in range(5000)).split()
+    assert {*SUBJECTS, *COLOURS, *SIZES[1:], *PLACES[1:]} <= {word.strip(",") for word in said}
+
+
+def test_pictures_are_from_minus_one_to_one() -> None:
+    rng = random.Random(0)
+    pictures = pixels_of([draw(any_scene(rng), rng) for _ in range(20)])
+    assert pictures.shape == (20, 3, 128, 128)
+    assert (pictures.min() >= -1, pictures.max() <= 1) == (True, True)
+
+
+def test_known_words_are_one_token_and_all_others_are_bytes(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    assert [word for word in every_word() if len(tokenizer(word).input_ids) != 3] == []
+    assert tokenizer("A Red CAT").input_ids == tokenizer("a red cat").input_ids
+    unknown = tokenizer("żółw 猫 qwxzy").input_ids
+    assert tokenizer.unk_token_id not in unknown[1:-1]
+    assert (MODEL / "tokenizer/vocab.json").is_file() or (MODEL / "tokenizer/tokenizer.json").is_file()
+
+
+def run(name: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tools.train_doodle.{name}", *options],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
+    work = ["--work", str(tmp_path / "work"), "--device", "cpu"]
+    run("autoencoder", *work, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2")
+    run("latents", *work, "--count", "320")
+    run("words", *work, "--steps", "2")
+    run("unet", *work, "--steps", "2", "--batch", "8")
+    assert "goes on at step 2 " in run("unet", *work, "--steps", "3", "--batch", "8")
+    run("export", *work[:2], "--output", str(tmp_path / "model"))
+    assert (tmp_path / "model/model_index.json").is_file()
+    run("judge", *work, "--steps", "2")
+    report = json.loads(
+        run("evaluate", *work, "--model", str(tmp_path / "model"), "--prompts", "4", "--each-word", "1")
+    )
+    assert (report["prompts"], report["single words"]) == (4, 14)
+    assert set(report) >= {"subject", "colour", "ground", "all three", "single words right"}
