@@ -9,7 +9,6 @@ per row and one decode an image, and nothing else. Each figure is the median ove
 """
 
 import contextlib
-import copy
 import io
 import os
 import statistics
@@ -30,7 +29,9 @@ from benchmarks.service import Service, running
 from stablediffusiond.client import Client, Image
 from stablediffusiond.engine.capacity import best_rows, measure
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
+from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import ModelSettings
 
 Wish = dict[str, Any]
@@ -85,16 +86,16 @@ def share_outside_the_unet(pipeline: Any) -> float:
     """Of a step of as many images as are best: schedulers, guidance, putting rows together and taking them apart."""
     denoiser = StableDiffusionDenoiser(pipeline, "share")
     rows = best_rows(measure(denoiser.time_rows))
-    samples = [denoiser.one_step() for _ in range(max(1, rows // 2))]
+    request = Request(prompt="a red cat", steps=20)
+    samples = [Sample(Task(key, request), 0, denoiser.shape_of(request), 2) for key in range(max(1, rows // 2))]
     for sample in samples:
         denoiser.begin(sample)
-    states = [sample.state for sample in samples]
     steps, calls = [], []
-    for _ in range(15):
-        for sample, state in zip(samples, states, strict=True):
-            sample.state = copy.deepcopy(state)
+    for _ in range(request.steps):
         steps.append(seconds(lambda: denoiser.step(samples, rows)))
         calls.append(denoiser.time_rows(2 * len(samples)))
+        for sample in samples:
+            sample.step += 1
     return 1 - statistics.median(calls) / statistics.median(steps)
 
 

@@ -25,9 +25,9 @@ class Batcher:
     """State: every image that is not finished, and what each shape has cost."""
 
     def __init__(
-        self, rows_at_most: Callable[[Shape], int], clock: Callable[[], float], *, high_alone: bool = False
+        self, rows_at_most: Callable[[Shape, int], int], clock: Callable[[], float], *, high_alone: bool = False
     ) -> None:
-        """``rows_at_most`` gives the rows that a UNet call for a shape may have.
+        """``rows_at_most`` gives the rows that a UNet call for a shape may have, so many of them of high priority.
 
         With ``high_alone`` images of high priority share no call with others: they are through sooner, and cost more.
         """
@@ -68,7 +68,8 @@ class Batcher:
             if sample.shape == shape and not (alone and classes[sample.task.key] > highest)
         ]
         sharing.sort(key=lambda sample: (classes[sample.task.key], *self._turn(sample)))
-        return _first_rows(sharing, self._rows_at_most(shape))
+        urgent_rows = sum(sample.rows for sample in sharing if sample.task.request.priority == "high")
+        return _first_rows(sharing, self._rows_at_most(shape, urgent_rows))
 
     def charge(self, batch: list[Sample], seconds: float) -> None:
         """Account for a UNet call: device time by shape and image, so that shapes with more images get more of it."""

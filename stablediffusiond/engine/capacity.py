@@ -15,6 +15,8 @@ _MOST_ROWS: Final = 64
 _WORTHWHILE: Final = 1.03
 #: Of two row counts that are about as good the smaller one is taken: it keeps nobody waiting for a longer call.
 _ABOUT_AS_GOOD: Final = 0.95
+#: What is urgent may take so many times as long with others in its call as alone.
+_SLOWER_AT_MOST: Final = 2.0
 
 
 class Measured(Protocol):
@@ -80,10 +82,18 @@ class Capacity:
         """Images of the model's own size, under guidance, that step together."""
         return max(1, self.rows // 2)
 
-    def rows_at_most(self, shape: Shape) -> int:
-        """At least 1."""
-        scaled = max(1, self.rows * self.own.pixels // shape.pixels)
+    def rows_at_most(self, shape: Shape, urgent_rows: int = 0) -> int:
+        """At least 1; fewer where some rows are urgent, which others may slow down only so far."""
+        rows = self._rows_beside(urgent_rows) if urgent_rows else self.rows
+        scaled = max(1, rows * self.own.pixels // shape.pixels)
         return min(scaled, self._learnt.get(shape, scaled))
+
+    def _rows_beside(self, urgent_rows: int) -> int:
+        if urgent_rows >= self.rows:
+            return self.rows
+        alone = min(seconds for rows, seconds in self.table.items() if rows >= min(urgent_rows, max(self.table)))
+        quick = [rows for rows, seconds in self.table.items() if seconds <= _SLOWER_AT_MOST * alone]
+        return min(self.rows, max(urgent_rows, *quick))
 
     def learn_too_many(self, shape: Shape, rows: int) -> None:
         """A call of ``rows`` rows did not fit."""

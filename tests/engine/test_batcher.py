@@ -18,8 +18,14 @@ class Bench:
 
     def __init__(self, rows: int = ROWS, *, high_alone: bool = False) -> None:
         self.now = 0.0
-        self.batcher = Batcher(lambda _: rows, lambda: self.now, high_alone=high_alone)
+        self.batcher = Batcher(self._rows_at_most, lambda: self.now, high_alone=high_alone)
         self._keys = 0
+        self._rows = rows
+        self.urgent_rows: list[int] = []
+
+    def _rows_at_most(self, shape: Shape, urgent_rows: int) -> int:
+        self.urgent_rows.append(urgent_rows)
+        return self._rows
 
     def add(
         self, priority: str = "normal", *, count: int = 1, steps: int = 3, shape: Shape = SQUARE, rows: int = 1
@@ -168,3 +174,11 @@ def test_dropping_a_task_takes_all_of_it() -> None:
     bench.step()
     bench.batcher.drop(dropped.task.key)
     assert bench.batcher.samples == tuple(other)
+
+
+def test_it_is_said_how_many_rows_are_urgent() -> None:
+    bench = Bench()
+    bench.add("low", count=2)
+    bench.add("high", count=2, rows=2)
+    bench.step()
+    assert bench.urgent_rows == [4]

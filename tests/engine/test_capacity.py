@@ -57,3 +57,9 @@ def test_what_did_not_fit_is_not_tried_again(caplog: pytest.LogCaptureFixture) -
     for _ in range(5):
         capacity.learn_too_many(OWN, capacity.rows_at_most(OWN))
     assert capacity.rows_at_most(OWN) == 1
+
+
+def test_others_in_a_call_slow_down_what_is_urgent_only_so_far() -> None:
+    capacity = Capacity(OWN, TWO_CORES)
+    assert [capacity.rows_at_most(OWN, urgent) for urgent in (1, 2, 3, 4, 8, 20)] == [2, 4, 8, 8, 8, 8]
+    assert Capacity(OWN, TWO_CORES, images=1).rows_at_most(OWN, 1) == 2
