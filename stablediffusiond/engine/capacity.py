@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 _MOST_ROWS: Final = 64
 #: Twice the rows have to bring so much more throughput, or the search ends.
-_WORTHWHILE: Final = 1.03
+_WORTHWHILE: Final = 1.08
 #: Of two row counts that are about as good the smaller one is taken: it keeps nobody waiting for a longer call.
 _ABOUT_AS_GOOD: Final = 0.95
 #: What is urgent may take so many times as long with others in its call as alone.
