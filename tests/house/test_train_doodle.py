@@ -87,6 +87,10 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     assert "goes on at step 2 " in run("unet", *work, "--steps", "3", "--batch", "8")
     run("export", *work[:2], "--output", str(tmp_path / "model"))
     assert (tmp_path / "model/model_index.json").is_file()
+    again = ["--work", str(tmp_path / "again"), "--device", "cpu"]
+    run("reopen", *again[:2], "--model", str(tmp_path / "model"))
+    run("latents", *again, "--count", "320")
+    run("unet", *again, "--steps", "2", "--batch", "8", "--begin-with", str(tmp_path / "again/unet"))
     run("judge", *work, "--steps", "2")
     report = json.loads(
         run("evaluate", *work, "--model", str(tmp_path / "model"), "--prompts", "4", "--each-word", "1")

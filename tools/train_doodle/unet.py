@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers import UNet2DConditionModel
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -53,13 +54,15 @@ def main() -> None:
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
     options.add_argument("--steps", type=int, default=8_000)
     options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--begin-with", type=Path, help="the folder of a UNet to train further")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     device = choose_device(chosen.device)
 
     torch.manual_seed(0)
     words = Words(load_tokenizer(chosen.work / "tokenizer"), chosen.work / "text_encoder", device)
-    unet = build_unet().to(device)
+    begun: Network = UNet2DConditionModel.from_pretrained(chosen.begin_with) if chosen.begin_with else build_unet()
+    unet = begun.to(device)
     average = _averaged(unet)
     both = optimizers(unet, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
     parts = {"unet": unet, "average": average}
