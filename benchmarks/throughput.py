@@ -8,6 +8,7 @@ worker (acks late, prefetch 1) around the same pipeline, and the device's own li
 per row and one decode an image, and nothing else. Each figure is the median over the rounds of ratios of neighbours.
 """
 
+import base64
 import contextlib
 import io
 import os
@@ -74,8 +75,10 @@ def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.celery_worker", "worker", "--pool", "solo"]
     worker = subprocess.Popen([*command, "--loglevel", "error"], cwd=Path(__file__).parents[1])
     try:
-        draw.delay({"prompt": "", "seed": 0, "steps": 1}).get(timeout=300)
-        yield lambda jobs: [result.get(timeout=1800) for result in [draw.delay(wish) for wish in jobs]]
+        draw.delay({"prompt": "", "seed": 0, "steps": 1}).get(timeout=90)
+        yield lambda jobs: [
+            base64.b64decode(result.get(timeout=1800)) for result in [draw.delay(wish) for wish in jobs]
+        ]
     finally:
         worker.terminate()
         worker.wait(60)
