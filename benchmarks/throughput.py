@@ -173,7 +173,7 @@ def plot(rates: dict[str, float], path: Path) -> None:
         "daemon": "stablediffusiond",
         "limit": "the device's\nlimit",
     }
-    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
     colours = ["#4c78a8" if name == "daemon" else "#bbbbbb" for name in labels]
     bars = axes.bar(list(labels.values()), [rates[name] for name in labels], color=colours)
     axes.bar_label(bars, fmt="%.2f")
