@@ -186,7 +186,6 @@ install_for_good() {
 }
 
 print_plan() {
-  missing=()
   cat <<PLAN
 install or keep   Python 3.11, RabbitMQ (apt)
 install           $PREFIX: a Python environment with torch and stablediffusiond
@@ -218,8 +217,6 @@ install_copy() {
 }
 
 install_settings() {
-  local example
-  example=$(sed -e 's|^url = |# &|' -e 's|^# \(url_file = \)|\1|' "$HERE/settings.example.toml")
   if [ -e $SETTINGS ]; then
     say "keeping $SETTINGS"
     comm -13 <(keys_of $SETTINGS) <(keys_of "$HERE/settings.example.toml") | while read -r key; do
@@ -227,7 +224,7 @@ install_settings() {
     done
   else
     install -d -m 755 $CONFIG
-    printf '%s\n' "$example" >$SETTINGS
+    sed -e 's|^url = |# &|' -e 's|^# \(url_file = \)|\1|' "$HERE/settings.example.toml" >$SETTINGS
   fi
 }
 

@@ -66,10 +66,9 @@ class StableDiffusionDenoiser:
 
     def shape_of(self, request: Request) -> Shape:
         """The model's own size where the request names none."""
-        own = self._parts.unet.config.sample_size
-        own_height, own_width = (own, own) if isinstance(own, int) else own
+        height, width = models.own_latent_size(self._parts)
         scale: int = self._parts.vae_scale_factor
-        return Shape(request.width or own_width * scale, request.height or own_height * scale)
+        return Shape(request.width or width * scale, request.height or height * scale)
 
     def rows_of(self, request: Request) -> int:
         """Rows of one image: two under guidance."""
@@ -111,8 +110,7 @@ class StableDiffusionDenoiser:
         self, picture: Image, timestep: Tensor, scheduler: schedulers.Scheduler, generator: torch.Generator
     ) -> Tensor:
         """The init image as latents, with the noise of ``timestep``."""
-        pixels = self._parts.image_processor.preprocess(picture).to(self._device, self._dtype)  # (1, 3, H, W), -1 to 1
-        latents = self._encode_pictures(pixels, generator)
+        latents = self._encode_pictures(self._parts.image_processor.preprocess(picture), generator)
         noise = randn_tensor(latents.shape, generator=generator, device=self._device, dtype=self._dtype)
         noised: Tensor = scheduler.add_noise(latents, noise, timestep)
         return noised

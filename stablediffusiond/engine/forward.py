@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from stablediffusiond.engine.models import Pipeline
+from stablediffusiond.engine.models import Pipeline, own_latent_size
 from stablediffusiond.settings import CompileMode
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class Forward:
 
     def __init__(self, pipeline: Pipeline, compile_mode: CompileMode = "off") -> None:
         self._unet = pipeline.unet
-        self._own_latents = _own_latents(pipeline)
+        self._own_latents = torch.Size((pipeline.unet.config.in_channels, *own_latent_size(pipeline)))
         self._embedding = (pipeline.tokenizer.model_max_length, pipeline.unet.config.cross_attention_dim)
         self._compiled = (
             None if compile_mode == "off" else torch.compile(self._unet, mode=_MODES[compile_mode], dynamic=False)
@@ -118,9 +117,3 @@ class Forward:
             torch.randn(rows, *self._embedding, device=device, dtype=dtype),
             None if condition is None else torch.randn(rows, condition, device=device, dtype=dtype),
         )
-
-
-def _own_latents(pipeline: Pipeline) -> torch.Size:
-    own: int | Sequence[int] = pipeline.unet.config.sample_size
-    height, width = (own, own) if isinstance(own, int) else own
-    return torch.Size((pipeline.unet.config.in_channels, height, width))

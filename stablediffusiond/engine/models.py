@@ -1,6 +1,7 @@
 """Loading the model: from the package, a folder, a file or a hub, onto the device that there is."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,13 @@ def at_its_fastest(pipeline: Pipeline) -> None:
     if pipeline.device.type == "cuda":
         for network in (pipeline.unet, pipeline.vae):
             network.to(memory_format=torch.channels_last)
+
+
+def own_latent_size(pipeline: Pipeline) -> tuple[int, int]:
+    """Height and width, in latents, of the pictures that the model is made for."""
+    own: int | Sequence[int] = pipeline.unet.config.sample_size
+    height, width = (own, own) if isinstance(own, int) else own
+    return height, width
 
 
 def _refuse_foreign(pipeline: Pipeline, name: str) -> None:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.captions import HELD_OUT_WORDINGS, caption, every_word, held_out_caption
 from tools.train_doodle.drawing import draw, pixels_of
 from tools.train_doodle.scenes import COLOURS, PLACES, SIZES, SUBJECTS, any_scene
 from tools.train_doodle.tokenizer import build_tokenizer
 
 CHECKOUT = Path(__file__).parents[2]
-MODEL = CHECKOUT / "stablediffusiond" / "doodle"
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([96, 128, 192]))
@@ -65,7 +65,7 @@ def test_known_words_are_one_token_and_all_others_are_bytes(tmp_path: Path) -> N
     assert tokenizer("A Red CAT").input_ids == tokenizer("a red cat").input_ids
     unknown = tokenizer("żółw 猫 qwxzy").input_ids
     assert tokenizer.unk_token_id not in unknown[1:-1]
-    assert (MODEL / "tokenizer/vocab.json").is_file() or (MODEL / "tokenizer/tokenizer.json").is_file()
+    assert (BUILT_IN / "tokenizer/vocab.json").is_file() or (BUILT_IN / "tokenizer/tokenizer.json").is_file()
 
 
 def run(name: str, *options: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from tests.end_to_end.test_readme import blocks
+from tests.end_to_end.test_readme import CHECKOUT, blocks
 from tests.house.test_demo import clone
 from tests.system.machine import Machine
 
@@ -180,6 +180,6 @@ def test_nothing_is_left_but_what_is_to_be_kept(machine: Machine) -> None:
         machine.run(f"! {gone}")
     assert "stablediffusion" not in machine.root("rabbitmqctl -q list_users; rabbitmqctl -q list_vhosts")
     left = machine.root(
-        "find / -xdev -newer /home/alice/stablediffusiond/install.sh -name '*stablediffusi*' -not -path '/proc/*' -not -path '/home/*' -not -path '/var/log/*' -not -path '/work/*' -not -path '/tmp/*' -not -path '/root/*'"
+        f"find / -xdev -newer /home/alice/stablediffusiond/install.sh -name '*stablediffusi*' -not -path '/proc/*' -not -path '/home/*' -not -path '/var/log/*' -not -path '{CHECKOUT}/*' -not -path '/tmp/*' -not -path '/root/*'"
     )
     assert left == ""

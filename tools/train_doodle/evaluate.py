@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.captions import held_out_caption
 from tools.train_doodle.judge import Judge, load_judge
 from tools.train_doodle.networks import Network, choose_device
@@ -24,13 +25,12 @@ from tools.train_doodle.scenes import SUBJECTS, any_scene
 STEPS: Final = 25
 GUIDANCE_SCALE: Final = 5.0
 _BATCH: Final = 20
-_MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"), help="where the judge lies")
-    options.add_argument("--model", type=Path, default=_MODEL, help="the exported model")
+    options.add_argument("--model", type=Path, default=BUILT_IN, help="the exported model")
     options.add_argument("--prompts", type=int, default=560)
     options.add_argument("--each-word", type=int, default=20, help="pictures for each single word")
     options.add_argument("--device", default="auto")

@@ -5,22 +5,20 @@ A diffusers folder in half precision. What else lies in the folder (the model ca
 
 import argparse
 from pathlib import Path
-from typing import Final
 
 import torch
 from transformers import CLIPTextModel
 
+from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.networks import assemble, load_autoencoder
 from tools.train_doodle.tokenizer import load_tokenizer
 from tools.train_doodle.unet import load_average
-
-_MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
-    options.add_argument("--output", type=Path, default=_MODEL)
+    options.add_argument("--output", type=Path, default=BUILT_IN)
     chosen = options.parse_args()
     pipeline = assemble(
         load_tokenizer(chosen.work / "tokenizer"),

@@ -6,22 +6,20 @@ UNet: the way to make a model better on another machine, or another day, than th
 
 import argparse
 from pathlib import Path
-from typing import Final
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.networks import Network
 from tools.train_doodle.tokenizer import build_tokenizer
-
-_MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
-    options.add_argument("--model", type=Path, default=_MODEL)
+    options.add_argument("--model", type=Path, default=BUILT_IN)
     chosen = options.parse_args()
     if chosen.work.exists():
         raise SystemExit(f"{chosen.work} is there already, with checkpoints of its own; name another with --work")

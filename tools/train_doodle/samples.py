@@ -7,18 +7,18 @@ from typing import Final
 
 from PIL import Image
 
+from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.captions import held_out_caption
 from tools.train_doodle.evaluate import load_pipeline, pictures
 from tools.train_doodle.scenes import SUBJECTS, any_scene
 
 _ACROSS: Final = 8
 _COUNT: Final = 64
-_MODEL: Final = Path(__file__).parents[2] / "stablediffusiond" / "doodle"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", type=Path, default=_MODEL)
+    options.add_argument("--model", type=Path, default=BUILT_IN)
     options.add_argument("--output", type=Path, default=Path("build/doodle/samples.png"))
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
