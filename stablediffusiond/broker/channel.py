@@ -7,7 +7,7 @@ whoever used it opens another one, and settles no delivery of the old one there.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pika
 from pika import exceptions
@@ -27,6 +27,9 @@ from stablediffusiond.errors import (
 )
 
 T = TypeVar("T")
+
+_CONFIRM_SECONDS: Final = 10.0
+_SLOWEST_BYTES_A_SECOND: Final = 20_000
 
 _BY_REPLY_CODE: dict[int, type[BrokerError]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
 
@@ -135,6 +138,9 @@ class Channel:
     async def publish(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool = True) -> None:
         """Publish, and return when the broker has taken charge of ``message``.
 
+        A quorum queue that is published to while it recovers from a crash may never confirm (seen on RabbitMQ 3.10). So
+        a confirm is waited for so long, the size of the message allowed for; then this channel is of no use any more.
+
         Raises:
             Unroutable: no queue takes it (only if ``mandatory``).
             Nacked: the broker does not want it now.
@@ -143,7 +149,14 @@ class Channel:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send(message, exchange, routing_key, mandatory=mandatory)
         self._unconfirmed[self._published] = (confirmed, (message.message_id, routing_key))
-        await confirmed
+        patience_seconds = _CONFIRM_SECONDS + len(message.body) / _SLOWEST_BYTES_A_SECOND
+        try:
+            async with asyncio.timeout(patience_seconds):
+                await confirmed
+        except TimeoutError:
+            reason = BrokerLost(f"no confirm for {patience_seconds:.0f} s")
+            self.abandon(reason)
+            raise reason from None
 
     def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
         """Publish what may be lost."""

@@ -1,9 +1,7 @@
 """Publishing that ends only when the broker has the message.
 
 A publish whose confirm never came is in doubt: it is published again with the same ``message_id``, and readers drop
-the repeat. That is not only so when a connection ends: a quorum queue that is published to while it recovers from a
-crash may never confirm (seen on 3.10). So a confirm is waited for so long, the size of the message allowed for. pika
-buffers without limit, so only a few publishes are under way at a time.
+the repeat. pika buffers without limit, so only a few publishes are under way at a time.
 """
 
 import asyncio
@@ -22,8 +20,6 @@ log = logging.getLogger(__name__)
 _IN_FLIGHT: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 5.0
-_CONFIRM_SECONDS: Final = 10.0
-_SLOWEST_BYTES_A_SECOND: Final = 20_000
 
 
 class Publisher:
@@ -47,7 +43,8 @@ class Publisher:
             refused = False
             for pause_seconds in _pauses():
                 try:
-                    await self._publish_once(message, exchange, routing_key, mandatory=mandatory)
+                    channel = await self._channel()
+                    await channel.publish(message, exchange, routing_key, mandatory=mandatory)
                 except Unroutable:
                     raise
                 except BrokerLost as error:
@@ -73,17 +70,6 @@ class Publisher:
                 channel.publish_and_forget(message, exchange, routing_key)
             except BrokerError as error:
                 log.debug("progress lost: %s", error)
-
-    async def _publish_once(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool) -> None:
-        channel = await self._channel()
-        patience_seconds = _CONFIRM_SECONDS + len(message.body) / _SLOWEST_BYTES_A_SECOND
-        try:
-            async with asyncio.timeout(patience_seconds):
-                await channel.publish(message, exchange, routing_key, mandatory=mandatory)
-        except TimeoutError:
-            reason = BrokerLost(f"no confirm for {patience_seconds:.0f} s")
-            channel.abandon(reason)
-            raise reason from None
 
     async def _channel(self) -> Channel:
         """The confirming channel of the live connection, opened when there is none."""

@@ -93,6 +93,7 @@ class Client:
             progress=progress,
             previews=previews,
             reconnect_seconds=reconnect_seconds,
+            reach_broker=self._submitter.connect,
         )
 
     def __enter__(self) -> Self:

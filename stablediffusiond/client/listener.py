@@ -8,12 +8,12 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.client.inbox import Inbox
-from stablediffusiond.errors import FramingError, ResponsesAway
+from stablediffusiond.errors import BrokerError, FramingError, ResponsesAway
 from stablediffusiond.frames import Ack, Frame, Listen, encode_op, read_frame
 from stablediffusiond.settings import ResponseSettings
 
@@ -28,8 +28,13 @@ _KEEPALIVE_SECONDS: Final = 30
 class Wire:
     """One connection that listens to one queue."""
 
-    def __init__(self, settings: ResponseSettings, listen: Listen) -> None:
+    def __init__(
+        self, settings: ResponseSettings, listen: Listen, on_broker_away: Callable[[], float] | None = None
+    ) -> None:
         """Connect, and return when the daemon says that it listens.
+
+        One that has no broker itself says so, and listens when it has one again. ``on_broker_away`` then tells for how
+        many seconds that is waited for; without it, it is a no.
 
         Raises:
             ResponsesAway: nobody is there, or they say no.
@@ -45,16 +50,29 @@ class Wire:
         self._sending = threading.Lock()
         try:
             self._socket.sendall(encode_op(listen))
-            frame = read_frame(self._reader)
+            frame = self._answer(on_broker_away)
         except (OSError, FramingError) as error:
             self.close()
             raise ResponsesAway(f"{where}: {error}") from None
+        except BrokerError:
+            self.close()
+            raise
         if frame is None or frame.head.get("type") != "listening":
             self.close()
             said = frame.head.get("message") if frame else "it closed the connection"
             raise ResponsesAway(f"{where}: {said}")
         self._socket.settimeout(None)
         self._keep_alive()
+
+    def _answer(self, on_broker_away: Callable[[], float] | None) -> Frame | None:
+        frame = read_frame(self._reader)
+        if on_broker_away is None or frame is None or frame.head.get("code") != "broker_away":
+            return frame
+        self._socket.settimeout(on_broker_away())
+        try:
+            return read_frame(self._reader)
+        except TimeoutError:
+            return frame  # what it said then still holds
 
     def frames(self) -> Iterator[Frame]:
         """What comes, until the connection ends, however it does."""
@@ -103,7 +121,9 @@ class Listener:
         progress: bool,
         previews: bool,
         reconnect_seconds: float,
+        reach_broker: Callable[[], None],
     ) -> None:
+        """``reach_broker`` raises BrokerError where the broker cannot be reached from here either."""
         self._settings = settings
         self._listen = Listen(
             queue=queue,
@@ -115,6 +135,7 @@ class Listener:
         )
         self._inbox = inbox
         self._reconnect_seconds = reconnect_seconds
+        self._reach_broker = reach_broker
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -125,11 +146,12 @@ class Listener:
 
         Raises:
             ResponsesAway: at once; a wrong address does not get better by waiting.
+            BrokerError: the daemon has no broker, and neither have we.
         """
         with self._starting:
             if self._thread is not None:
                 return
-            self._wire = Wire(self._settings, self._listen)
+            self._wire = Wire(self._settings, self._listen, self._patience_for_daemon)
             self._thread = threading.Thread(target=self._run, name="stablediffusiond replies", daemon=True)
             self._thread.start()
 
@@ -145,6 +167,12 @@ class Listener:
             self._wire.shut()
         if self._thread is not None:
             self._thread.join()
+
+    def _patience_for_daemon(self) -> float:
+        """A daemon that has lost its broker finds it again within seconds, if the broker is there."""
+        self._reach_broker()
+        log.info("the response daemon is finding its broker again")
+        return self._reconnect_seconds
 
     def _run(self) -> None:
         try:

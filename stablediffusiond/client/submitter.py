@@ -41,6 +41,10 @@ class Submitter:
         self._connection: Connection | None = None
         self._channel: Channel | None = None
 
+    def connect(self) -> None:
+        """Connect, if need be. Raises BrokerError."""
+        self._run(self._connect())
+
     def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
         """Publish, and return when the broker has taken charge of ``message``.
 
@@ -109,6 +113,9 @@ class Submitter:
                 log.debug("publishing %s again: %s", message.message_id, error)
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, longest_seconds)
+
+    async def _connect(self) -> None:
+        await self._open_channel()
 
     async def _delete_queue(self, name: str) -> None:
         channel = await self._open_channel()

@@ -1,7 +1,10 @@
 import asyncio
+from typing import Any
 
 import pytest
 
+from stablediffusiond.broker import channel as channel_module
+from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Delivery, Message
@@ -40,6 +43,28 @@ async def test_an_unroutable_message_is_said_to_be_so(settings: BrokerSettings) 
         publisher = Publisher(link)
         with pytest.raises(Unroutable, match="nobody"):
             await publisher.publish(Message(b"", message_id="m"), "nobody")
+
+
+async def test_a_publish_that_is_not_confirmed_is_repeated(
+    settings: BrokerSettings, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "_CONFIRM_SECONDS", 0.2)
+    on_confirm, lost = Channel._on_confirm, False
+
+    def lose_the_first(self: Channel, frame: Any) -> None:
+        nonlocal lost
+        if lost:
+            on_confirm(self, frame)
+        lost = True
+
+    monkeypatch.setattr(Channel, "_on_confirm", lose_the_first)
+    async with Link(settings, "test") as link:
+        connection = await link.connection()
+        await declare(connection, topology)
+        await Publisher(link).publish(Message(b"x", message_id="m"), topology.results)
+        channel = await connection.channel()
+        came = [await channel.get(topology.results) for _ in range(2)]
+        assert [delivery.message.message_id for delivery in came if delivery] == ["m", "m"]
 
 
 async def test_what_amqp_cannot_carry_is_an_error_and_not_tried_for_ever(settings: BrokerSettings) -> None:

@@ -51,6 +51,9 @@ class FakeResponses:
         self._numbers = 0
         #: Said in place of ``listening``.
         self.refusal: bytes | None = None
+        #: Said before ``listening``, which follows when ``broker_is_back`` is set.
+        self.trouble: bytes | None = None
+        self.broker_is_back = threading.Event()
         self._threads: list[threading.Thread] = []
         self._start()
 
@@ -109,6 +112,9 @@ class FakeResponses:
             if self.refusal is not None:
                 connection.sendall(self.refusal)
                 return
+            if self.trouble is not None:
+                connection.sendall(self.trouble)
+                self.broker_is_back.wait(PATIENCE_SECONDS)
             name = listen["queue"]
             with self._lock:
                 connection.sendall(frames.encode({"type": "listening", "queue": name})[0])

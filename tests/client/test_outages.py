@@ -147,6 +147,40 @@ def test_closing_while_a_publish_is_under_way_ends_it(
         closing.result(PATIENCE_SECONDS)
 
 
+BROKER_AWAY = b'{"type":"error","code":"broker_away","message":"replies will come when it is back"}\n'
+
+
+def test_a_response_daemon_that_has_yet_to_find_its_broker_is_waited_for(
+    client: Client, daemons: FakeDaemons, responses: FakeResponses
+) -> None:
+    responses.trouble = BROKER_AWAY
+    with ThreadPoolExecutor() as pool:
+        submitting = pool.submit(client.submit, prompt="cat")
+        responses.broker_is_back.set()
+        job = submitting.result(PATIENCE_SECONDS)
+    daemons.finish(daemons.take())
+    assert [type(event) for event in job.events()] == [Done]
+
+
+def test_a_response_daemon_that_does_not_find_its_broker_is_an_error(
+    settings: Settings, daemons: FakeDaemons, responses: FakeResponses
+) -> None:
+    responses.trouble = BROKER_AWAY
+    with Client(settings, reconnect_seconds=0.1) as client, pytest.raises(ResponsesAway, match="when it is back"):
+        client.submit(prompt="cat")
+    responses.broker_is_back.set()
+
+
+def test_where_both_have_no_broker_it_is_told_at_once(
+    settings: Settings, responses: FakeResponses, free_port: int
+) -> None:
+    responses.trouble = BROKER_AWAY
+    broker = BrokerSettings(url=SecretStr(f"amqp://127.0.0.1:{free_port}/"))
+    with Client(settings.model_copy(update={"broker": broker})) as client, pytest.raises(BrokerAway, match="RabbitMQ"):
+        client.submit(prompt="cat")
+    responses.broker_is_back.set()
+
+
 def test_a_silent_port_is_not_waited_for_for_ever(settings: Settings, daemons: FakeDaemons) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         there = settings.responses.model_copy(update={"port": silent.getsockname()[1], "handshake_seconds": 0.1})
