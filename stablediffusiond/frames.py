@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, TypeAdapter, ValidationError
 
 from stablediffusiond.errors import FramingError, OpError
 
@@ -21,6 +21,13 @@ Encoding = Literal["base64", "binary"]
 
 class _Op(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Auth(_Op):
+    """Show that one may be here: the first line on TCP, where the daemon asks for a token."""
+
+    op: Literal["auth"] = "auth"
+    token: Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
 
 
 class Listen(_Op):
@@ -55,7 +62,7 @@ class Ping(_Op):
     op: Literal["ping"] = "ping"
 
 
-Op = Listen | Ack | CancelOp | Ping
+Op = Auth | Listen | Ack | CancelOp | Ping
 _OPS: Final[TypeAdapter[Op]] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
 
 
@@ -71,7 +78,7 @@ def parse_op(line: bytes) -> Op:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         said = f"{where}: {first['msg']}" if where else str(first["msg"])
-        raise OpError("bad_op", f"{said}; known ops: listen, ack, cancel, ping") from None
+        raise OpError("bad_op", f"{said}; known ops: auth, listen, ack, cancel, ping") from None
 
 
 def encode_op(op: Op) -> bytes:

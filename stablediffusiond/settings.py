@@ -18,6 +18,9 @@ from stablediffusiond.errors import SettingsError
 ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
 ENV_FILE: Final = "STABLEDIFFUSIOND_CONFIG"
 LONGEST_WAIT_SECONDS: Final = 86_400
+_SHORTEST_TOKEN: Final = 16
+#: Keys whose values no error may repeat.
+_SECRETS: Final = {"url", "token"}
 
 
 CompileMode = Literal["off", "default", "max"]
@@ -65,9 +68,15 @@ class ResponseSettings(Section):
     """The socket of the response daemon."""
 
     host: str = "localhost"
-    """Everybody who reaches it can read results: keep it on loopback, or behind something that asks who is there."""
+    """Everybody who reaches it can read results: an address that is not loopback needs a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 50007
     """0: any free one, named in the log."""
+    socket: Path | None = None
+    """A Unix socket beside it, for the group stablediffusion; clients that have this setting use it in place of TCP."""
+    token: SecretStr | None = None
+    """What a client on TCP has to say first; 16 characters or more, such as `openssl rand -hex 16` prints."""
+    token_file: Path | None = None
+    """A file that holds the token, for those who may read it; used where token is not given."""
     hello_seconds: PositiveFloat = 0.25
     """A client that says nothing for so long is a plain listener."""
     handshake_seconds: PositiveFloat = 10
@@ -184,26 +193,34 @@ def load(path: Path | None = None) -> Settings:
     _refuse_unknown_environment()
     sections: dict[str, Any] = dict(values)
     try:
-        return _with_url_from_file(Settings(**sections))
+        return _with_secrets(Settings(**sections))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error, file, values))) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where it has to be
         raise SettingsError(f"settings: environment: {error}") from None
 
 
-def _with_url_from_file(settings: Settings) -> Settings:
-    """The broker's URL out of the file that is named for it."""
-    broker = settings.broker
-    if broker.url_file is None or broker.url != BrokerSettings().url:
-        return settings
+def _with_secrets(settings: Settings) -> Settings:
+    """With the broker's URL and the socket's token out of the files that are named for them."""
+    broker, responses = settings.broker, settings.responses
+    if broker.url_file is not None and broker.url == BrokerSettings().url:
+        url = _read_secret(broker.url_file, "[broker] url_file")
+        broker = broker.model_copy(update={"url": SecretStr(url)})
+    if responses.token_file is not None and responses.token is None:
+        token = _read_secret(responses.token_file, "[responses] token_file")
+        responses = responses.model_copy(update={"token": SecretStr(token)})
+    if responses.token is not None and len(responses.token) < _SHORTEST_TOKEN:
+        raise SettingsError(f"settings: [responses] token: must have {_SHORTEST_TOKEN} characters or more")
+    return settings.model_copy(update={"broker": broker, "responses": responses})
+
+
+def _read_secret(file: Path, key: str) -> str:
     try:
-        url = broker.url_file.read_text("utf-8").strip()
+        return file.read_text("utf-8").strip()
     except PermissionError:
-        owner = _group_of(broker.url_file)
-        raise SettingsError(f"settings: [broker] url_file: {broker.url_file} is not for you to read{owner}") from None
+        raise SettingsError(f"settings: {key}: {file} is not for you to read{_group_of(file)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings: [broker] url_file: {broker.url_file} cannot be read: {error}") from None
-    return settings.model_copy(update={"broker": broker.model_copy(update={"url": SecretStr(url)})})
+        raise SettingsError(f"settings: {key}: {file} cannot be read: {error}") from None
 
 
 def _group_of(file: Path) -> str:
@@ -262,7 +279,7 @@ def _explain(error: ValidationError, file: Path | None, values: dict[str, dict[s
         if problem["type"] == "extra_forbidden":
             said = f"unknown {'key' if key else 'section'}{_nearest(where[-1], _keys(section if key else None))}"
         else:
-            value = "" if key == "url" else f", not {problem['input']!r}"
+            value = "" if key in _SECRETS else f", not {problem['input']!r}"
             said = str(problem["msg"])[0].lower() + str(problem["msg"])[1:] + value
         lines.append(f"settings: {source}: {name}: {said}")
     return lines

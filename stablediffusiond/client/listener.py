@@ -14,7 +14,7 @@ from typing import Final
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.client.inbox import Inbox
 from stablediffusiond.errors import BrokerError, FramingError, ResponsesAway
-from stablediffusiond.frames import Ack, Frame, Listen, encode_op, read_frame
+from stablediffusiond.frames import Ack, Auth, Frame, Listen, encode_op, read_frame
 from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
@@ -39,17 +39,15 @@ class Wire:
         Raises:
             ResponsesAway: nobody is there, or they say no.
         """
-        where = f"response daemon at {settings.host}:{settings.port}"
+        where = f"response daemon at {_address(settings)}"
         try:
-            self._socket = socket.create_connection((settings.host, settings.port), settings.handshake_seconds)
+            self._socket = _connect(settings)
         except OSError as error:
-            raise ResponsesAway(
-                f"{where}: {error.strerror or error}; is stablediffusion_responsed running there?"
-            ) from None
+            raise ResponsesAway(f"{where}: {error.strerror or error}; {_remedy(error)}") from None
         self._reader = self._socket.makefile("rb")
         self._sending = threading.Lock()
         try:
-            self._socket.sendall(encode_op(listen))
+            self._socket.sendall(_greeting(settings, listen))
             frame = self._answer(on_broker_away)
         except (OSError, FramingError) as error:
             self.close()
@@ -62,7 +60,8 @@ class Wire:
             said = frame.head.get("message") if frame else "it closed the connection"
             raise ResponsesAway(f"{where}: {said}")
         self._socket.settimeout(None)
-        self._keep_alive()
+        if settings.socket is None:
+            self._keep_alive()
 
     def _answer(self, on_broker_away: Callable[[], float] | None) -> Frame | None:
         frame = read_frame(self._reader)
@@ -231,3 +230,34 @@ class Listener:
 
 def _nothing() -> None:
     """The ack of what is not held for us, as progress."""
+
+
+def _greeting(settings: ResponseSettings, listen: Listen) -> bytes:
+    """At one stroke: what came after a token that is refused would reset the connection, and with it the reason."""
+    if settings.token is None or settings.socket is not None:
+        return encode_op(listen)
+    return encode_op(Auth(token=settings.token)) + encode_op(listen)
+
+
+def _address(settings: ResponseSettings) -> str:
+    return str(settings.socket) if settings.socket else f"{settings.host}:{settings.port}"
+
+
+def _connect(settings: ResponseSettings) -> socket.socket:
+    """Over the Unix socket if there is to be one, else over TCP."""
+    if settings.socket is None:
+        return socket.create_connection((settings.host, settings.port), settings.handshake_seconds)
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connected.settimeout(settings.handshake_seconds)
+    try:
+        connected.connect(str(settings.socket))
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "ask to be taken into the group stablediffusion, and log in again"
+    return "is stablediffusion_responsed running there?"

@@ -38,7 +38,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         notify(READY=1)
         tell()
         # All the work is this loop's: that it comes to feed the watchdog shows that the work goes on.
-        watchdog = asyncio.create_task(feed_watchdog(lambda: True), name="watchdog")
+        watchdog = asyncio.create_task(feed_watchdog(lambda: server.listening), name="watchdog")
         try:
             await first_of(stop.wait(), inlet.task, outlet.task, server.broken)
             notify(STOPPING=1)

@@ -2,11 +2,13 @@
 
 TCP says little about that. A client that closes its writing side (``nc -N``) looks like one that has gone, and a write
 to one that has gone succeeds, since the kernel takes the bytes. So a frame counts as written out only when the client's
-kernel has acknowledged its bytes, and keepalive finds out who has gone while nothing is written.
+kernel has acknowledged its bytes, and keepalive finds out who has gone while nothing is written. On a Unix socket there
+is only one kernel, and a frame counts as written out when the client has read it.
 """
 
 import asyncio
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -18,7 +20,6 @@ from stablediffusiond.errors import FramingError, StableDiffusiondError
 _CHUNK_BYTES: Final = 65_536
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.0005, 0.1
-_TCP_CLOSE: Final = 7  # tcp_states.h
 
 
 class ClientGone(StableDiffusiondError):
@@ -41,14 +42,14 @@ class Pipe:
         self._stall_seconds = stall_seconds
         self._buffer = bytearray()
         self._socket: socket.socket = writer.get_extra_info("socket")
-        peer = writer.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+        #: Whether it is a Unix socket, which only they can open whom its file lets.
+        self.is_local = self._socket.family == socket.AF_UNIX
+        #: Who is there, for the log.
+        self.peer = _process(self._socket) if self.is_local else _address(writer.get_extra_info("peername"))
         # Nothing is buffered on top of the kernel's buffer: drain() then means that the kernel has it.
         writer.transport.set_write_buffer_limits(high=0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if hasattr(socket, name):
-                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if not self.is_local:
+            self._keep_alive()
 
     @property
     def mid_line(self) -> bool:
@@ -94,7 +95,7 @@ class Pipe:
             raise ClientGone(str(error)) from None
 
     def check(self) -> None:
-        """Raise ClientGone if keepalive has found that nobody is there."""
+        """Raise ClientGone if the kernel knows that nobody is there."""
         if self._writer.transport.is_closing() or self._gone():
             raise ClientGone("the client has closed the connection")
 
@@ -130,7 +131,10 @@ class Pipe:
         self.check()
 
     def _unsent(self) -> int:
-        """Bytes that the client's kernel has not acknowledged, ours included (tcp(7), SIOCOUTQ)."""
+        """Bytes that the client's kernel has not acknowledged, ours included (tcp(7) and unix(7), SIOCOUTQ).
+
+        On a Unix socket it is the memory of what the client has not read: another number, but 0 at the same moment.
+        """
         if self._writer.transport.is_closing():
             raise ClientGone("the client has closed the connection")
         buffer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
@@ -138,10 +142,25 @@ class Pipe:
         return in_kernel + self._writer.transport.get_write_buffer_size()
 
     def _gone(self) -> bool:
-        """Whether the kernel has given up this connection."""
-        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return True
-        if not hasattr(socket, "TCP_INFO"):
-            return False
-        state: int = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return state == _TCP_CLOSE
+        """Whether the kernel has given up this connection: half a goodbye, as ``nc -N`` says it, is none."""
+        poll = select.poll()
+        poll.register(self._socket, 0)  # asks for nothing, and is told of errors and hang-ups all the same
+        return bool(poll.poll(0))
+
+    def _keep_alive(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _address(peer: object) -> str:
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client that has left"
+
+
+def _process(local: socket.socket) -> str:
+    """The process at the other end (unix(7), SO_PEERCRED)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return "a local client"
+    number: int = struct.unpack("3i", local.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
+    return f"process {number}"

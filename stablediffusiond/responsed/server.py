@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import AddressInUse, SettingsError
 from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.doorway import Doorway
 from stablediffusiond.responsed.pipe import Pipe
 from stablediffusiond.responsed.session import Session
 from stablediffusiond.service import inherited_sockets
@@ -33,6 +35,7 @@ class Server:
         self._publisher = publisher
         self._sessions: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._doorway: Doorway | None = None
         #: Called whenever a client comes or goes.
         self.on_change: Callable[[], None] = lambda: None
         #: Fails with the first error of a session that is a bug and not a client's doing.
@@ -42,20 +45,50 @@ class Server:
     def clients(self) -> int:
         return len(self._sessions)
 
+    @property
+    def listening(self) -> bool:
+        """Whether connections are taken everywhere they should be."""
+        return all(server.is_serving() for server in self._servers)
+
     async def open(self) -> list[str]:
-        """Listen on what systemd has opened for us, else on the address of the settings; returns the addresses.
+        """Listen on what systemd has opened for us, else where the settings say; returns the addresses.
 
         Raises:
             AddressInUse: somebody else listens there.
-            SettingsError: there is no such host.
+            SettingsError: there is no such host or folder, or strangers would be let in.
         """
         if inherited := inherited_sockets():
+            for each in inherited:
+                self._keep_strangers_out(each.getsockname())
             return [await self._take_over(each) for each in inherited]
-        host, port = self._settings.host, self._settings.port
+        names = await self._open_host(self._settings.host, self._settings.port)
+        if self._settings.socket is not None:
+            self._doorway = Doorway(self._settings.socket)
+            names.append(await self._take_over(self._doorway.open()))
+        return names
+
+    def limit(self, settings: ResponseSettings) -> None:
+        """Other limits, from the next connection on; the address stays."""
+        self._settings = settings
+
+    async def close(self) -> None:
+        """Take no more connections and end those that there are; what was not written out goes back."""
+        if self._doorway is not None:
+            self._doorway.remove()
+        for server in self._servers:
+            server.close()
+        for session in self._sessions:
+            session.cancel()
+        if self._sessions:
+            await asyncio.wait(set(self._sessions))
+
+    async def _open_host(self, host: str, port: int) -> list[str]:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise SettingsError(f"settings: [responses] host {host!r}: {error.strerror}") from None
+        for entry in found:
+            self._keep_strangers_out(entry[4])
         names = []
         for address in dict.fromkeys(entry[4][0] for entry in found):
             if (name := await self._listen(str(address), port)) is not None:
@@ -65,21 +98,17 @@ class Server:
             raise SettingsError(f"settings: [responses] host {host!r}: none of its addresses is one of this machine's")
         return names
 
-    def limit(self, settings: ResponseSettings) -> None:
-        """Other limits, from the next connection on; the address stays."""
-        self._settings = settings
-
-    async def close(self) -> None:
-        """Take no more connections and end those that there are; what was not written out goes back."""
-        for server in self._servers:
-            server.close()
-        for session in self._sessions:
-            session.cancel()
-        if self._sessions:
-            await asyncio.wait(set(self._sessions))
+    def _keep_strangers_out(self, address: object) -> None:
+        """Whoever reaches us may read results: other machines only with a token."""
+        strangers = isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback
+        if strangers and self._settings.token is None:
+            raise SettingsError(
+                f"settings: [responses] host: {_name(address)} is not on loopback, and whoever reaches it could read "
+                "all results; set [responses] token or token_file, or leave host at localhost"
+            )
 
     async def _take_over(self, listening: socket.socket) -> str:
-        """Accept on a socket that others opened and keep: connections wait in it while we are restarted."""
+        """Accept on a socket that was opened elsewhere; in systemd's, connections wait while we are restarted."""
         self._servers.append(await asyncio.start_server(self._on_connection, sock=listening))
         return _name(listening.getsockname())
 

@@ -7,8 +7,11 @@ it has been written out.
 
 import asyncio
 import contextlib
+import hmac
 import logging
 from typing import Final
+
+from pydantic import SecretStr
 
 from stablediffusiond import frames
 from stablediffusiond.broker.link import Link
@@ -16,7 +19,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import FramingError, OpError, StableDiffusiondError
-from stablediffusiond.frames import Ack, CancelOp, Listen, Op, Ping
+from stablediffusiond.frames import Ack, Auth, CancelOp, Listen, Op, Ping
 from stablediffusiond.messages.replies import Cancel
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.feed import Feed
@@ -29,10 +32,15 @@ log = logging.getLogger(__name__)
 _PULSE_SECONDS: Final = 15
 _CANCEL_SECONDS: Final = 5
 _ATTACH_SECONDS: Final = 2
+_SPEAK_FIRST: Final = 'a token is asked for here; say {"op":"auth","token":"…"} first'
 
 
 class HandshakeTimeout(StableDiffusiondError):
     """Raised when a client that began to speak does not say what it wants."""
+
+
+class Unauthorized(StableDiffusiondError):
+    """Raised when a client on TCP does not say the token, or says a wrong one."""
 
 
 class Session:
@@ -49,6 +57,8 @@ class Session:
         self._writing = asyncio.Lock()
         self._feed: Feed | None = None
         self._plain = False
+        #: Who may open a Unix socket is for the file's permissions to say.
+        self._trusted = pipe.is_local or settings.token is None
         self._ack_deadline: asyncio.TimerHandle | None = None
         #: Fails when the client acks nothing for too long.
         self._acking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,6 +77,8 @@ class Session:
             await self._say_goodbye("line_too_long", str(error))
         except HandshakeTimeout as error:
             await self._say_goodbye("handshake_timeout", str(error))
+        except Unauthorized as error:
+            await self._say_goodbye("unauthorized", str(error))
         finally:
             if self._ack_deadline is not None:
                 self._ack_deadline.cancel()
@@ -83,6 +95,9 @@ class Session:
             spoke = line is not None
         spoke = spoke or self._pipe.mid_line
         self._plain = not spoke
+        self._pipe.check()
+        if self._plain and not self._trusted:
+            raise Unauthorized(_SPEAK_FIRST)
         return await self._first_words(line) if spoke else Listen(queue=self._topology.results)
 
     async def _first_words(self, line: bytes | None) -> Listen | None:
@@ -171,7 +186,11 @@ class Session:
         """Do what one line asks for; returns it, or None if it was answered with an error."""
         try:
             op = frames.parse_op(line)
+            if not self._trusted and not isinstance(op, Auth):
+                raise Unauthorized(_SPEAK_FIRST)
             match op:
+                case Auth(token=token):
+                    self._check_token(token)
                 case Listen():
                     self._check_listen(op)
                 case Ack(delivery=number):
@@ -184,6 +203,14 @@ class Session:
             await self._say(lines.error(error.code, str(error)))
             return None
         return op
+
+    def _check_token(self, said: SecretStr) -> None:
+        """Trust the client from here on. Where no token is asked for, any is as good as none."""
+        right = self._settings.token
+        if not self._trusted and right is not None:
+            if not hmac.compare_digest(_bytes(said), _bytes(right)):
+                raise Unauthorized("the token is wrong; it is the daemon's [responses] token or token_file")
+            self._trusted = True
 
     def _check_listen(self, listen: Listen) -> None:
         if self._feed is not None:
@@ -231,3 +258,7 @@ class Session:
         if self._feed is not None and self._feed.outstanding and not self._acking.done():
             reason = f"{self._feed.outstanding} deliveries and no ack for {self._settings.stall_seconds:g} s"
             self._acking.set_exception(Stalled(reason))
+
+
+def _bytes(secret: SecretStr) -> bytes:
+    return secret.get_secret_value().encode(errors="surrogatepass")

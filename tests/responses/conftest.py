@@ -7,6 +7,7 @@ import socket
 import struct
 import uuid
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -28,14 +29,14 @@ LIMITS = {
 
 
 class Client:
-    """One connection to the daemon."""
+    """One connection to the daemon, by TCP or by its Unix socket."""
 
-    def __init__(self, port: int, *, receive_bytes: int | None = None) -> None:
-        self.socket = socket.socket()
+    def __init__(self, where: int | Path, *, receive_bytes: int | None = None) -> None:
+        self.socket = socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX)
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(20)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect(("127.0.0.1", where) if isinstance(where, int) else str(where))
         self.reader = self.socket.makefile("rb")
 
     def say(self, **op: object) -> None:
@@ -107,7 +108,8 @@ class Replies:
         self.put(queue, Message(png, "image/png", "image", f"{job}/{index}", correlation_id="corr", headers=headers))
 
     def done(self, queue: str, job: str = "job") -> None:
-        body = json.dumps({"id": job, "images": 1}).encode()
+        seconds = {"queued_seconds": 0.1, "engine_seconds": 0.2, "total_seconds": 0.3}
+        body = json.dumps({"id": job, "images": 1, **seconds}).encode()
         self.put(queue, Message(body, "application/json", "done", f"{job}/done", correlation_id="corr"))
 
     def progress(self, queue: str, step: int) -> None:

@@ -4,9 +4,22 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from stablediffusiond.errors import FramingError, OpError
-from stablediffusiond.frames import Ack, CancelOp, Encoding, Listen, Ping, encode, encode_op, parse_op, read_frame
+from stablediffusiond.frames import (
+    Ack,
+    Auth,
+    CancelOp,
+    Encoding,
+    Listen,
+    Op,
+    Ping,
+    encode,
+    encode_op,
+    parse_op,
+    read_frame,
+)
 
 _NAMES = st.text().filter(lambda name: name not in {"data", "length"})
 _HEADS = st.dictionaries(_NAMES, st.none() | st.booleans() | st.integers() | st.text(), max_size=5)
@@ -37,10 +50,12 @@ def test_base64_makes_one_line_of_json(head: dict[str, object], data: bytes) -> 
         Ack(delivery=3),
         CancelOp(id="job"),
         Ping(),
+        Auth(token=SecretStr("sesame")),
     ],
 )
-def test_an_op_is_read_as_it_was_written(op: Listen | Ack | CancelOp | Ping) -> None:
+def test_an_op_is_read_as_it_was_written(op: Op) -> None:
     assert parse_op(encode_op(op)) == op
+    assert "sesame" not in repr(op)
 
 
 @given(st.binary(max_size=200))
@@ -55,7 +70,7 @@ def test_no_line_breaks_the_parser(line: bytes) -> None:
      b'{"op":"listen","queue":"results","prefetch":0}', b'{"op":"listen","queue":"results","encoding":"hex"}'],
 )  # fmt: skip
 def test_a_wrong_op_says_which_there_are(line: bytes) -> None:
-    with pytest.raises(OpError, match="known ops: listen, ack, cancel, ping"):
+    with pytest.raises(OpError, match="known ops: auth, listen, ack, cancel, ping"):
         parse_op(line)
 
 
