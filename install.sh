@@ -12,6 +12,7 @@ UNITS=(stablediffusiond.target stablediffusiond.service stablediffusiond@.servic
   stablediffusion_responsed.service stablediffusion_responsed.socket)
 SYSUSERS=/etc/sysusers.d/stablediffusiond.conf
 TMPFILES=/etc/tmpfiles.d/stablediffusiond.conf
+WANTED_BY_TARGET=/etc/systemd/system/stablediffusiond.target.wants
 CLIENT=/usr/local/bin/stablediffusion_client
 VHOST=stablediffusiond
 CPU_INDEX=https://download.pytorch.org/whl/cpu
@@ -262,22 +263,47 @@ broker_user() {
 
 install_units() {
   say "starting the services"
+  SOCKET_BEFORE=$(cat /etc/systemd/system/stablediffusion_responsed.socket 2>/dev/null || true)
   install -m 644 "${UNITS[@]/#/$HERE/systemd/}" /etc/systemd/system/
   quietly systemd-tmpfiles --create $TMPFILES
   quietly systemctl daemon-reload
-  quietly systemctl enable stablediffusiond.target stablediffusiond.service stablediffusion_responsed.socket \
+  find_request_daemons
+  quietly systemctl enable stablediffusiond.target "${request_daemons[@]}" stablediffusion_responsed.socket \
     stablediffusion_responsed.service
-  quietly systemctl start stablediffusion_responsed.socket
-  quietly systemctl restart stablediffusiond.service stablediffusion_responsed.service
+  open_socket
+  quietly systemctl restart "${request_daemons[@]}" stablediffusion_responsed.service
   quietly systemctl start stablediffusiond.target
+}
+
+# One request daemon, unless the operator has chosen one for each of several GPUs: these and the one exclude each other.
+find_request_daemons() {
+  local each
+  request_daemons=()
+  for each in "$WANTED_BY_TARGET"/stablediffusiond@*.service; do
+    if [ -e "$each" ]; then request_daemons+=("${each##*/}"); fi
+  done
+  [ ${#request_daemons[@]} -gt 0 ] || request_daemons=(stablediffusiond.service)
+}
+
+# systemd opens what a socket unit names only while its service is down. A socket that is open already is left alone, so
+# that an upgrade refuses nobody, unless the unit names others than it did.
+open_socket() {
+  local socket=stablediffusion_responsed.socket
+  if [ -n "$SOCKET_BEFORE" ] && [ "$SOCKET_BEFORE" != "$(cat /etc/systemd/system/$socket)" ]; then
+    quietly systemctl stop stablediffusion_responsed.service $socket
+  fi
+  quietly systemctl start $socket
 }
 
 uninstall() {
   [ "${1-}" = --purge ] || [ $# = 0 ] || fail "unknown: $1"
   require_root
   say "removing the services"
-  systemctl disable --now "${UNITS[@]}" 'stablediffusiond@*.service' >/dev/null 2>&1 || true
+  find_request_daemons
+  systemctl disable --now "${request_daemons[@]}" "${UNITS[@]}" >/dev/null 2>&1 || true
+  systemctl stop 'stablediffusiond@*.service' >/dev/null 2>&1 || true
   rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT $SYSUSERS $TMPFILES
+  rm -rf /run/stablediffusiond
   rm -rf $PREFIX /var/cache/stablediffusiond
   systemctl daemon-reload
   if [ "${1-}" = --purge ]; then

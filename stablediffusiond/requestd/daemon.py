@@ -83,6 +83,7 @@ class Daemon:
         running = [held.task for held in self.desk.ledger if held.task is not None]
         if running:
             log.info("%d jobs are running; they have %g s", len(running), self._drain_seconds)
+            notify(EXTEND_TIMEOUT_USEC=int((self._drain_seconds + _EXTENSION_SECONDS) * 1_000_000))
             await asyncio.wait(running, timeout=self._drain_seconds)
         if len(self.desk.ledger):
             log.warning("%d jobs are given back unfinished", len(self.desk.ledger))
