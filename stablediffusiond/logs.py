@@ -56,6 +56,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, program: str, path: Path = JOURNAL) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # the level and the rest are fields of their own
         self._program = program
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

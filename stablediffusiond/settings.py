@@ -6,6 +6,7 @@ One class a section, units in the names, every error in the operator's words wit
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -34,7 +35,7 @@ class BrokerSettings(Section):
     """The way to RabbitMQ."""
 
     url: SecretStr = SecretStr("amqp://guest:guest@localhost:5672/%2F")
-    """amqp:// or amqps://user:password@host:port/vhost; %2F is the virtual host /."""
+    """amqp:// or amqps://user:password@host:port/vhost, %2F is the virtual host /; nodes of a cluster behind commas."""
     url_file: Path | None = None
     """A file that holds the URL, for those who may read it; used where url is left at its default."""
     heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
@@ -50,9 +51,14 @@ class BrokerSettings(Section):
     ca_file: Path | None = None
     """amqps: the authority that signed the broker's certificate; default: the system's."""
     certificate_file: Path | None = None
-    """amqps: our own certificate, where the broker asks for one."""
+    """amqps: our own certificate, where the broker asks for one; without a user in the URL, it says who we are."""
     key_file: Path | None = None
-    """amqps: the key of that certificate."""
+    """amqps: the key of that certificate; default: it lies in the same file."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The nodes, to be tried in this order: in a file, they may stand one on a line."""
+        return re.split(r"[\s,]+(?=amqps?://)", self.url.get_secret_value().strip())
 
 
 class QueueSettings(Section):

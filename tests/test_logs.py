@@ -37,6 +37,7 @@ def record(message: str, *, level: int = logging.INFO, **extra: object) -> loggi
 
 def test_an_entry_has_the_fields_that_journalctl_finds_it_by(journal: socket.socket, tmp_path: Path) -> None:
     handler = logs.JournalHandler("stablediffusiond", tmp_path / "journal")
+    logging.basicConfig(handlers=[handler], force=True)
     handler.emit(record("job 7 begins", level=logging.WARNING, **logs.of_job("7")))
     fields = dict(line.split(b"=", 1) for line in journal.recv(10_000).splitlines())
     assert fields[b"MESSAGE"] == b"job 7 begins"

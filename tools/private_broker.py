@@ -59,26 +59,27 @@ class BrokerUnavailable(Exception):
 class PrivateBroker:
     """``with PrivateBroker() as broker: ... broker.url``."""
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, *, config: str = "", plugins: tuple[str, ...] = ()) -> None:
+        """``config`` is what rabbitmq.conf says besides, ``plugins`` what is enabled."""
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise BrokerUnavailable("RabbitMQ is not installed; run: sudo apt-get install rabbitmq-server")
         self._folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._node = f"private-{uuid.uuid4().hex[:8]}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         for name in ("mnesia", "log"):
             (self._folder / name).mkdir()
-        (self._folder / "plugins").write_text("[].\n")
-        (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}")
+        (self._folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
+        (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}")
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
             "LANG": "C.UTF-8",
-            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": self._node,
-            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
@@ -185,7 +186,7 @@ def _epmd_program() -> str:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

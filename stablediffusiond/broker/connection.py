@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +9,9 @@ from pika import exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
 
+from stablediffusiond.broker import tls
 from stablediffusiond.broker.channel import Channel
-from stablediffusiond.broker.parameters import parameters, shown
+from stablediffusiond.broker.parameters import is_external, parameters, shown
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
@@ -35,20 +35,32 @@ class Connection:
 
     @classmethod
     async def open(cls, settings: BrokerSettings, name: str) -> "Connection":
-        """Connect once.
+        """Connect once, to the first of the nodes in the URL that lets us in.
 
         Raises:
             BrokerAway: nobody answers, or not as RabbitMQ does. Trying again may help.
             BrokerRefused: the broker says no to the user, password, virtual host or TLS.
             SettingsError: the settings cannot work.
         """
+        failures: list[BrokerError] = []
+        for url in settings.urls:
+            try:
+                return await cls._open(settings, url, name)
+            except BrokerError as error:
+                failures.append(error)
+        kinds = {type(error) for error in failures}
+        kind = BrokerRefused if BrokerRefused in kinds else BrokerAway
+        raise kind("; ".join(str(error) for error in failures))
+
+    @classmethod
+    async def _open(cls, settings: BrokerSettings, url: str, name: str) -> "Connection":
         self = cls(name)
         opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
         opening = AsyncioConnection(
-            parameters(settings, name),
+            parameters(settings, url, name),
             on_open_callback=lambda connection: None if opened.done() else opened.set_result(connection),
             on_open_error_callback=lambda _, error: (
-                None if opened.done() else opened.set_exception(_why(error, settings))
+                None if opened.done() else opened.set_exception(_why(error, settings, url))
             ),
             on_close_callback=lambda _, error: self._on_close(error),
         )
@@ -106,18 +118,20 @@ class Connection:
         self.accepting.set()  # nobody shall wait on a connection that is gone
 
 
-def _why(error: BaseException, settings: BrokerSettings) -> BrokerError:
+def _why(error: BaseException, settings: BrokerSettings, url: str) -> BrokerError:
     """Why a try to connect failed, in one line that says what to look at."""
-    where = shown(settings)
+    where = shown(url)
     said = _innermost(error)
     if isinstance(said, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+        if is_external(settings, url):
+            return BrokerRefused(f"{where}: no user belongs to our certificate ([broker] certificate_file)")
         return BrokerRefused(f"{where}: wrong user or password ([broker] url)")
     if isinstance(said, exceptions.ProbableAccessDeniedError):
         return BrokerRefused(f"{where}: no such virtual host, or not for this user ([broker] url)")
     if isinstance(said, exceptions.ConnectionClosedByBroker) and said.reply_code in {403, 530}:
         return BrokerRefused(f"{where}: {said.reply_text}")
-    if isinstance(said, ssl.SSLError):
-        return BrokerRefused(f"{where}: TLS: {said.reason or said}")
+    if (complaint := tls.complaint(said)) is not None:
+        return BrokerRefused(f"{where}: TLS: {complaint}")
     text = str(said) or type(said).__name__
     return BrokerAway(f"{where}: {text}; is RabbitMQ running there?")
 

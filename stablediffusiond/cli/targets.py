@@ -1,4 +1,7 @@
-"""Where pictures go: the names that ``--output`` stands for, and files that appear whole or not at all."""
+"""Where pictures go: the names that ``--output`` stands for, and files that appear whole or not at all.
+
+Questions about a path go to os.path, for which what may not be looked at is not there; pathlib raises PermissionError.
+"""
 
 import os
 import re
@@ -37,7 +40,7 @@ class Targets:
         if self.to_stdout and sys.stdout.isatty():
             raise click.UsageError("-o - would write a PNG to the terminal; send it to a file or a program")
         for path in self._paths:
-            if path.is_dir():
+            if os.path.isdir(path):
                 raise click.UsageError(f"-o: {path} is a folder")
         for folder in {path.resolve().parent for path in self._paths if not _is_device(path)}:
             _try_writing(folder)
@@ -92,10 +95,7 @@ def _fields(pattern: str) -> Iterator[str]:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether ``path`` is something like /dev/null or a pipe, which is written to and not replaced.
-
-    By os.path, for which what may not be looked at is not there; pathlib raises PermissionError.
-    """
+    """Whether ``path`` is something like /dev/null or a pipe, which is written to and not replaced."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 

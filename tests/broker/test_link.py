@@ -34,6 +34,19 @@ async def test_a_closed_port_is_a_broker_away(free_port: int) -> None:
         await Connection.open(at(f"amqp://guest:guest@127.0.0.1:{free_port}/%2F"), "test")
 
 
+async def test_of_several_nodes_the_first_that_answers_is_taken(broker: PrivateBroker, free_port: int) -> None:
+    away = f"amqp://guest:guest@127.0.0.1:{free_port}/%2F"
+    connection = await Connection.open(at(f"{away}, {broker.url}"), "test")
+    await connection.close()
+
+
+async def test_if_none_of_several_nodes_answers_each_says_why(broker: PrivateBroker, free_port: int) -> None:
+    nodes = [f"amqp://guest:guest@127.0.0.1:{free_port}/%2F", broker.url.replace("guest:guest", "guest:sesame")]
+    with pytest.raises(BrokerRefused, match=r"is RabbitMQ running there\?; amqp://.*wrong user or password") as caught:
+        await Connection.open(at("\n".join(nodes)), "test")
+    assert "sesame" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:5672", "amqp://localhost:port/"])
 async def test_an_url_that_cannot_work_is_an_error_of_the_settings(url: str) -> None:
     with pytest.raises(SettingsError, match=r"\[broker\] url"):

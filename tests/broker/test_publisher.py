@@ -92,14 +92,18 @@ async def test_a_full_queue_holds_the_message_back_until_there_is_room(
             assert topology.results in reason
             channel = await connection.channel()
             got: set[str | None] = set()
+            all_came = asyncio.Event()
 
             def on_delivery(delivery: Delivery) -> None:
                 got.add(delivery.message.message_id)
                 delivery.ack()
+                if len(got) == 20:
+                    all_came.set()
 
             await channel.consume(topology.results, on_delivery, prefetch=10)
             await sending
             assert await refusals.get() is None
+            await all_came.wait()
         assert got == {f"m{index}" for index in range(20)}
         broker.ctl("clear_policy", f"full-{topology.results}")
 

@@ -53,6 +53,15 @@ def test_a_folder_that_is_not_there_is_not_made() -> None:
         Targets("nowhere/", wish())
 
 
+def test_a_folder_that_one_may_not_look_into_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)  # as it is for others than root in root's home
+    with pytest.raises(click.UsageError, match="cannot write into"):
+        Targets("secret/cat.png", wish())
+
+
 def test_a_file_is_replaced_and_a_link_is_followed() -> None:
     Path("old.png").write_bytes(b"old")
     Path("link.png").symlink_to("old.png")

@@ -1,0 +1,49 @@
+"""amqps: our side of the handshake, and what to do when it fails, said of the settings and not of OpenSSL."""
+
+import ssl
+from typing import Final
+
+from stablediffusiond.errors import SettingsError
+from stablediffusiond.settings import BrokerSettings
+
+#: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h.
+_OTHER_NAME: Final = {62, 64}
+#: What OpenSSL calls it -> what it means here. The alerts come from the broker, after our side was content.
+_MEANINGS: Final = {
+    "ALERT_CERTIFICATE_REQUIRED": "the broker wants a certificate of ours; [broker] certificate_file names it",
+    "ALERT_HANDSHAKE_FAILURE": "the broker wants a certificate of ours ([broker] certificate_file), or other ciphers",
+    "ALERT_UNKNOWN_CA": "the broker does not know who signed our certificate ([broker] certificate_file)",
+    "ALERT_BAD_CERTIFICATE": "the broker does not accept our certificate ([broker] certificate_file)",
+    "ALERT_CERTIFICATE_EXPIRED": "our certificate has expired ([broker] certificate_file)",
+    "WRONG_VERSION_NUMBER": "no TLS is spoken on this port; amqps usually has port 5671 ([broker] url)",
+}
+
+
+def context(settings: BrokerSettings) -> ssl.SSLContext:
+    """The broker has to show a certificate for its host name, signed by whom we trust; ours is shown if we have one.
+
+    Raises:
+        SettingsError: a file cannot be used.
+    """
+    try:
+        made = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.certificate_file:
+            made.load_cert_chain(settings.certificate_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"settings: [broker] TLS files cannot be used: {error}") from None
+    return made
+
+
+def complaint(error: BaseException) -> str | None:
+    """What is wrong with the handshake, and where to mend it; None if it was not the handshake that failed.
+
+    pika hands on what happens while we shake hands, and only words of what the broker says later.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_NAME:
+            return f"{error.verify_message}; [broker] url has to name the broker as its certificate does"
+        return f"{error.verify_message}; [broker] ca_file names the authority that signed the broker's certificate"
+    said = str(error)
+    if not isinstance(error, ssl.SSLError) and "SSLError(" not in said:
+        return None
+    return next((meaning for name, meaning in _MEANINGS.items() if name in said), said)
