@@ -14,6 +14,7 @@ SYSUSERS=/etc/sysusers.d/stablediffusiond.conf
 TMPFILES=/etc/tmpfiles.d/stablediffusiond.conf
 WANTED_BY_TARGET=/etc/systemd/system/stablediffusiond.target.wants
 CLIENT=/usr/local/bin/stablediffusion_client
+MANUAL=/usr/local/share/man
 VHOST=stablediffusiond
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -99,7 +100,8 @@ set_up_system() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ "$1" = test ]; then
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm ip iproute2 pgrep procps \
-      systemd-analyze systemd systemd-nspawn systemd-container sudo sudo shellcheck shellcheck unshare util-linux
+      systemd-analyze systemd systemd-nspawn systemd-container sudo sudo shellcheck shellcheck unshare util-linux \
+      groff groff-base
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -190,7 +192,7 @@ print_plan() {
   cat <<PLAN
 install or keep   Python 3.11, RabbitMQ (apt)
 install           $PREFIX: a Python environment with torch and stablediffusiond
-install           $CLIENT
+install           $CLIENT, and pages of the manual in $MANUAL
 keep or install   $SETTINGS
 keep or make      $CONFIG/broker-url and client-url, with random passwords; RabbitMQ users and the vhost $VHOST for them
 make              the user stablediffusiond and the group stablediffusion ($SYSUSERS, $TMPFILES)
@@ -215,6 +217,13 @@ install_copy() {
   install_package "$PREFIX" "${sources}[engine]"
   rm -rf "$sources"
   ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
+  for_each_page install -D -m 644
+}
+
+# for_each_page COMMAND ...: runs it with each page of the manual, here and where it belongs
+for_each_page() {
+  local page
+  for page in "$HERE"/docs/man/*; do "$@" "$page" "$MANUAL/man${page##*.}/${page##*/}"; done
 }
 
 install_settings() {
@@ -308,6 +317,7 @@ uninstall() {
   systemctl stop 'stablediffusiond@*.service' >/dev/null 2>&1 || true
   rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT $SYSUSERS $TMPFILES
   rm -rf /run/stablediffusiond
+  for_each_page remove_page
   rm -rf $PREFIX /var/cache/stablediffusiond
   systemctl daemon-reload
   if [ "${1-}" = --purge ]; then
@@ -316,6 +326,8 @@ uninstall() {
     say "$CONFIG, /var/lib/stablediffusiond, RabbitMQ and its queues stay; 'uninstall --purge' removes all but RabbitMQ"
   fi
 }
+
+remove_page() { rm -f "$2"; }
 
 purge() {
   local user

@@ -24,6 +24,17 @@ log = logging.getLogger(__name__)
 _FIRST_INHERITED: Final = 3
 #: How long a service manager that does not read may hold us up.
 _NOTICE_TIMEOUT_SECONDS: Final = 1.0
+#: What the help of both daemons ends with.
+_EPILOG: Final = """SIGTERM and SIGINT stop it when what runs is finished, a second one at once. SIGHUP has it read its
+settings again: the log and the limits change at once, the rest with a restart, and a bad file changes nothing.
+
+\b
+Exit codes:
+    0  stopped as asked
+    2  wrong command line
+   70  a bug, or a part that died: to be started again
+   78  settings that cannot work: not to be started again before they are mended
+"""
 
 
 def notify(**facts: str | int) -> None:
@@ -148,12 +159,15 @@ async def first_of(work: Coroutine[object, object, object], *parts: asyncio.Futu
     working.result()
 
 
-def run(name: str, arguments: list[str] | None, serve: Serve) -> int:
-    """A daemon's ``main``: read the settings, set up the log, serve until told to stop; returns the exit code."""
+def command_of(name: str, serve: Serve) -> click.Command:
+    """A daemon's command line: read the settings, set up the log, serve until told to stop."""
 
-    @click.command(name, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.command(name, help=serve.__doc__, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
     @click.option(
-        "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file; see settings.example.toml."
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file; see settings.example.toml.",
     )
     @click.version_option(__version__, prog_name=name)
     def command(config: Path | None) -> int:
@@ -164,9 +178,13 @@ def run(name: str, arguments: list[str] | None, serve: Serve) -> int:
         log.info("%s: stopped", name)
         return 0
 
-    command.help = serve.__doc__
+    return command
+
+
+def run(name: str, arguments: list[str] | None, serve: Serve) -> int:
+    """A daemon's ``main``; returns the exit code."""
     try:
-        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+        return int(command_of(name, serve).main(arguments, prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code
