@@ -28,8 +28,11 @@ from stablediffusiond.engine.prompts import Prompts
 from stablediffusiond.errors import InvalidRequest, JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.samplers import Sampler
 from stablediffusiond.settings import CompileMode, ModelSettings
 
+#: Kinds of runs (sampler, steps, strength) whose factors are kept.
+_RUNS_KEPT: Final = 256
 #: Larger pictures are decoded in tiles.
 _TILED_ABOVE_PIXELS: Final = 1536 * 1536
 
@@ -43,7 +46,15 @@ class _State:
     timestep_condition: Tensor | None  #: (1, time_cond_proj_dim), for UNets distilled to a guidance scale
     scheduler: schedulers.Scheduler
     timesteps: Tensor  #: (steps,), in host memory: a scheduler that looks one up must not wait for the device
+    affine: schedulers.Affine | None  #: takes the scheduler's place where it can
     step_options: dict[str, Any]  #: generator and eta, where the scheduler takes them
+
+    def into_unet(self, step: int) -> Tensor:
+        """The latents as the UNet wants them before ``step``."""
+        if self.affine is not None:
+            return self.latents * self.affine.into_unet[step]
+        scaled: Tensor = self.scheduler.scale_model_input(self.latents, self.timesteps[step])
+        return scaled
 
 
 class StableDiffusionDenoiser:
@@ -56,6 +67,7 @@ class StableDiffusionDenoiser:
         self._dtype: torch.dtype = pipeline.unet.dtype
         self._prompts = Prompts(pipeline)
         self._forward = Forward(pipeline, compile_mode)
+        self._affine: dict[tuple[Sampler | None, int, int, float], schedulers.Affine | None] = {}
         self._previewer = Previewer.for_model(pipeline.vae.config.latent_channels, self._encode_pictures)
 
     @property
@@ -96,9 +108,20 @@ class StableDiffusionDenoiser:
             embeddings = self._prompts.encode(request.prompt, request.negative_prompt if sample.rows == 2 else None)
             sample.state = _State(
                 latents, embeddings, self._condition(request), scheduler, timesteps,
-                _step_options(scheduler, generator, request.eta),
+                self._find_affine(request, scheduler, timesteps), _step_options(scheduler, generator, request.eta),
             )  # fmt: skip
             sample.steps = len(timesteps)
+
+    def _find_affine(
+        self, request: Request, scheduler: schedulers.Scheduler, timesteps: Tensor
+    ) -> schedulers.Affine | None:
+        """The factors of this run; runs alike have the same, and there are fewer kinds than requests."""
+        key = (request.chosen_sampler(), request.steps, len(timesteps), request.eta)
+        if key not in self._affine:
+            if len(self._affine) >= _RUNS_KEPT:
+                self._affine.clear()
+            self._affine[key] = schedulers.affine(scheduler, timesteps, request.eta)
+        return self._affine[key]
 
     def _noise(self, generator: torch.Generator, shape: Shape) -> Tensor:
         width, height = (pixels // self._parts.vae_scale_factor for pixels in (shape.width, shape.height))
@@ -145,40 +168,60 @@ class StableDiffusionDenoiser:
         Raises:
             OutOfMemory, ModelError: the UNet call failed, and no sample has made a step.
         """
-        states = [_state(sample) for sample in samples]
+        guided_first = sorted(samples, key=lambda sample: -sample.rows)
         with _as_job_errors():
-            rows = self._rows(states, [sample.step for sample in samples])
-            predictions = self._forward(rows, rows_at_once)
+            predictions = _guide(self._forward(self._rows(guided_first), rows_at_once), guided_first)
+            by_factors = [place for place, sample in enumerate(guided_first) if _state(sample).affine is not None]
+            stepped = self._step_by_factors(guided_first, predictions, by_factors)
+        for place, latents in stepped.items():
+            _state(guided_first[place]).latents = latents
         failures: dict[int, JobError] = {}
-        first_row = 0
-        for place, (sample, state) in enumerate(zip(samples, states, strict=True)):
-            predicted = predictions[first_row : first_row + sample.rows]
-            first_row += sample.rows
+        for place, sample in enumerate(guided_first):
+            if place in stepped:
+                continue
             try:
                 with _as_job_errors():
-                    _advance(state, state.timesteps[sample.step], predicted, sample.task.request.guidance_scale)
+                    _step_by_scheduler(_state(sample), sample.step, predictions[place : place + 1])
             except JobError as error:
-                failures[place] = error
+                failures[samples.index(sample)] = error
         return failures
 
-    def _rows(self, states: Sequence[_State], steps: Sequence[int]) -> Rows:
-        """What goes into the UNet call: each image's rows, one after the other."""
-        inputs: list[Tensor] = []
-        timesteps: list[Tensor] = []
-        conditions: list[Tensor] = []
-        for state, step in zip(states, steps, strict=True):
-            timestep = state.timesteps[step]
-            scaled = state.scheduler.scale_model_input(state.latents, timestep)
-            rows = len(state.embeddings)
-            inputs += [scaled] * rows
-            timesteps += [timestep.to(torch.float32)] * rows
-            conditions += [state.timestep_condition] * rows if state.timestep_condition is not None else []
+    def _rows(self, samples: Sequence[Sample]) -> Rows:
+        """What goes into the UNet call: the first row of every image, then the second of those that have one.
+
+        Under guidance the first is without the prompt. Images that have two come first.
+        """
+        states = [_state(sample) for sample in samples]
+        guided = sum(sample.rows == 2 for sample in samples)
+        once = range(len(samples))
+        rows = [*((place, 0) for place in once), *((place, 1) for place in once[:guided])]
+        inputs = [state.into_unet(sample.step) for state, sample in zip(states, samples, strict=True)]
+        timesteps = torch.stack([states[place].timesteps[samples[place].step].float() for place, _ in rows])
+        conditions = [state.timestep_condition for state in states if state.timestep_condition is not None]
         return Rows(
-            torch.cat(inputs).to(self._dtype),
-            torch.stack(timesteps).to(self._device, non_blocking=True),
-            torch.cat([state.embeddings for state in states]),
+            torch.cat([inputs[place] for place, _ in rows]).to(self._dtype),
+            timesteps.to(self._device, non_blocking=True),
+            torch.cat([states[place].embeddings[row : row + 1] for place, row in rows]),
             torch.cat(conditions) if conditions else None,
         )
+
+    def _step_by_factors(
+        self, samples: Sequence[Sample], predictions: Tensor, places: Sequence[int]
+    ) -> dict[int, Tensor]:
+        """The latents, after a step, of the images at ``places``: all in one operation."""
+        if not places:
+            return {}
+        states = [_state(samples[place]) for place in places]
+        factors = [
+            (state.affine.of_latents[samples[place].step], state.affine.of_prediction[samples[place].step])
+            for state, place in zip(states, places, strict=True)
+            if state.affine is not None
+        ]
+        of_latents, of_predictions = _column(factors, self._device)
+        latents = torch.cat([state.latents for state in states]).float()
+        predicted = predictions if len(places) == len(samples) else torch.cat([predictions[p : p + 1] for p in places])
+        stepped = (of_latents * latents + of_predictions * predicted.float()).to(self._dtype)
+        return {place: stepped[row : row + 1] for row, place in enumerate(places)}
 
     def time_rows(self, rows: int) -> float:
         """Seconds of a UNet call with so many rows of the model's own size.
@@ -264,9 +307,7 @@ class StableDiffusionDenoiser:
     @torch.inference_mode()
     def preview(self, sample: Sample) -> Pixels:
         """What the image looks like so far, one pixel for each latent: (H/8, W/8, 3) uint8, in host memory."""
-        state = _state(sample)
-        timestep = state.timesteps[min(sample.step, sample.steps - 1)]
-        return self._previewer.show(state.scheduler.scale_model_input(state.latents, timestep))
+        return self._previewer.show(_state(sample).into_unet(min(sample.step, sample.steps - 1)))
 
     def free_memory(self) -> None:
         """Give cached device memory back, after a failure."""
@@ -314,13 +355,31 @@ def _step_options(scheduler: schedulers.Scheduler, generator: torch.Generator, e
     return {name: value for name, value in {"generator": generator, "eta": eta}.items() if name in taken}
 
 
-def _advance(state: _State, timestep: Tensor, rows: Tensor, guidance_scale: float) -> None:
-    """One scheduler step of one image; ``rows`` is what the UNet said of it, (1 or 2, 4, H/8, W/8)."""
-    noise = rows
-    if len(rows) == 2:
-        unguided, guided = rows.chunk(2)
-        noise = unguided + guidance_scale * (guided - unguided)
-    state.latents = state.scheduler.step(noise, timestep, state.latents, **state.step_options, return_dict=False)[0]
+def _guide(rows: Tensor, samples: Sequence[Sample]) -> Tensor:
+    """Of what the UNet said of all rows, as `_rows` put them, the prediction for each image: (n, 4, H/8, W/8)."""
+    first, second = rows[: len(samples)], rows[len(samples) :]
+    if not len(second):
+        return first
+    guided = len(second)
+    scales = [(sample.task.request.guidance_scale,) for sample in samples[:guided]]
+    [scale] = _column(scales, rows.device, rows.dtype)
+    unconditional = first[:guided]
+    return torch.cat([unconditional + scale * (second - unconditional), first[guided:]])
+
+
+def _column(
+    numbers: Sequence[tuple[float, ...]], device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, ...]:
+    """Numbers by image, as factors (n, 1, 1, 1) of latents; brought to the device in one go."""
+    table = torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
+    return tuple(column.reshape(-1, 1, 1, 1) for column in table.unbind(dim=1))
+
+
+def _step_by_scheduler(state: _State, step: int, prediction: Tensor) -> None:
+    """One step of one image, (1, 4, H/8, W/8), by its own scheduler."""
+    timestep = state.timesteps[step]
+    options = state.step_options
+    state.latents = state.scheduler.step(prediction, timestep, state.latents, **options, return_dict=False)[0]
 
 
 class _as_job_errors:  # noqa: N801 (read as a phrase: with _as_job_errors())

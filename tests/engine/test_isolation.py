@@ -52,6 +52,7 @@ def break_the_scheduler(state: _State) -> None:
         raise ValueError("index 7 is out of bounds")
 
     state.scheduler.step = step
+    state.affine = None
 
 
 @pytest.mark.parametrize("spoil", [make_latents_nan, make_one_latent_infinite, break_the_scheduler])
