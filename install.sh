@@ -245,13 +245,16 @@ keys_of() {
 
 # Users of RabbitMQ for the daemons and for clients, each with the least it needs; never guest. Passwords are random, and
 # go by standard input: an argument could be read in the list of processes.
+# Clients publish to amq.default and tell .control; the names of our queues stand with these because RabbitMQ from 4.3 on
+# counts a queue only for those who have some right to it. The right to write to a queue itself gives nothing that
+# amq.default has not given: reading it takes another.
 install_broker_access() {
   quietly systemctl start rabbitmq-server.service
   if ! rabbitmqctl -q list_vhosts | grep -qx $VHOST; then quietly rabbitmqctl -q add_vhost $VHOST; fi
   broker_user stablediffusiond broker-url root:root 600 \
     '^(stablediffusiond|results|amq\.gen)' '^(stablediffusiond|results|amq\.gen|amq\.default)' '.*'
   broker_user stablediffusion_client client-url root:stablediffusion 640 \
-    '^results\.' '^(amq\.default|stablediffusiond\.control)$' '^results'
+    '^results\.' '^(amq\.default|stablediffusiond(\.(control|high|low|crashed|dead|unroutable))?)$' '^results'
 }
 
 # broker_user NAME FILE OWNER MODE CONFIGURE WRITE READ

@@ -7,6 +7,7 @@ whoever used it opens another one, and settles no delivery of the old one there.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pika
@@ -31,7 +32,19 @@ T = TypeVar("T")
 _CONFIRM_SECONDS: Final = 10.0
 _SLOWEST_BYTES_A_SECOND: Final = 20_000
 
+#: As ``reply_to``: the channel that publishes the message gets the answers, without a queue.
+#: https://www.rabbitmq.com/docs/direct-reply-to
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+
 _BY_REPLY_CODE: dict[int, type[BrokerError]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How full a queue is, and how many read it."""
+
+    messages: int
+    consumers: int
 
 
 class Channel:
@@ -61,9 +74,12 @@ class Channel:
 
     async def check_queue(self, name: str) -> int:
         """How many messages wait in the queue ``name``. Raises QueueMissing, which ends this channel."""
+        return (await self.depth(name)).messages
+
+    async def depth(self, name: str) -> Depth:
+        """Raises QueueMissing or BrokerRefused, which both end this channel."""
         frame = await self._call(lambda done: self._channel.queue_declare(name, passive=True, callback=done))
-        count: int = frame.method.message_count
-        return count
+        return Depth(frame.method.message_count, frame.method.consumer_count)
 
     async def delete_queue(self, name: str) -> None:
         """Delete the queue ``name`` and what it holds. Raises BrokerRefused, which ends this channel."""
@@ -104,6 +120,16 @@ class Channel:
         frame = await self._call(lambda done: self._channel.basic_consume(queue, deliver, callback=done))
         tag: str = frame.method.consumer_tag
         return tag
+
+    async def consume_answers(self, on_answer: Callable[[Message], None]) -> None:
+        """Have the answers to what is published here with ``DIRECT_REPLY_TO`` delivered; they may be lost."""
+
+        def deliver(_: PikaChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+            on_answer(from_properties(properties, body))
+
+        await self._call(
+            lambda done: self._channel.basic_consume(DIRECT_REPLY_TO, deliver, auto_ack=True, callback=done)
+        )
 
     async def get(self, queue: str) -> Delivery | None:
         """The message at the head of ``queue``, or None if none waits. One call at a time on a channel."""

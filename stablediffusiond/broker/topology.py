@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from stablediffusiond.broker.channel import Depth
 from stablediffusiond.broker.connection import Connection
-from stablediffusiond.errors import BrokerRefused, QueueMismatch
+from stablediffusiond.errors import BrokerRefused, QueueMismatch, QueueMissing
 from stablediffusiond.messages.request import Priority
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ REQUEST_DELIVERY_LIMIT: Final = 3
 RESULTS_DELIVERY_LIMIT: Final = 1000
 RESULTS_EXPIRE_SECONDS: Final = 7 * 24 * 3600
 
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 _QUORUM: Final[Mapping[str, str | int]] = {"x-queue-type": "quorum"}
 
 
@@ -57,7 +59,7 @@ class Topology:
 
     @property
     def control(self) -> str:
-        """The fanout exchange of cancellations."""
+        """The fanout exchange of what all request daemons are told: to cancel a job, to say how they are."""
         return f"{self.requests}.control"
 
     @property
@@ -73,6 +75,10 @@ class Topology:
     def request_queue(self, priority: Priority) -> str:
         return self.requests if priority == "normal" else f"{self.requests}.{priority}"
 
+    def priority_of(self, queue: str) -> Priority:
+        """The priority of what comes from ``queue``."""
+        return next((priority for priority in PRIORITIES if self.request_queue(priority) == queue), "normal")
+
     def queues(self) -> list[Queue]:
         """Every queue with a fixed name."""
         requests = {
@@ -87,7 +93,7 @@ class Topology:
             Queue(self.crashed),
             Queue(self.dead),
             Queue(self.unroutable),
-            *(Queue(self.request_queue(priority), requests) for priority in ("high", "normal", "low")),
+            *(Queue(self.request_queue(priority), requests) for priority in PRIORITIES),
             Queue(self.results, self._results()),
         ]
 
@@ -143,3 +149,21 @@ async def declare_queues(connection: Connection, queues: Iterable[Queue]) -> Non
             await channel.check_queue(queue.name)
             log.warning("queue %s is used as it is: %s", queue.name, error)
     await channel.close()
+
+
+async def depths(connection: Connection, names: Iterable[str]) -> dict[str, Depth]:
+    """How full each queue is; those that are not there, or that we may not look at, are left out.
+
+    Raises:
+        BrokerLost: the connection is gone.
+    """
+    found: dict[str, Depth] = {}
+    channel = await connection.channel()
+    for name in names:
+        try:
+            found[name] = await channel.depth(name)
+        except (QueueMissing, BrokerRefused) as error:
+            log.debug("queue %s: %s", name, error)
+            channel = await connection.channel()  # the refusal has closed the old one
+    await channel.close()
+    return found

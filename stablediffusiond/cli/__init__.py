@@ -1,5 +1,6 @@
 """``stablediffusion_client``: ``command`` is its options and its help, ``wish`` what is asked for, ``errand``
-its way to the service and back, ``targets`` where pictures go, ``report`` what is said meanwhile.
+its way to the service and back, ``targets`` where pictures go, ``report`` what is said meanwhile. Beside it stand
+``status``, shown by ``board``, and ``cancel``.
 """
 
 from stablediffusiond.cli.command import main

@@ -1,5 +1,11 @@
-"""The command: its options, its help, its exit code."""
+"""The command: its options, its help, its exit code; and the other commands that stand beside it.
 
+A prompt is any text, so there is no word to begin with: what comes first is drawn, unless it is exactly the name of one
+of ``COMMANDS``. Each of those has a module of its own, which is loaded when it is called for.
+"""
+
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +18,12 @@ from stablediffusiond.messages.request import Request
 
 _NAME: Final = "stablediffusion_client"
 _INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
+
+#: First word -> the module whose ``command`` it stands for.
+COMMANDS: Final = {
+    "status": "stablediffusiond.cli.status",
+    "cancel": "stablediffusiond.cli.cancel",
+}
 
 #: The fields of a request that are options, in the order of the help, with what stands for their value there.
 _FIELDS: Final = {
@@ -37,6 +49,11 @@ as they come. A PROMPT that begins with { is a whole request in JSON: it is put 
 its pictures go to the queue `results`, unless --wait or --output asks for them here.
 
 \b
+Commands, as the first word, each with a --help of its own:
+  stablediffusion_client status        what is queued, who draws, and how fast
+  stablediffusion_client cancel ID...  end jobs
+
+\b
 Examples:
   stablediffusion_client "a red cat" --seed 42 -o cat.png
   stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
@@ -45,7 +62,9 @@ Examples:
   echo "a red cat" | stablediffusion_client - -o - | display
 """
 
-_EPILOG: Final = """Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
+_EPILOG: Final = """To draw a word that is the name of a command, put -- before it: stablediffusion_client -- status
+
+Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
 cancels the job. An existing file is overwritten, as cp does; a file appears whole or not at all.
 
 \b
@@ -117,11 +136,16 @@ def command(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run what the arguments ask for; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name, chosen = _NAME, command
+    if arguments and (module := COMMANDS.get(arguments[0])):
+        name, chosen = f"{_NAME} {arguments[0]}", importlib.import_module(module).command
+        arguments = arguments[1:]
     try:
-        command.main(arguments, prog_name=_NAME, standalone_mode=False)
+        chosen.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"{_NAME}: {error.format_message()} (--help shows how)", err=True)
+        click.echo(f"{name}: {error.format_message()} (--help shows how)", err=True)
         return error.exit_code
     except click.Abort:
         return _INTERRUPTED

@@ -27,12 +27,13 @@ from stablediffusiond.client.submitter import Submitter
 from stablediffusiond.errors import InvalidRequest, JobFailed, QueueMissing, StableDiffusiondError, Unroutable
 from stablediffusiond.messages.replies import Cancel, Done, Failed, Progress
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings, load
 
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["Client", "Done", "Event", "Failed", "Image", "Job", "Preview", "Progress"]
+__all__ = ["Client", "Done", "Event", "Failed", "Image", "Job", "Preview", "Progress", "ServiceStatus"]
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,14 @@ class Client:
         body = Cancel(cancel=job_id).model_dump_json().encode()
         message = Message(body, content_type="application/json", message_id=str(uuid.uuid4()), persistent=False)
         self._submitter.publish(message, "", exchange=self._topology.control, mandatory=False)
+
+    def status(self) -> ServiceStatus:
+        """How the service is: its queues, and what each request daemon says of itself within two seconds.
+
+        Raises:
+            BrokerError: the broker cannot be reached.
+        """
+        return self._submitter.survey(self._topology)
 
     def _job(self, request: Request | None, fields: dict[str, object]) -> Job:
         if request is not None and fields:

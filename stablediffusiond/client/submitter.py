@@ -11,15 +11,20 @@ import logging
 import threading
 import time
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.client.survey import survey
 from stablediffusiond.errors import BrokerAway, BrokerLost
+from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 _NAME: Final = "stablediffusion_client"
 _PAUSE_SECONDS: Final = (0.1, 2.0)
@@ -55,6 +60,10 @@ class Submitter:
         """
         self._run(self._publish(message, exchange, routing_key, mandatory=mandatory))
 
+    def survey(self, topology: Topology) -> ServiceStatus:
+        """How the service is. Raises BrokerError."""
+        return self._run(self._survey(topology))
+
     def delete_queue(self, name: str) -> None:
         """Delete the queue ``name`` with what it holds. Raises BrokerError."""
         self._run(self._delete_queue(name))
@@ -67,7 +76,7 @@ class Submitter:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, Made]) -> Made:
         """Have ``work`` done on the loop's thread."""
         with self._starting:
             if self._closed:
@@ -80,7 +89,7 @@ class Submitter:
                 self._thread.start()
             doing = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            doing.result()
+            return doing.result()
         except concurrent.futures.CancelledError:
             raise BrokerLost("the client was closed; whether the broker has the message is in doubt") from None
 
@@ -114,8 +123,9 @@ class Submitter:
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, longest_seconds)
 
-    async def _connect(self) -> None:
-        await self._open_channel()
+    async def _survey(self, topology: Topology) -> ServiceStatus:
+        connection = await self._connect()
+        return await survey(connection, topology)
 
     async def _delete_queue(self, name: str) -> None:
         channel = await self._open_channel()
@@ -123,11 +133,17 @@ class Submitter:
 
     async def _open_channel(self) -> Channel:
         """The confirming channel, opened when there is none."""
+        connection = await self._connect()
         async with self._opening:
-            if self._connection is None or self._connection.lost.done():
-                self._connection, self._channel = await Connection.open(self._settings, _NAME), None
             if self._channel is None or self._channel.lost.done():
-                channel = await self._connection.channel()
+                channel = await connection.channel()
                 await channel.confirm_publishes()
                 self._channel = channel
             return self._channel
+
+    async def _connect(self) -> Connection:
+        """The connection, made when there is none."""
+        async with self._opening:
+            if self._connection is None or self._connection.lost.done():
+                self._connection, self._channel = await Connection.open(self._settings, _NAME), None
+            return self._connection

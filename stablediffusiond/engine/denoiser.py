@@ -71,8 +71,18 @@ class StableDiffusionDenoiser:
         self._previewer = Previewer.for_model(pipeline.vae.config.latent_channels, self._encode_pictures)
 
     @property
-    def device_name(self) -> str:
-        return f"{self._device}, {str(self._dtype).removeprefix('torch.')}"
+    def device(self) -> str:
+        name = str(self._device)
+        return f"{name} ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else name
+
+    @property
+    def dtype(self) -> str:
+        return str(self._dtype).removeprefix("torch.")
+
+    def memory_bytes(self) -> int | None:
+        """What is held on the device; None where nobody keeps an account of it."""
+        memory = memory_of(self._device)
+        return None if memory is None else memory.held_bytes()
 
     # Beginning
 

@@ -43,7 +43,13 @@ class Denoiser(Protocol):
     """The device. Each method may raise a JobError for the sample at hand, and leaves the others as they were."""
 
     @property
-    def device_name(self) -> str: ...
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    def memory_bytes(self) -> int | None:
+        """What is held on the device; None where nobody keeps an account of it."""
+        ...
+
     def shape_of(self, request: Request) -> Shape: ...
     def rows_of(self, request: Request) -> int: ...
     def time_rows(self, rows: int) -> float: ...
@@ -57,6 +63,14 @@ class Denoiser(Protocol):
     def facts(self, sample: Sample) -> ImageFacts: ...
     def preview(self, sample: Sample) -> Pixels: ...
     def free_memory(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a task is."""
+
+    step: int  #: UNet calls done, over all images
+    steps: int  #: UNet calls to do; 0 before the first
 
 
 @dataclass(eq=False)
@@ -135,6 +149,17 @@ class Engine:
                 log.info("the engine goes on")
             self._paused = None
             self._wake.notify()
+
+    @property
+    def paused(self) -> str | None:
+        """Why no step is made."""
+        return self._paused
+
+    def how_far(self, key: int) -> Distance | None:
+        """How far a task is; None if it has not been taken in, or has ended."""
+        if (account := self._accounts.get(key)) is None:
+            return None
+        return Distance(account.steps_done, account.steps * account.task.request.count)
 
     @property
     def healthy(self) -> bool:

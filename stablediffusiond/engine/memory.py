@@ -12,6 +12,7 @@ _USABLE: Final = 0.9
 class Memory(Protocol):
     """A device's account of its memory."""
 
+    def held_bytes(self) -> int: ...
     def free_bytes(self) -> int: ...
     def peak_bytes(self, work: Callable[[], object]) -> int:
         """What ``work`` needs beyond what is there before it, at its height."""
@@ -23,6 +24,9 @@ class CudaMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+
+    def held_bytes(self) -> int:
+        return torch.cuda.memory_reserved(self._device)
 
     def free_bytes(self) -> int:
         free, _ = torch.cuda.mem_get_info(self._device)

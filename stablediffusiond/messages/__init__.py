@@ -1,1 +1,1 @@
-"""What is said on the queues: ``request`` (to the daemon) and ``replies`` (from it)."""
+"""What is said on the queues: ``request`` (to the daemon), ``replies`` (from it), ``status`` (how it is)."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stablediffusiond.errors import JobError, ReplyCode
 from stablediffusiond.messages.request import JobType
 
-ReplyType = Literal["image", "done", "failed", "progress", "preview"]
+ReplyType = Literal["image", "done", "failed", "progress", "preview", "status"]
 
 
 class Reply(BaseModel):

@@ -1,4 +1,4 @@
-"""The JSON Schemas of requests and replies: ``python -m stablediffusiond.messages.schema docs/schema`` writes them."""
+"""The JSON Schemas of what is said: ``python -m stablediffusiond.messages.schema docs/schema`` writes them."""
 
 import json
 import sys
@@ -10,16 +10,20 @@ from pydantic import BaseModel
 from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.spellings import ALIASES, IGNORED
+from stablediffusiond.messages.status import Ask, ServiceStatus, WorkerStatus
 
 Schema = dict[str, object]
 
-_REPLIES: Final[dict[str, type[BaseModel]]] = {
+_OTHERS: Final[dict[str, type[BaseModel]]] = {
     "image": ImageFacts,
     "done": Done,
     "failed": Failed,
     "progress": Progress,
     "preview": PreviewFacts,
     "cancel": Cancel,
+    "ask": Ask,
+    "status": WorkerStatus,
+    "service": ServiceStatus,
 }
 
 
@@ -59,7 +63,7 @@ def _also_as_text(field: Schema) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """File name -> schema."""
-    made = {f"{name}.schema.json": model.model_json_schema() for name, model in _REPLIES.items()}
+    made = {f"{name}.schema.json": model.model_json_schema() for name, model in _OTHERS.items()}
     return {"request.schema.json": request_schema(), **made}
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
-from stablediffusiond.messages.request import MAX_ID_BYTES, Request, parse
+from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request, parse
 from stablediffusiond.messages.spellings import Body
 from stablediffusiond.settings import LimitSettings
 
@@ -40,8 +40,10 @@ def address(message: Message, topology: Topology, fields: Body | None = None, fa
     return Address(job_id, reply_to, message.correlation_id or job_id)
 
 
-def admit(message: Message, fields: Body, where: Address, topology: Topology, limits: LimitSettings) -> Order:
-    """The order in ``message``, whose JSON object is ``fields``.
+def admit(
+    message: Message, fields: Body, where: Address, topology: Topology, limits: LimitSettings, *, priority: Priority
+) -> Order:
+    """The order in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
 
     Raises:
         InvalidRequest: it says something that cannot be drawn.
@@ -50,6 +52,7 @@ def admit(message: Message, fields: Body, where: Address, topology: Topology, li
     if message.reply_to and not topology.may_reply_to(message.reply_to):
         raise InvalidRequest(f"reply_to must not begin with {topology.requests!r}", field="reply_to")
     request, warnings = Request.from_fields(fields, default_id=where.job_id)
+    request = request.model_copy(update={"priority": priority})
     _check_limits(request, limits)
     deadline = None
     if request.deadline_seconds is not None:

@@ -8,6 +8,7 @@ from stablediffusiond import __version__
 from stablediffusiond.broker.message import HeaderValue, Message
 from stablediffusiond.errors import JobError
 from stablediffusiond.messages.replies import Done, Failed, ImageFacts, PreviewFacts, Progress, ReplyType
+from stablediffusiond.messages.status import WorkerStatus
 from stablediffusiond.requestd.admission import Address
 
 
@@ -48,6 +49,18 @@ def preview(where: Address, facts: PreviewFacts, jpeg: bytes) -> Message:
         correlation_id=where.correlation_id,
         timestamp=datetime.now(UTC),
         headers=facts.model_dump(),
+        persistent=False,
+    )
+
+
+def status(correlation_id: str | None, worker: WorkerStatus) -> Message:
+    """How this daemon is; of no use to anybody a moment later."""
+    return Message(
+        body=worker.model_dump_json(exclude_none=True).encode(),
+        content_type="application/json",
+        type="status",
+        correlation_id=correlation_id,
+        timestamp=datetime.now(UTC),
         persistent=False,
     )
 

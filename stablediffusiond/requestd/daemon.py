@@ -20,10 +20,12 @@ from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.engine import Denoiser, Engine
+from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
 from stablediffusiond.requestd.intake import Intake
 from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.requestd.report import Report
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 #: Until jobs are taken systemd is asked, every so often, to wait so much longer.
 _NOTICE_SECONDS: Final = 20
 _EXTENSION_SECONDS: Final = 60
+_STATUS_SECONDS: Final = 1
 
 
 class Daemon:
@@ -44,7 +47,6 @@ class Daemon:
         self._drain_seconds = settings.engine.drain_seconds
         self._out = outlet
         self._refusal: str | None = None
-        self._status = ""
         loop = asyncio.get_running_loop()
         self.engine = Engine(
             denoiser,
@@ -58,10 +60,20 @@ class Daemon:
         self.desk = Desk(self.engine, replies, topology, settings.limits, encoders)
         self.desk.on_change = self.govern
         prefetch = self.capacity.images + settings.engine.waiting_jobs
-        self.intake = Intake(inlet, topology, self.desk, Crashed(topology, replies), prefetch)
+        self.report = Report(
+            model=settings.model.name,
+            denoiser=denoiser,
+            capacity=self.capacity,
+            engine=self.engine,
+            ledger=self.desk.ledger,
+            tally=self.desk.tally,
+        )
+        control = Control(self.desk.cancel, self.report.full, replies)
+        crashed = Crashed(topology, replies)
+        self.intake = Intake(inlet, topology, self.desk, crashed, prefetch=prefetch, on_control=control.on_message)
 
     def govern(self) -> None:
-        """Pause the engine while its pictures cannot leave, and tell systemd how things are."""
+        """Pause the engine while its pictures cannot leave."""
         connection, backlog = self._out.live, self.desk.unpublished
         blocked = connection is not None and not connection.accepting.is_set()
         if blocked or self._refusal:
@@ -70,11 +82,16 @@ class Daemon:
             self.engine.pause(f"{backlog} pictures wait for the broker")
         else:
             self.engine.resume()
-        trouble = self._refusal or self._out.trouble
-        status = f"{len(self.desk.ledger)} jobs in hand" + (f"; {trouble}" if trouble else "")
-        if status != self._status:
-            self._status = status
-            notify(STATUS=status)
+
+    async def keep_status(self) -> None:
+        """Tell systemd how things are, once a second if that has changed."""
+        said = ""
+        while True:
+            line = self.report.line(await self.intake.backlog(), self._refusal or self._out.trouble)
+            if line != said:
+                notify(STATUS=line)
+                said = line
+            await asyncio.sleep(_STATUS_SECONDS)
 
     async def drain(self) -> None:
         """Give back what has not begun; let the rest be drawn, published and acked within the time allowed."""
@@ -114,7 +131,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
         announcing = asyncio.create_task(_announce(daemon, settings, patience, reload), name="announcing")
-        parts = (inlet.task, outlet.task, drawing, daemon.desk.broken)
+        parts = (inlet.task, outlet.task, drawing, announcing, daemon.desk.broken)
         try:
             await first_of(stop.wait(), taking, *parts)
             notify(STOPPING=1)
@@ -134,7 +151,7 @@ async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacit
     began = time.monotonic()
     denoiser = await loop.run_in_executor(device, _import_and_load, settings)
     capacity = await loop.run_in_executor(device, warm_up, denoiser, images)
-    log.info("%s is ready on %s after %.1f s", name, denoiser.device_name, time.monotonic() - began)
+    log.info("%s is ready on %s after %.1f s", name, f"{denoiser.device}, {denoiser.dtype}", time.monotonic() - began)
     return denoiser, capacity
 
 
@@ -154,7 +171,9 @@ async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[N
     notify(READY=1)
     reload.apply = lambda again: daemon.desk.limit(again.limits)
     daemon.govern()
-    await feed_watchdog(lambda: daemon.engine.healthy)
+    async with asyncio.TaskGroup() as saying:
+        saying.create_task(daemon.keep_status(), name="status")
+        saying.create_task(feed_watchdog(lambda: daemon.engine.healthy), name="watchdog")
 
 
 async def _ask_for_patience() -> None:

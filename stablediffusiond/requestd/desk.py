@@ -14,22 +14,22 @@ from datetime import UTC, datetime
 from typing import TypeVar, TypeVarTuple
 
 from PIL.Image import Image
-from pydantic import ValidationError
 
-from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Previewed, Stepped, Task
 from stablediffusiond.engine.pictures import encode_png, encode_preview, open_init_image
 from stablediffusiond.errors import Cancelled, Expired, InvalidRequest, JobError, TooLarge, UnreadableMessage
 from stablediffusiond.logs import of_job
-from stablediffusiond.messages.replies import Cancel, Done
+from stablediffusiond.messages.replies import Done
 from stablediffusiond.messages.request import Request
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address, Order, address, admit, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.requestd.ledger import Held, Ledger
 from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.requestd.tally import Tally
 from stablediffusiond.settings import LimitSettings
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Desk:
         encoders: Executor,
     ) -> None:
         self.ledger = Ledger()
+        self.tally = Tally()
         self._engine = engine
         self._outlet = outlet
         self._topology = topology
@@ -74,7 +75,7 @@ class Desk:
 
     def receive(self, delivery: Delivery) -> None:
         """Begin with a job."""
-        held = self.ledger.take(delivery)
+        held = self.ledger.take(delivery, self._topology.priority_of(delivery.queue))
         held.task = asyncio.create_task(self._answer(held), name=f"job {held.key}")
         held.task.add_done_callback(self._on_answered)
         self.on_change()
@@ -85,17 +86,13 @@ class Desk:
             return  # it was given back meanwhile
         held.begun = True
         if isinstance(event, Drawn):
+            held.drawn += 1
             held.unpublished += 1
             self.on_change()
         held.events.put_nowait(event)
 
-    def on_control(self, message: Message) -> None:
-        """What somebody says to all daemons: so far, only to cancel a job."""
-        try:
-            job_id = Cancel.model_validate_json(message.body).cancel
-        except ValidationError as error:
-            log.warning("a control message is not understood: %s", error.errors(include_url=False)[0]["msg"])
-            return
+    def cancel(self, job_id: str) -> None:
+        """End a job at its next step; one that has not come yet, when it comes."""
         self._cancellations.add(job_id)
         for held in self.ledger:
             if held.job_id == job_id:
@@ -128,10 +125,12 @@ class Desk:
             fields = read(held.message, self._limits)
             where = address(held.message, self._topology, fields, where.job_id)
             held.job_id = where.job_id
-            order = admit(held.message, fields, where, self._topology, self._limits)
+            order = admit(held.message, fields, where, self._topology, self._limits, priority=held.priority)
+            held.images = order.request.count
             self._refuse_void(order)
             done = await self._draw(held, order)
             await self._outlet.reply(where, answers.done(where, done))
+            self.tally.job_ended("done")
             about = of_job(where.job_id)
             log.info("job %s done: %d pictures in %.2f s", where.job_id, done.images, done.total_seconds, extra=about)
         except UnreadableMessage as error:
@@ -139,10 +138,12 @@ class Desk:
             log.warning("job %s: %s; it is kept in %s", where.job_id, error, kept_in, extra=about)
             await self._outlet.reply(where, answers.failed(where, InvalidRequest(str(error))))
             await self._outlet.keep_dead(held.message, str(error))
+            self.tally.job_ended(InvalidRequest.code)
         except JobError as error:
             self._engine.cancel(held.key)  # it may have more images to draw
             log.info("job %s failed: %s: %s", where.job_id, error.code, error, extra=of_job(where.job_id))
             await self._outlet.reply(where, answers.failed(where, error))
+            self.tally.job_ended(error.code)
         self.ledger.settle(held)
 
     def _refuse_void(self, order: Order) -> None:
@@ -171,6 +172,7 @@ class Desk:
                     self._outlet.preview(order.address, facts, jpeg, requested=requested)
                 case Drawn() as drawn:
                     await self._send(order.address, drawn)
+                    self.tally.picture_published()
                     held.unpublished -= 1
                     self.on_change()
                     images += 1

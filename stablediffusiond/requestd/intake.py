@@ -9,34 +9,43 @@ consuming, finish what we have, and begin again with the careful part.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
-from stablediffusiond.broker.message import Delivery
-from stablediffusiond.broker.topology import Topology
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import PRIORITIES, Topology, depths
 from stablediffusiond.errors import BrokerError
 from stablediffusiond.logs import of_job
-from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
 
 log = logging.getLogger(__name__)
 
-_PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 _CONTROL_BACKLOG: Final = 1000
 
 
 class Intake:
     """Consumes over ``link`` into ``desk``, over as many connections as it takes."""
 
-    def __init__(self, link: Link, topology: Topology, desk: Desk, crashed: Crashed, prefetch: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        topology: Topology,
+        desk: Desk,
+        crashed: Crashed,
+        *,
+        prefetch: int,
+        on_control: Callable[[Message], None],
+    ) -> None:
         self._link = link
         self._topology = topology
         self._desk = desk
         self._crashed = crashed
         self._prefetch = prefetch
+        self._on_control = on_control
         self._suspects: list[Delivery] = []
         self._suspected = asyncio.Event()
         self._consumers: list[str] = []
@@ -66,6 +75,18 @@ class Intake:
             log.debug("the broker has gone first: %s", error)
         for delivery in self._suspects:
             delivery.requeue()
+
+    async def backlog(self) -> int:
+        """Jobs that wait with the broker. While we have none in our hands there are none: we would have taken them."""
+        connection = self._link.live
+        if connection is None or not len(self._desk.ledger):
+            return 0
+        try:
+            found = await depths(connection, map(self._topology.request_queue, PRIORITIES))
+        except BrokerError as error:
+            log.debug("the queues cannot be counted: %s", error)
+            return 0
+        return sum(depth.messages for depth in found.values())
 
     async def _serve(self, connection: Connection) -> None:
         """Take jobs until a part of the link is lost.
@@ -100,7 +121,7 @@ class Intake:
 
     async def _try_heads(self, channel: Channel) -> None:
         """Draw what was delivered before, one job at a time, until the head of every queue is fresh or empty."""
-        for priority in _PRIORITIES:
+        for priority in PRIORITIES:
             while True:
                 delivery = await channel.get(self._topology.request_queue(priority))
                 if delivery is None:
@@ -125,7 +146,7 @@ class Intake:
             await self._desk.ledger.empty()
 
     async def _consume(self, channel: Channel) -> None:
-        for priority in _PRIORITIES:
+        for priority in PRIORITIES:
             queue = self._topology.request_queue(priority)
             self._consumers.append(await channel.consume(queue, self._on_delivery, prefetch=self._prefetch))
 
@@ -144,7 +165,7 @@ class Intake:
         queue = await channel.bind_private_queue(self._topology.control, [""], _CONTROL_BACKLOG)
 
         def on_control(delivery: Delivery) -> None:
-            self._desk.on_control(delivery.message)
+            self._on_control(delivery.message)
             delivery.ack()
 
         await channel.consume(queue, on_control, prefetch=_CONTROL_BACKLOG)

@@ -15,6 +15,7 @@ from typing import Final
 
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.engine.job import Event
+from stablediffusiond.messages.request import Priority
 
 #: Jobs that were answered when their delivery was already void, and whose redelivery need only be acked.
 _REMEMBERED_ANSWERS: Final = 1000
@@ -29,11 +30,14 @@ class Held:
     fingerprint: bytes
     delivery: Delivery | None
     received_at: datetime
+    priority: Priority
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
+    images: int | None = None  #: asked for; known then, too
     task: asyncio.Task[None] | None = None
     begun: bool = False  #: the engine draws it
     previewed: bool = False  #: somebody listens who wants to see it come
+    drawn: int = 0  #: pictures
     unpublished: int = 0  #: pictures drawn and not yet with the broker
 
 
@@ -60,11 +64,11 @@ class Ledger:
         """Wait until no job is held."""
         await self._empty.wait()
 
-    def take(self, delivery: Delivery) -> Held:
-        """A new job."""
+    def take(self, delivery: Delivery, priority: Priority = "normal") -> Held:
+        """A new job, with the priority of the queue that it came from."""
         self._keys += 1
         fingerprint = _fingerprint(delivery.message)
-        held = Held(self._keys, delivery.message, fingerprint, delivery, datetime.now(UTC))
+        held = Held(self._keys, delivery.message, fingerprint, delivery, datetime.now(UTC), priority)
         self._held[held.key] = held
         self._empty.clear()
         return held

@@ -8,6 +8,7 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import Unroutable
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import PreviewFacts
+from stablediffusiond.messages.status import WorkerStatus
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address
 
@@ -34,6 +35,11 @@ class Outlet:
     async def keep_dead(self, request: Message, reason: str) -> None:
         """Keep a request that an operator should see."""
         await self._publisher.publish(answers.dead(request, reason), self._topology.dead)
+
+    async def answer(self, reply_to: str, correlation_id: str | None, worker: WorkerStatus) -> None:
+        """Say how this daemon is to who asked, if they are still there."""
+        if self._topology.may_reply_to(reply_to):
+            await self._publisher.publish(answers.status(correlation_id, worker), reply_to, mandatory=False)
 
     async def wants_previews(self, where: Address) -> bool:
         """Whether somebody listens who has asked for previews: a message that nobody gets comes back."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stablediffusiond.cli.command import COMMANDS
 from stablediffusiond.settings import Settings
 from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses, png
 from tests.client.running import Running
@@ -291,11 +292,36 @@ def test_a_picture_that_cannot_be_written_cancels_the_job(run: Run, daemons: Fak
     assert "cannot write folder/cat-0.png" in err
 
 
+def test_jobs_are_cancelled_by_their_ids(run: Run, daemons: FakeDaemons) -> None:
+    cancels = watch_cancels(daemons)
+    assert run("cancel", "one", "two").end() == (0, b"", "")
+    assert [cancels(), cancels()] == [{"cancel": "one"}, {"cancel": "two"}]
+
+
+def test_a_word_that_is_a_command_can_be_drawn(run: Run, daemons: FakeDaemons) -> None:
+    for arguments in (("--no-wait", "--", "status"), ("--no-wait", "cancel"), ("cancel it", "--no-wait")):
+        assert run(*arguments).end()[0] == 0
+        assert daemons.take().fields["prompt"] == arguments[-1 if arguments[0].startswith("-") else 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("cancel",), "stablediffusion_client cancel: Missing argument 'ID...'"),
+        (("status", "--seed", "3"), "stablediffusion_client status: No such option"),
+    ],
+)
+def test_commands_are_as_strict_as_drawing(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    code, _, err = run(*arguments).end()
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err
+
+
 def test_help_teaches(run: Run, settings: Settings) -> None:
     code, out, err = run("--help").end()
     text = out.decode()
     assert (code, err) == (0, "")
-    for taught in ("Examples:", "Exit codes:", "[default: 50]", "--guidance-scale", "{seed}", "130"):
+    for taught in ("Examples:", "Exit codes:", "[default: 50]", "--guidance-scale", "{seed}", "130", *COMMANDS):
         assert taught in text
     assert "Pydantic" not in text
 

@@ -20,6 +20,8 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})), fi
     [
         (["--version"], {"torch", "diffusers", "numpy", "PIL", "rich", "pika", "pydantic_settings"}),
         (["--help"], {"torch", "diffusers", "numpy", "PIL", "rich", "pika", "pydantic_settings"}),
+        (["status", "--help"], {"torch", "diffusers", "numpy", "PIL", "rich", "pika", "pydantic_settings"}),
+        (["status", "--json"], {"torch", "diffusers", "numpy", "PIL", "rich"}),
         (['{"prompt": "cat"}'], {"torch", "diffusers", "numpy", "PIL", "rich"}),
     ],
 )

@@ -28,7 +28,7 @@ def test_a_job_outlives_its_broker_and_is_not_drawn_twice(own_broker: PrivateBro
         assert [image.facts.index for image in images] == list(range(8))
         assert isinstance(events[-1], Done)
         assert len(re.findall(f"job {job.id} begins", requestd.log)) == 1
-        requestd.wait_status("^0 jobs in hand$")
+        requestd.wait_status("^0 drawing, 0 waiting, [0-9.]+ img/s$")
         assert requestd.stop() == 0
 
 

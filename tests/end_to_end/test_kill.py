@@ -92,7 +92,7 @@ def test_sigterm_finishes_what_runs_and_gives_back_what_waits(environment: dict[
         daemon.wait_ready()
         running, waiting = client.submit(**LONG), client.submit(**{**LONG, "steps": 4})
         daemon.wait_log(f"job {running.id} begins")
-        daemon.wait_status("2 jobs in hand")
+        daemon.wait_status("^1 drawing, 1 waiting")
         assert daemon.stop() == 0
         assert f"job {running.id} done" in daemon.log
         assert f"job {waiting.id} begins" not in daemon.log

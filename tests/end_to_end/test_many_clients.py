@@ -60,5 +60,5 @@ def test_every_job_has_one_outcome_and_every_client_only_its_own(service: Servic
     with ThreadPoolExecutor(5) as pool:
         totals = sum(pool.map(run, range(5)), Counter[str]())
     assert totals == {"done": 40, "expired": 5, "cancelled": 5}
-    service.requestd.wait_status("^0 jobs in hand$")
+    service.requestd.wait_status("^0 drawing, 0 waiting, [0-9.]+ img/s$")
     service.wait_depths(lambda depths: not any(depths.values()))

@@ -12,7 +12,8 @@ from stablediffusiond.messages.request import Request
 
 
 class FakeDenoiser:
-    device_name = "fake"
+    device = "fake"
+    dtype = "float32"
 
     def __init__(self, rows_that_fit: int = 1000) -> None:
         self.rows_that_fit = rows_that_fit
@@ -39,6 +40,9 @@ class FakeDenoiser:
 
     def most_pixels(self) -> int | None:
         return 512 * 512
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def begin(self, sample: Sample) -> None:
         if error := self.begin_errors.get(sample.task.key):

@@ -9,6 +9,7 @@ from stablediffusiond.broker.message import Message, to_properties
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.replies import Cancel, Done, ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import Ask, CallTime, JobStatus, QueueStatus, ServiceStatus, WorkerStatus
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import Address
 
@@ -18,6 +19,25 @@ FACTS = ImageFacts(
     id="job-1", index=1, count=2, type="img2img", prompt="a red cat", negative_prompt="dog", seed=43, width=128, height=128,
     steps=20, guidance_scale=7.5, sampler="DPM++ 2M Karras", strength=0.75, eta=0.0, model="doodle",
 )  # fmt: skip
+
+JOBS = [
+    JobStatus(id="job-1", priority="high", state="drawing", step=7, steps=40, images_drawn=0, images=2),
+    JobStatus(priority="low", state="waiting"),
+]
+WORKER = WorkerStatus(
+    host="gpu1", pid=4711, version="0.1.0", uptime_seconds=61.5, model="doodle", device="cuda:0 (a GPU)", dtype="float16",
+    table=[CallTime(rows=1, seconds=0.02), CallTime(rows=2, seconds=0.025)], rows_at_a_time=2, images_at_a_time=1,
+    device_memory_bytes=3_000_000_000, jobs=JOBS, images_per_second=1.9, images_total=114, jobs_done=57, jobs_failed=1,
+    paused="the broker takes no publishes", healthy=True,
+)  # fmt: skip
+SERVICE = ServiceStatus(
+    queues={
+        "normal": QueueStatus(name="stablediffusiond", messages=14, consumers=1),
+        "dead": QueueStatus(name="x.dead"),
+    },
+    workers=[WORKER],
+    workers_connected=1,
+)
 
 
 def wire(message: Message) -> dict[str, object]:
@@ -70,6 +90,9 @@ def done() -> Message:
         ("progress", wire(answers.progress(WHERE, 7, 40))),
         ("preview", wire(answers.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG"))),
         ("cancel", json.loads(Cancel(cancel="job-1").model_dump_json())),
+        ("ask", json.loads(Ask(status=True).model_dump_json())),
+        ("status", wire(answers.status("corr-1", WORKER))),
+        ("service", json.loads(SERVICE.model_dump_json(exclude_none=True))),
         ("unroutable", wire(answers.unroutable(done(), "results.gone"))),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from stablediffusiond.messages import schema
 from stablediffusiond.messages.replies import Done, ImageFacts
 from stablediffusiond.messages.spellings import ALIASES, IGNORED
+from stablediffusiond.messages.status import ServiceStatus, WorkerStatus
 
 CHECKED_IN = Path(__file__).parents[2] / "docs/schema"
 
@@ -51,6 +52,10 @@ def test_every_spelling_stands_in_the_schema() -> None:
 def test_golden_replies_are_valid() -> None:
     golden = Path(__file__).parent / "golden"
     jsonschema.validate(json.loads((golden / "done.json").read_text("utf-8"))["body"], Done.model_json_schema())
+    jsonschema.validate(
+        json.loads((golden / "status.json").read_text("utf-8"))["body"], WorkerStatus.model_json_schema()
+    )
+    jsonschema.validate(json.loads((golden / "service.json").read_text("utf-8")), ServiceStatus.model_json_schema())
     headers = json.loads((golden / "image.json").read_text("utf-8"))["headers"]
     facts = ImageFacts.model_validate({**headers, "type": headers["job_type"]})
     assert (facts.guidance_scale, facts.seed) == (7.5, 43)

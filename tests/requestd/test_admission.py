@@ -15,7 +15,7 @@ LIMITS = LimitSettings()
 
 def order(message: Message, limits: LimitSettings = LIMITS) -> Order:
     fields = read(message, limits)
-    return admit(message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits)
+    return admit(message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits, priority="high")
 
 
 def test_the_address_comes_from_the_properties() -> None:

@@ -1,0 +1,93 @@
+"""How the service is: what one request daemon says of itself when asked, and what that and the queues say together."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stablediffusiond.messages.request import Priority
+
+#: The parts that a queue may have, in the order in which they are shown.
+QueueRole = Literal["high", "normal", "low", "results", "crashed", "dead", "unroutable"]
+
+
+class Ask(BaseModel):
+    """The message to the control exchange that every request daemon answers with a ``WorkerStatus``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Literal[True]
+
+
+class Said(BaseModel):
+    """What all of the following share: a newer daemon may say more than this client knows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CallTime(Said):
+    """A line of the table that was measured at the start."""
+
+    rows: int = Field(ge=1, description="Rows of a UNet call; an image has two under guidance")
+    seconds: float = Field(description="How long one call of so many rows takes, at the model's own size")
+
+
+class JobStatus(Said):
+    """One job in a daemon's hands."""
+
+    id: str | None = Field(None, description="Absent as long as the request has not been read")
+    priority: Priority = Field(description="By the queue that it came from")
+    state: Literal["waiting", "drawing", "publishing"]
+    step: int = Field(0, ge=0, description="UNet calls done, over all images of the job")
+    steps: int | None = Field(None, description="UNet calls to do; known once the job is being drawn")
+    images_drawn: int = Field(0, ge=0)
+    images: int | None = Field(None, description="Images asked for; known once the request has been read")
+
+
+class WorkerStatus(Said):
+    """What one request daemon says of itself."""
+
+    host: str
+    pid: int
+    version: str
+    uptime_seconds: float = Field(ge=0, description="Since its model was ready")
+    model: str
+    device: str
+    dtype: str
+    table: list[CallTime] = Field(description="What a measurement at the start found")
+    rows_at_a_time: int = Field(ge=1, description="Rows that one UNet call may have, at the model's own size")
+    images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")
+    device_memory_bytes: int | None = Field(None, description="Held on the device; absent where there is no account")
+    jobs: list[JobStatus] = Field(description="All jobs in its hands, in the order in which they came")
+    images_per_second: float = Field(ge=0, description="Pictures published, over the last minute")
+    images_total: int = Field(ge=0, description="Pictures published since its start")
+    jobs_done: int = Field(ge=0, description="Since its start")
+    jobs_failed: int = Field(ge=0, description="Since its start")
+    paused: str | None = Field(None, description="Why no step is made, if none is")
+    healthy: bool = Field(description="Whether the device has answered lately")
+
+
+class QueueStatus(Said):
+    """One queue, as the broker counts."""
+
+    name: str
+    messages: int | None = Field(
+        None, description="Waiting; not what is in a reader's hands. Absent: no such queue, or not ours to see"
+    )
+    consumers: int | None = None
+
+
+class ServiceStatus(Said):
+    """What ``stablediffusion_client status --json`` prints."""
+
+    queues: dict[QueueRole, QueueStatus]
+    workers: list[WorkerStatus] = Field(description="The request daemons that have answered")
+    workers_connected: int | None = Field(
+        None, description="Request daemons that are connected to the broker; some of them may not have answered"
+    )
+    publishes_blocked: bool = Field(
+        default=False, description="A memory or disk alarm: the broker takes no publishes, so no daemon could be asked"
+    )
+
+    @property
+    def nobody_draws(self) -> bool:
+        return not self.workers and not self.workers_connected

@@ -1,0 +1,50 @@
+"""What is said to all request daemons at once: cancel a job, say how you are."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from stablediffusiond.broker.message import Message
+from stablediffusiond.messages.replies import Cancel
+from stablediffusiond.messages.status import Ask, WorkerStatus
+from stablediffusiond.requestd.outlet import Outlet
+
+log = logging.getLogger(__name__)
+
+_WORDS: Final[TypeAdapter[Cancel | Ask]] = TypeAdapter(Cancel | Ask)
+#: Answers on their way at once; while the broker takes none, more questions are not answered.
+_ANSWERS_AT_ONCE: Final = 16
+
+
+class Control:
+    """Obeys and answers."""
+
+    def __init__(self, cancel: Callable[[str], None], status: Callable[[], WorkerStatus], outlet: Outlet) -> None:
+        self._cancel = cancel
+        self._status = status
+        self._outlet = outlet
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def on_message(self, message: Message) -> None:
+        try:
+            word = _WORDS.validate_json(message.body)
+        except ValidationError as error:
+            log.warning("a control message is not understood: %s", error.errors(include_url=False)[0]["msg"])
+            return
+        match word:
+            case Cancel(cancel=job_id):
+                self._cancel(job_id)
+            case Ask():
+                self._answer(message)
+
+    def _answer(self, question: Message) -> None:
+        if question.reply_to is None or len(self._answering) >= _ANSWERS_AT_ONCE:
+            log.debug("a question is not answered: it says not whom, or too many were asked")
+            return
+        answer = self._outlet.answer(question.reply_to, question.correlation_id, self._status())
+        task = asyncio.create_task(answer, name="answering how we are")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)

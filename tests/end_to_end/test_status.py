@@ -1,0 +1,215 @@
+"""``stablediffusion_client status`` and ``cancel``, by an ordinary client, with a daemon whose device only counts."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.client import Client
+from stablediffusiond.messages.status import ServiceStatus
+from stablediffusiond.settings import Settings
+from tests.end_to_end.conftest import CHECKOUT
+from tools.daemons import Daemon
+from tools.private_broker import PrivateBroker
+
+LONG = {"prompt": "a red cat", "steps": 150, "count": 2}
+
+
+class Operated:
+    """A request daemon, and the client of somebody who has no more rights than ``install.sh`` gives to clients."""
+
+    def __init__(self, broker: PrivateBroker, daemon: Daemon, topology: Topology) -> None:
+        self.broker = broker
+        self.daemon = daemon
+        self.topology = topology
+        self.url = _ordinary_user(broker, topology)
+        queues = {"requests": topology.requests, "results": topology.results}
+        self.settings = Settings.model_validate({"broker": {"url": self.url}, "queues": queues})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return _environment(self.url, self.topology)
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stablediffusiond.cli", *arguments],
+            env=self.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def status(self) -> ServiceStatus:
+        code, out, err = self.run("status", "--json")
+        assert (code, err) == (0, "")
+        return ServiceStatus.model_validate_json(out)
+
+
+def _environment(url: str, topology: Topology) -> dict[str, str]:
+    return {
+        **os.environ,
+        "STABLEDIFFUSIOND_CONFIG": "",
+        "STABLEDIFFUSIOND_BROKER__URL": url,
+        "STABLEDIFFUSIOND_QUEUES__REQUESTS": topology.requests,
+        "STABLEDIFFUSIOND_QUEUES__RESULTS": topology.results,
+    }
+
+
+def _ordinary_user(broker: PrivateBroker, topology: Topology) -> str:
+    """The URL of a user with the permissions that ``install.sh`` gives to clients, for these queues."""
+    lines = (CHECKOUT / "install.sh").read_text()
+    [given] = re.findall(r"broker_user stablediffusion_client .*\\\n\s*'(.*)' '(.*)' '(.*)'", lines)
+    renamed = [
+        each.replace("stablediffusiond", topology.requests).replace("results", topology.results) for each in given
+    ]
+    name = f"client-{uuid.uuid4().hex[:8]}"
+    broker.ctl("add_user", name, "sesame")
+    broker.ctl("set_permissions", name, *renamed)
+    return f"amqp://{name}:sesame@127.0.0.1:{broker.port}/%2F"
+
+
+@pytest.fixture(scope="module")
+def operated(broker: PrivateBroker) -> Iterator[Operated]:
+    name = uuid.uuid4().hex[:8]
+    topology = Topology(f"requests-{name}", f"results-{name}")
+    with Daemon("tests.requestd.faked", _environment(broker.url, topology)) as daemon:
+        yield Operated(broker, daemon.wait_ready(), topology)
+
+
+@pytest.fixture
+def client(operated: Operated) -> Iterator[Client]:
+    with Client(operated.settings) as made:
+        yield made
+
+
+def test_where_nobody_draws_it_says_what_to_start(operated: Operated) -> None:
+    nowhere = _environment(operated.url, Topology("nobody", operated.topology.results))
+    done = subprocess.run(
+        [sys.executable, "-m", "stablediffusiond.cli", "status"],
+        env=nowhere, cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "systemctl start stablediffusiond" in done.stdout
+    assert re.search(rf"^{operated.topology.results} +\d", done.stdout, re.M)
+
+
+def test_an_ordinary_client_sees_the_queues_the_daemon_and_its_jobs(operated: Operated, client: Client) -> None:
+    job_id = client.enqueue(**LONG, priority="high")
+    operated.daemon.wait_log(f"job {job_id} begins").wait_status(r"^1 drawing, 0 waiting, \d+\.\d img/s$")
+    status = operated.status()
+    [worker] = status.workers
+    assert (worker.pid, worker.model, worker.device) == (operated.daemon.process.pid, "doodle", "fake")
+    assert [call.rows for call in worker.table] == [1, 2, 4, 8, 16, 32, 64]
+    assert (worker.rows_at_a_time, worker.images_at_a_time) == (64, 32)
+    [job] = worker.jobs
+    assert (job.id, job.priority, job.state, job.steps, job.images) == (job_id, "high", "drawing", 300, 2)
+    assert 0 < job.step < 300
+    assert status.workers_connected == 1
+    assert {role: queue.name for role, queue in status.queues.items()}["low"] == f"{operated.topology.requests}.low"
+    assert {role: queue.consumers for role, queue in status.queues.items()} == {
+        "high": 1, "normal": 1, "low": 1, "results": 0, "crashed": 1, "dead": 0, "unroutable": 0
+    }  # fmt: skip
+
+    shown = operated.run("status")[1]
+    for words in (
+        rf"{job_id} +high +\S+ +\d+/300 +0/2",
+        r"doodle on fake, float32",
+        r"rows +1 +2",
+    ):
+        assert re.search(words, shown), shown
+
+    failed = worker.jobs_failed
+    assert operated.run("cancel", job_id) == (0, "", "")
+    operated.daemon.wait_log(f"job {job_id} failed: cancelled").wait_status("^0 drawing, 0 waiting")
+    [after] = operated.status().workers
+    assert (after.jobs, after.jobs_failed) == ([], failed + 1)
+
+
+def test_what_was_drawn_is_counted(operated: Operated, client: Client) -> None:
+    [before] = client.status().workers
+    job_id = client.enqueue(prompt="cat", steps=2, count=3)
+    operated.daemon.wait_log(f"job {job_id} done").wait_status(r"^0 drawing, 0 waiting, 0\.[1-9] img/s$")
+    [after] = client.status().workers
+    assert (after.images_total - before.images_total, after.jobs_done - before.jobs_done) == (3, 1)
+    assert 0 < after.images_per_second <= 3
+
+
+def test_the_queue_says_how_urgent_a_job_is(operated: Operated, client: Client) -> None:
+    """And not the body, which foreign clients leave as it is."""
+    where = operated.topology.request_queue("low")
+    body = json.dumps({**LONG, "id": "foreign"}).encode()
+    with Client(Settings.model_validate({"broker": {"url": operated.broker.url}})) as foreign:
+        from stablediffusiond.broker.message import Message
+
+        foreign._submitter.publish(Message(body, message_id="foreign"), where)
+    operated.daemon.wait_log("job foreign begins")
+    [worker] = client.status().workers
+    assert [(job.id, job.priority) for job in worker.jobs] == [("foreign", "low")]
+    client.cancel("foreign")
+    operated.daemon.wait_log("job foreign failed: cancelled")
+
+
+def test_a_daemon_that_hangs_is_counted_and_not_listed(operated: Operated, client: Client) -> None:
+    os.kill(operated.daemon.process.pid, signal.SIGSTOP)
+    try:
+        status = client.status()
+    finally:
+        os.kill(operated.daemon.process.pid, signal.SIGCONT)
+    assert (status.workers, status.workers_connected, status.nobody_draws) == ([], 1, False)
+
+
+def test_a_question_that_cannot_be_answered_ends_nothing(operated: Operated, client: Client) -> None:
+    from stablediffusiond.broker.message import Message
+
+    for body, reply_to in (
+        (b'{"status": true}', None),
+        (b'{"status": true}', operated.topology.requests),
+        (b"{}", None),
+    ):
+        client._submitter.publish(Message(body, reply_to=reply_to), "", exchange=operated.topology.control)
+    operated.daemon.wait_log("a control message is not understood")
+    [worker] = client.status().workers
+    assert worker.jobs == []
+
+
+def test_it_may_be_watched(operated: Operated) -> None:
+    command = [sys.executable, "-m", "stablediffusiond.cli", "status", "--watch"]
+    screen, end = pty.openpty()
+    people = subprocess.Popen(command, env={**operated.environment, "TERM": "xterm"}, cwd=CHECKOUT, stdout=end)
+    script = subprocess.Popen(
+        [*command, "--json"], env=operated.environment, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    )
+    os.close(end)
+    assert script.stdout is not None
+    seen: list[Any] = [json.loads(script.stdout.readline()) for _ in range(2)]
+    assert seen[0]["workers"][0]["uptime_seconds"] < seen[1]["workers"][0]["uptime_seconds"]
+    shown = ""
+    while shown.count("img/s in the last minute") < 2:
+        shown += os.read(screen, 65536).decode()
+    for process in (people, script):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    os.close(screen)
+    script.stdout.close()
+
+
+def test_an_alarm_is_told_from_daemons_that_are_away(operated: Operated, client: Client) -> None:
+    operated.broker.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        while not (status := client.status()).publishes_blocked:
+            pass  # it takes the broker a moment to notice
+    finally:
+        operated.broker.ctl("set_vm_memory_high_watermark", "0.4")
+    assert (status.publishes_blocked, status.workers, status.queues["dead"].messages) == (True, [], 0)
+
+
+def test_a_broker_that_is_away_ends_with_three(operated: Operated, free_port: int) -> None:
+    away = _environment(f"amqp://127.0.0.1:{free_port}/", operated.topology)
+    done = subprocess.run([sys.executable, "-m", "stablediffusiond.cli", "status"], env=away, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
