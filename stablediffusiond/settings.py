@@ -38,6 +38,8 @@ class BrokerSettings(Section):
     """amqp:// or amqps://user:password@host:port/vhost, %2F is the virtual host /; nodes of a cluster behind commas."""
     url_file: Path | None = None
     """A file that holds the URL, for those who may read it; used where url is left at its default."""
+    operator_url_file: Path = Path("/etc/stablediffusiond/broker-url")
+    """The daemons' URL: `stablediffusion_client dead` takes it in place of url_file, for those who may read it."""
     heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
     """A silent broker is noticed after about twice this, plus ten seconds."""
     connect_timeout_seconds: PositiveFloat = 10
@@ -185,8 +187,10 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load(path: Path | None = None) -> Settings:
+def load(path: Path | None = None, *, operator: bool = False) -> Settings:
     """The settings of the first file that there is, with the environment over them.
+
+    ``operator``: with the way to the broker that is meant for those who may read ``operator_url_file``, if we may.
 
     The order: ``path``, ``$STABLEDIFFUSIOND_CONFIG``, ``~/.config/stablediffusiond/settings.toml``,
     ``/etc/stablediffusiond/settings.toml``, else the built-in defaults.
@@ -199,18 +203,20 @@ def load(path: Path | None = None) -> Settings:
     _refuse_unknown_environment()
     sections: dict[str, Any] = dict(values)
     try:
-        return _with_secrets(Settings(**sections))
+        return _with_secrets(Settings(**sections), operator=operator)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error, file, values))) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where it has to be
         raise SettingsError(f"settings: environment: {error}") from None
 
 
-def _with_secrets(settings: Settings) -> Settings:
+def _with_secrets(settings: Settings, *, operator: bool) -> Settings:
     """With the broker's URL and the socket's token out of the files that are named for them."""
     broker, responses = settings.broker, settings.responses
-    if broker.url_file is not None and broker.url == BrokerSettings().url:
-        url = _read_secret(broker.url_file, "[broker] url_file")
+    mine = operator and os.access(broker.operator_url_file, os.R_OK)
+    key, url_file = ("operator_url_file", broker.operator_url_file) if mine else ("url_file", broker.url_file)
+    if url_file is not None and broker.url == BrokerSettings().url:
+        url = _read_secret(url_file, f"[broker] {key}")
         broker = broker.model_copy(update={"url": SecretStr(url)})
     if responses.token_file is not None and responses.token is None:
         token = _read_secret(responses.token_file, "[responses] token_file")

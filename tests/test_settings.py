@@ -119,6 +119,16 @@ def test_a_url_that_is_given_comes_before_one_in_a_file(tmp_path: Path, monkeypa
     assert load(file).broker.url.get_secret_value() == "amqp://mine/"
 
 
+def test_operators_go_by_a_file_of_their_own_if_they_may_read_it(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("amqp://client/")
+    lines = f"[broker]\nurl_file = '{tmp_path}/url'\noperator_url_file = '{tmp_path}/operator'\n"
+    file = written(tmp_path, lines)
+    assert load(file, operator=True).broker.url.get_secret_value() == "amqp://client/"
+    (tmp_path / "operator").write_text("amqp://daemon/")
+    assert load(file, operator=True).broker.url.get_secret_value() == "amqp://daemon/"
+    assert load(file).broker.url.get_secret_value() == "amqp://client/"
+
+
 def test_a_url_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, f"[broker]\nurl_file = '{tmp_path}/url'\n")
     assert "url cannot be read: " in complaint(file)

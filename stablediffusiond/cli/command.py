@@ -23,6 +23,7 @@ _INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 COMMANDS: Final = {
     "status": "stablediffusiond.cli.status",
     "cancel": "stablediffusiond.cli.cancel",
+    "dead": "stablediffusiond.cli.dead",
 }
 
 #: The fields of a request that are options, in the order of the help, with what stands for their value there.
@@ -52,6 +53,7 @@ its pictures go to the queue `results`, unless --wait or --output asks for them 
 Commands, as the first word, each with a --help of its own:
   stablediffusion_client status        what is queued, who draws, and how fast
   stablediffusion_client cancel ID...  end jobs
+  stablediffusion_client dead          what was put aside for operators
 
 \b
 Examples:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from stablediffusiond.messages.kept import KeptMessage
 from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.spellings import ALIASES, IGNORED
@@ -24,6 +25,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
     "ask": Ask,
     "status": WorkerStatus,
     "service": ServiceStatus,
+    "kept": KeptMessage,
 }
 
 

@@ -70,9 +70,15 @@ def unroutable(reply: Message, routing_key: str) -> Message:
     return _with_headers(reply, {"x-original-routing-key": routing_key})
 
 
-def dead(request: Message, reason: str) -> Message:
-    """``request`` for the queue of those that an operator should see, with the reason."""
-    return _with_headers(request, {"x-dead-reason": reason, "x-dead-at": datetime.now(UTC).isoformat()})
+def dead(request: Message, job_id: str, came_from: str, reason: str) -> Message:
+    """``request`` for the queue of those that an operator should see, with all that is needed to try it again."""
+    headers: dict[str, HeaderValue] = {
+        "x-job-id": job_id,
+        "x-original-routing-key": came_from,
+        "x-dead-reason": reason,
+        "x-dead-at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return _with_headers(request, headers)
 
 
 def _json(where: Address, kind: ReplyType, reply: BaseModel, *, persistent: bool = True) -> Message:

@@ -51,5 +51,6 @@ class Crashed:
         kept_in, about = self._topology.dead, of_job(where.job_id)
         log.error("job %s: %s; it is kept in %s", where.job_id, reason, kept_in, extra=about)
         await self._outlet.reply(where, answers.failed(where, CrashedError(reason)))
-        await self._outlet.keep_dead(message, reason)
+        came_from = str(message.headers.get("x-first-death-queue", self._topology.requests))
+        await self._outlet.keep_dead(message, where.job_id, came_from, reason)
         delivery.ack()

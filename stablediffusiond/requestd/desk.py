@@ -137,7 +137,8 @@ class Desk:
             kept_in, about = self._topology.dead, of_job(where.job_id)
             log.warning("job %s: %s; it is kept in %s", where.job_id, error, kept_in, extra=about)
             await self._outlet.reply(where, answers.failed(where, InvalidRequest(str(error))))
-            await self._outlet.keep_dead(held.message, str(error))
+            came_from = self._topology.request_queue(held.priority)
+            await self._outlet.keep_dead(held.message, where.job_id, came_from, str(error))
             self.tally.job_ended(InvalidRequest.code)
         except JobError as error:
             self._engine.cancel(held.key)  # it may have more images to draw

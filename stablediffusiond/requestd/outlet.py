@@ -32,9 +32,9 @@ class Outlet:
             log.warning("job %s: no queue %s; %s is kept in %s", *said, extra=of_job(where.job_id))
             await self._publisher.publish(answers.unroutable(message, where.reply_to), kept_in)
 
-    async def keep_dead(self, request: Message, reason: str) -> None:
-        """Keep a request that an operator should see."""
-        await self._publisher.publish(answers.dead(request, reason), self._topology.dead)
+    async def keep_dead(self, request: Message, job_id: str, came_from: str, reason: str) -> None:
+        """Keep a request, which came from the queue ``came_from``, for an operator."""
+        await self._publisher.publish(answers.dead(request, job_id, came_from, reason), self._topology.dead)
 
     async def answer(self, reply_to: str, correlation_id: str | None, worker: WorkerStatus) -> None:
         """Say how this daemon is to who asked, if they are still there."""

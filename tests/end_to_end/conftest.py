@@ -1,6 +1,7 @@
 """Both daemons as processes, on the session's broker, under names that only one test module uses."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stablediffusiond.broker.topology import Topology
+from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
 from tools.daemons import Daemon, request_daemon, response_daemon
 from tools.private_broker import PrivateBroker
@@ -87,3 +89,69 @@ def service(broker: PrivateBroker, names: dict[str, str]) -> Iterator[Service]:
         requestd.wait_ready()
         responsed.wait_ready()
         yield Service(broker, requestd, responsed, environment, topology)
+
+
+class Operated:
+    """A request daemon, and the client of somebody who has no more rights than ``install.sh`` gives to clients."""
+
+    def __init__(self, broker: PrivateBroker, daemon: Daemon, topology: Topology) -> None:
+        self.broker = broker
+        self.daemon = daemon
+        self.topology = topology
+        self.url = _ordinary_user(broker, topology)
+        queues = {"requests": topology.requests, "results": topology.results}
+        self.settings = Settings.model_validate({"broker": {"url": self.url}, "queues": queues})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment_of(self.url, self.topology)
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        return self._run(self.environment, *arguments)
+
+    def run_as_operator(self, *arguments: str) -> tuple[int, str, str]:
+        return self._run(environment_of(self.broker.url, self.topology), *arguments)
+
+    @staticmethod
+    def _run(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stablediffusiond.cli", *arguments],
+            env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def status(self) -> ServiceStatus:
+        code, out, err = self.run("status", "--json")
+        assert (code, err) == (0, "")
+        return ServiceStatus.model_validate_json(out)
+
+
+def environment_of(url: str, topology: Topology) -> dict[str, str]:
+    return {
+        **os.environ,
+        "STABLEDIFFUSIOND_CONFIG": "",
+        "STABLEDIFFUSIOND_BROKER__URL": url,
+        "STABLEDIFFUSIOND_QUEUES__REQUESTS": topology.requests,
+        "STABLEDIFFUSIOND_QUEUES__RESULTS": topology.results,
+    }
+
+
+def _ordinary_user(broker: PrivateBroker, topology: Topology) -> str:
+    """The URL of a user with the permissions that ``install.sh`` gives to clients, for these queues."""
+    lines = (CHECKOUT / "install.sh").read_text()
+    [given] = re.findall(r"broker_user stablediffusion_client .*\\\n\s*'(.*)' '(.*)' '(.*)'", lines)
+    renamed = [
+        each.replace("stablediffusiond", topology.requests).replace("results", topology.results) for each in given
+    ]
+    name = f"client-{uuid.uuid4().hex[:8]}"
+    broker.ctl("add_user", name, "sesame")
+    broker.ctl("set_permissions", name, *renamed)
+    return f"amqp://{name}:sesame@127.0.0.1:{broker.port}/%2F"
+
+
+@pytest.fixture(scope="package")
+def operated(broker: PrivateBroker) -> Iterator[Operated]:
+    name = uuid.uuid4().hex[:8]
+    topology = Topology(f"requests-{name}", f"results-{name}")
+    with Daemon("tests.requestd.faked", environment_of(broker.url, topology)) as daemon:
+        yield Operated(broker, daemon.wait_ready(), topology)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,72 +14,10 @@ import pytest
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client import Client
-from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
-from tests.end_to_end.conftest import CHECKOUT
-from tools.daemons import Daemon
-from tools.private_broker import PrivateBroker
+from tests.end_to_end.conftest import CHECKOUT, Operated, environment_of
 
 LONG = {"prompt": "a red cat", "steps": 150, "count": 2}
-
-
-class Operated:
-    """A request daemon, and the client of somebody who has no more rights than ``install.sh`` gives to clients."""
-
-    def __init__(self, broker: PrivateBroker, daemon: Daemon, topology: Topology) -> None:
-        self.broker = broker
-        self.daemon = daemon
-        self.topology = topology
-        self.url = _ordinary_user(broker, topology)
-        queues = {"requests": topology.requests, "results": topology.results}
-        self.settings = Settings.model_validate({"broker": {"url": self.url}, "queues": queues})
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return _environment(self.url, self.topology)
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "stablediffusiond.cli", *arguments],
-            env=self.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
-
-    def status(self) -> ServiceStatus:
-        code, out, err = self.run("status", "--json")
-        assert (code, err) == (0, "")
-        return ServiceStatus.model_validate_json(out)
-
-
-def _environment(url: str, topology: Topology) -> dict[str, str]:
-    return {
-        **os.environ,
-        "STABLEDIFFUSIOND_CONFIG": "",
-        "STABLEDIFFUSIOND_BROKER__URL": url,
-        "STABLEDIFFUSIOND_QUEUES__REQUESTS": topology.requests,
-        "STABLEDIFFUSIOND_QUEUES__RESULTS": topology.results,
-    }
-
-
-def _ordinary_user(broker: PrivateBroker, topology: Topology) -> str:
-    """The URL of a user with the permissions that ``install.sh`` gives to clients, for these queues."""
-    lines = (CHECKOUT / "install.sh").read_text()
-    [given] = re.findall(r"broker_user stablediffusion_client .*\\\n\s*'(.*)' '(.*)' '(.*)'", lines)
-    renamed = [
-        each.replace("stablediffusiond", topology.requests).replace("results", topology.results) for each in given
-    ]
-    name = f"client-{uuid.uuid4().hex[:8]}"
-    broker.ctl("add_user", name, "sesame")
-    broker.ctl("set_permissions", name, *renamed)
-    return f"amqp://{name}:sesame@127.0.0.1:{broker.port}/%2F"
-
-
-@pytest.fixture(scope="module")
-def operated(broker: PrivateBroker) -> Iterator[Operated]:
-    name = uuid.uuid4().hex[:8]
-    topology = Topology(f"requests-{name}", f"results-{name}")
-    with Daemon("tests.requestd.faked", _environment(broker.url, topology)) as daemon:
-        yield Operated(broker, daemon.wait_ready(), topology)
 
 
 @pytest.fixture
@@ -90,7 +27,7 @@ def client(operated: Operated) -> Iterator[Client]:
 
 
 def test_where_nobody_draws_it_says_what_to_start(operated: Operated) -> None:
-    nowhere = _environment(operated.url, Topology("nobody", operated.topology.results))
+    nowhere = environment_of(operated.url, Topology("nobody", operated.topology.results))
     done = subprocess.run(
         [sys.executable, "-m", "stablediffusiond.cli", "status"],
         env=nowhere, cwd=CHECKOUT, capture_output=True, text=True, check=True,
@@ -210,6 +147,6 @@ def test_an_alarm_is_told_from_daemons_that_are_away(operated: Operated, client:
 
 
 def test_a_broker_that_is_away_ends_with_three(operated: Operated, free_port: int) -> None:
-    away = _environment(f"amqp://127.0.0.1:{free_port}/", operated.topology)
+    away = environment_of(f"amqp://127.0.0.1:{free_port}/", operated.topology)
     done = subprocess.run([sys.executable, "-m", "stablediffusiond.cli", "status"], env=away, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
