@@ -31,7 +31,7 @@ class ModelUnavailable(SettingsError):
 
 
 class AddressInUse(SettingsError):
-    """Raised when the response daemon cannot bind its host and port."""
+    """Raised when a daemon cannot listen where its settings say."""
 
 
 # Broker

@@ -155,6 +155,17 @@ class LogSettings(Section):
     """auto: entries with fields where the journal reads, else lines for people; text: those; json: an object a line."""
 
 
+class MetricsSettings(Section):
+    """Figures for Prometheus, at http://host:port/metrics."""
+
+    host: str = "127.0.0.1"
+    """Everybody who reaches it can read them."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """stablediffusiond's; 0: none. Of several on one host each needs its own (docs/operations.md)."""
+    responses_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """stablediffusion_responsed's; 0: none."""
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -173,6 +184,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(

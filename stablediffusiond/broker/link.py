@@ -35,6 +35,7 @@ class Link:
         self._live: Connection | None = None
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._connections = 0
         #: Why there is no connection, or why the broker takes nothing; None when all is well.
         self.trouble: str | None = "connecting"
         #: Called whenever ``trouble`` may have changed.
@@ -65,6 +66,11 @@ class Link:
         """The connection, if there is one now."""
         return self._live if self._live is not None and not self._live.lost.done() else None
 
+    @property
+    def reconnects(self) -> int:
+        """Connections that were made after the first."""
+        return max(0, self._connections - 1)
+
     async def connection(self) -> Connection:
         """The live connection; waits for one as long as it takes."""
         async with self._changed:
@@ -75,6 +81,7 @@ class Link:
     async def _keep(self) -> None:
         while True:
             connection = await self._connect()
+            self._connections += 1
             await self._announce(connection)
             await asyncio.wait({connection.lost})  # and not `await lost`, which would be cancelled with us
             reason = connection.lost.result()

@@ -6,6 +6,7 @@ the repeat. pika buffers without limit, so only a few publishes are under way at
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -13,11 +14,13 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
+from stablediffusiond.distribution import Distribution
 from stablediffusiond.errors import BrokerError, BrokerLost, Unroutable
 
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT: Final = 4
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30)
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
@@ -32,6 +35,8 @@ class Publisher:
         self._open: tuple[Connection, Channel] | None = None
         #: Called with the reason when a queue refuses messages, and with None when it takes them again.
         self._on_refusal = on_refusal
+        #: From the first try to the confirm; for anybody to look at.
+        self.seconds = Distribution(_SECONDS)
 
     async def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
         """Publish ``message`` and return when the broker has it, however many outages that takes.
@@ -40,7 +45,7 @@ class Publisher:
             Unroutable: no queue takes it (only if ``mandatory``).
         """
         async with self._slots:
-            refused = False
+            began, refused = time.monotonic(), False
             for pause_seconds in _pauses():
                 try:
                     channel = await self._channel()
@@ -55,6 +60,7 @@ class Publisher:
                         self._on_refusal(str(error))
                     refused = True
                 else:
+                    self.seconds.add(time.monotonic() - began)
                     if refused:
                         self._on_refusal(None)
                     return

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from stablediffusiond.distribution import Distribution
 from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.job import (
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: A step, or the beginning or end of an image, that takes longer than this counts as a hung device.
 _LONGEST_STEP_SECONDS: Final = 120.0
+_STEP_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Denoiser(Protocol):
@@ -113,6 +116,9 @@ class Engine:
         self._busy_since: float | None = None
         self._accounts: dict[int, _Account] = {}
         self._undecoded: deque[Sample] = deque()
+        #: What a UNet call and its scheduler steps take, and how many rows it has; for anybody to look at.
+        self.step_seconds = Distribution(_STEP_SECONDS)
+        self.rows_per_call = Distribution(_ROWS)
 
     # From any thread
 
@@ -233,7 +239,10 @@ class Engine:
         if batch:
             began = self._clock()
             self._denoise(batch)
-            self._batcher.charge(batch, self._clock() - began)
+            seconds = self._clock() - began
+            self._batcher.charge(batch, seconds)
+            self.step_seconds.add(seconds)
+            self.rows_per_call.add(sum(sample.rows for sample in batch))
             finished = [sample for sample in batch if sample.finished]
             self._batcher.end(finished)
             self._undecoded.extend(finished)

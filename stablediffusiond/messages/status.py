@@ -9,6 +9,8 @@ from stablediffusiond.messages.request import Priority
 #: The parts that a queue may have, in the order in which they are shown.
 QueueRole = Literal["high", "normal", "low", "results", "crashed", "dead", "unroutable"]
 
+JobState = Literal["waiting", "drawing", "publishing"]
+
 
 class Ask(BaseModel):
     """The message to the control exchange that every request daemon answers with a ``WorkerStatus``."""
@@ -36,7 +38,7 @@ class JobStatus(Said):
 
     id: str | None = Field(None, description="Absent as long as the request has not been read")
     priority: Priority = Field(description="By the queue that it came from")
-    state: Literal["waiting", "drawing", "publishing"]
+    state: JobState
     step: int = Field(0, ge=0, description="UNet calls done, over all images of the job")
     steps: int | None = Field(None, description="UNet calls to do; known once the job is being drawn")
     images_drawn: int = Field(0, ge=0)

@@ -20,9 +20,11 @@ from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.engine import Denoiser, Engine
+from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.crashed import Crashed
 from stablediffusiond.requestd.desk import Desk
+from stablediffusiond.requestd.figures import Figures
 from stablediffusiond.requestd.intake import Intake
 from stablediffusiond.requestd.outlet import Outlet
 from stablediffusiond.requestd.report import Report
@@ -55,7 +57,8 @@ class Daemon:
             progress_interval_seconds=settings.engine.progress_interval_seconds,
             on_event=lambda event: _tell(loop, partial(self.desk.on_event, event)),
         )
-        replies = Outlet(Publisher(outlet, on_refusal=self._on_refusal), topology)
+        publisher = Publisher(outlet, on_refusal=self._on_refusal)
+        replies = Outlet(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         self.desk = Desk(self.engine, replies, topology, settings.limits, encoders)
         self.desk.on_change = self.govern
@@ -67,6 +70,14 @@ class Daemon:
             engine=self.engine,
             ledger=self.desk.ledger,
             tally=self.desk.tally,
+        )
+        self.figures = Figures(
+            report=self.report,
+            tally=self.desk.tally,
+            engine=self.engine,
+            publisher=publisher,
+            inlet=inlet,
+            outlet=outlet,
         )
         control = Control(self.desk.cancel, self.report.full, replies)
         crashed = Crashed(topology, replies)
@@ -120,6 +131,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         reload.on_hangup(),
         Link(settings.broker, "stablediffusiond takes jobs", prepare) as inlet,
         Link(settings.broker, "stablediffusiond replies") as outlet,
+        served(settings.metrics.host, settings.metrics.port, "port") as metrics,
     ):
         patience = asyncio.create_task(_ask_for_patience(), name="asking for patience")
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -128,6 +140,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
             return
         daemon = Daemon(settings, topology, loaded, inlet, outlet)
         outlet.on_change = daemon.govern
+        metrics.collect = daemon.figures
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
         announcing = asyncio.create_task(_announce(daemon, settings, patience, reload), name="announcing")

@@ -127,6 +127,7 @@ class Desk:
             held.job_id = where.job_id
             order = admit(held.message, fields, where, self._topology, self._limits, priority=held.priority)
             held.images = order.request.count
+            self.tally.queued_seconds.add(_queued_seconds(held, order))
             self._refuse_void(order)
             done = await self._draw(held, order)
             await self._outlet.reply(where, answers.done(where, done))
@@ -228,8 +229,13 @@ def _account(held: Held, order: Order, images: int, engine_seconds: float) -> Do
     return Done(
         id=order.address.job_id,
         images=images,
-        queued_seconds=round(max(0.0, (held.received_at - began).total_seconds()), 3),
+        queued_seconds=round(_queued_seconds(held, order), 3),
         engine_seconds=round(engine_seconds, 3),
         total_seconds=round(max(0.0, (now - began).total_seconds()), 3),
         warnings=order.warnings,
     )
+
+
+def _queued_seconds(held: Held, order: Order) -> float:
+    """From publication to delivery; 0 for a message that does not say when it was published."""
+    return max(0.0, (held.received_at - (order.published_at or held.received_at)).total_seconds())

@@ -2,12 +2,11 @@
 
 import os
 import socket
-from typing import Literal
 
 from stablediffusiond import __version__
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.engine import Denoiser, Engine
-from stablediffusiond.messages.status import CallTime, JobStatus, WorkerStatus
+from stablediffusiond.messages.status import CallTime, JobState, JobStatus, WorkerStatus
 from stablediffusiond.requestd.ledger import Held, Ledger
 from stablediffusiond.requestd.tally import Tally
 
@@ -57,7 +56,7 @@ class Report:
 
     def _job(self, held: Held) -> JobStatus:
         far = self._engine.how_far(held.key)
-        state: Literal["waiting", "drawing", "publishing"] = "waiting"
+        state: JobState = "waiting"
         if held.begun:
             state = "drawing" if far else "publishing"
         return JobStatus(

@@ -5,11 +5,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Literal
 
+from stablediffusiond.distribution import Distribution
 from stablediffusiond.errors import ReplyCode
 
 Outcome = Literal["done"] | ReplyCode
 
 _RECENT_SECONDS: Final = 60.0
+_QUEUED_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
 
 class Tally:
@@ -20,7 +22,8 @@ class Tally:
         self._began = clock()
         self._recent: deque[float] = deque()
         self.images = 0
-        self.outcomes: Counter[Outcome] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.queued_seconds = Distribution(_QUEUED_SECONDS)
 
     def picture_published(self) -> None:
         self.images += 1

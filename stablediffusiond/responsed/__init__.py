@@ -2,5 +2,5 @@
 
 ``daemon`` is its life, ``server`` takes connections, ``doorway`` makes the Unix socket for them, ``session`` is one
 client from hello to goodbye, ``feed`` is what a session gets from the broker, ``pipe`` its socket, ``lines`` words what
-goes over it.
+goes over it, ``figures`` is what Prometheus is told.
 """

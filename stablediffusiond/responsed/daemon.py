@@ -8,6 +8,8 @@ from functools import partial
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.metrics import served
+from stablediffusiond.responsed.figures import Figures
 from stablediffusiond.responsed.server import Server
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
@@ -23,6 +25,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         reload.on_hangup(),
         Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as inlet,
         Link(settings.broker, "stablediffusion_responsed cancels") as outlet,
+        served(settings.metrics.host, settings.metrics.responses_port, "responses_port") as metrics,
     ):
         server = Server(settings.responses, topology, inlet, Publisher(outlet))
         for address in await server.open():
@@ -33,6 +36,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
             notify(STATUS=f"{server.clients} clients{trouble}")
 
         server.on_change = inlet.on_change = tell
+        metrics.collect = Figures(server, inlet, outlet)
         reload.apply = lambda again: server.limit(again.responses)
         # Ready without the broker too: a boot must not wait for it, and clients may.
         notify(READY=1)

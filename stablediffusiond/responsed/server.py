@@ -5,13 +5,16 @@ import errno
 import ipaddress
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
+from typing import Final, get_args
 
 from stablediffusiond import frames
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import AddressInUse, SettingsError
+from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.doorway import Doorway
 from stablediffusiond.responsed.pipe import Pipe
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: What bind says of an address of a protocol that this machine does not have, such as ::1 without IPv6.
 _NOT_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+#: What is on a queue may be anybody's, with any type.
+_KINDS: Final = frozenset(get_args(ReplyType))
 
 
 class Server:
@@ -36,6 +41,9 @@ class Server:
         self._sessions: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._doorway: Doorway | None = None
+        self.turned_away = 0
+        #: Replies and events that clients have taken, by their type.
+        self.written: Counter[str] = Counter()
         #: Called whenever a client comes or goes.
         self.on_change: Callable[[], None] = lambda: None
         #: Fails with the first error of a session that is a bug and not a client's doing.
@@ -129,16 +137,21 @@ class Server:
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pipe = Pipe(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
         if self.clients >= self._settings.max_connections:
+            self.turned_away += 1
             log.warning("%s is turned away: %d clients are connected", pipe.peer, self.clients)
             line = lines.error("too_many_connections", f"{self.clients} clients are connected; try again later")
             writer.writelines(frames.encode(line.head))
             writer.close()
             return
         session = Session(pipe, self._settings, self._topology, self._link, self._publisher)
+        session.on_written = self._count
         task = asyncio.create_task(session.run(), name=f"session {pipe.peer}")
         self._sessions.add(task)
         task.add_done_callback(self._on_end)
         self.on_change()
+
+    def _count(self, kind: str) -> None:
+        self.written[kind if kind in _KINDS else "other"] += 1
 
     def _on_end(self, session: asyncio.Task[None]) -> None:
         self._sessions.discard(session)

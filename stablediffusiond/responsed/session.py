@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import SecretStr
@@ -60,6 +61,8 @@ class Session:
         #: Who may open a Unix socket is for the file's permissions to say.
         self._trusted = pipe.is_local or settings.token is None
         self._ack_deadline: asyncio.TimerHandle | None = None
+        #: Called with the type of each reply and event that the client has taken.
+        self.on_written: Callable[[str], None] = lambda _: None
         #: Fails when the client acks nothing for too long.
         self._acking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -150,6 +153,7 @@ class Session:
         while True:
             line, number = await feed.next()
             await self._say(line, listen.encoding)
+            self.on_written(str(line.head["type"]))
             if number is None:
                 continue
             if listen.ack == "auto":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -94,10 +95,11 @@ def service(broker: PrivateBroker, names: dict[str, str]) -> Iterator[Service]:
 class Operated:
     """A request daemon, and the client of somebody who has no more rights than ``install.sh`` gives to clients."""
 
-    def __init__(self, broker: PrivateBroker, daemon: Daemon, topology: Topology) -> None:
+    def __init__(self, broker: PrivateBroker, daemon: Daemon, topology: Topology, metrics_port: int) -> None:
         self.broker = broker
         self.daemon = daemon
         self.topology = topology
+        self.metrics_port = metrics_port
         self.url = _ordinary_user(broker, topology)
         queues = {"requests": topology.requests, "results": topology.results}
         self.settings = Settings.model_validate({"broker": {"url": self.url}, "queues": queues})
@@ -153,5 +155,8 @@ def _ordinary_user(broker: PrivateBroker, topology: Topology) -> str:
 def operated(broker: PrivateBroker) -> Iterator[Operated]:
     name = uuid.uuid4().hex[:8]
     topology = Topology(f"requests-{name}", f"results-{name}")
-    with Daemon("tests.requestd.faked", environment_of(broker.url, topology)) as daemon:
-        yield Operated(broker, daemon.wait_ready(), topology)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    environment = {**environment_of(broker.url, topology), "STABLEDIFFUSIOND_METRICS__PORT": str(port)}
+    with Daemon("tests.requestd.faked", environment) as daemon:
+        yield Operated(broker, daemon.wait_ready(), topology, port)

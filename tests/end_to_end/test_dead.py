@@ -155,6 +155,9 @@ async def test_however_often_one_looks_nothing_is_lost(broker: PrivateBroker, to
     for message in sent:
         await channel.publish(message, "", topology.dead)
     for _ in range(30):
+        async with asyncio.timeout(20):
+            while await channel.check_queue(topology.dead) < len(sent):
+                pass  # what a connection leaves behind goes back a moment after it has closed
         async with opened(settings) as shelf:
             seen = []
             async for kept in shelf.each(lambda _: True):
@@ -163,5 +166,4 @@ async def test_however_often_one_looks_nothing_is_lost(broker: PrivateBroker, to
         assert [each.facts.id for each in seen] == ["m0", "m1", "m2"]
         assert max(each.delivery.earlier_deliveries for each in seen) <= 10
         assert [(each.message.body, each.facts.reason) for each in seen] == [(each.body, "why") for each in sent]
-    assert await channel.check_queue(topology.dead) == 3
     await connection.close()
