@@ -6,6 +6,8 @@ A paragraph that click is told not to wrap stays as it is; one that begins with 
 section of that name.
 """
 
+import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ class Page:
     section: int
     what: str
     also_called: Sequence[str] = ()
+    commands: Sequence[click.Command] = ()  #: what stands beside it, as the first word
 
     @property
     def name(self) -> str:
@@ -46,8 +49,12 @@ def pages() -> list[Page]:
     return [
         Page(command_of("stablediffusiond", requestd.serve), 8, "draw what a queue asks for"),
         Page(command_of("stablediffusion_responsed", responsed.serve), 8, "bring pictures to sockets", older),
-        Page(client.command, 1, "draw pictures with a Stable Diffusion service"),
+        Page(client.command, 1, "draw pictures with a Stable Diffusion service", commands=client_commands()),
     ]
+
+
+def client_commands() -> list[click.Command]:
+    return [importlib.import_module(module).command for module in client.COMMANDS.values()]
 
 
 def files() -> dict[str, str]:
@@ -67,16 +74,43 @@ def _lines(page: Page, all_pages: list[Page]) -> Iterator[str]:
     yield rf"\fB{page.name}\fR {_escaped(' '.join(page.command.collect_usage_pieces(context)))}"
     yield from _paragraphs(page.command.help or "", "DESCRIPTION")
     yield ".SH OPTIONS"
-    for parameter in page.command.get_params(context):
-        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)):
-            yield ".TP"
-            yield rf"\fB{_escaped(record[0])}\fR"
-            yield _escaped(record[1])
+    yield from _options(context)
+    for command in page.commands:
+        yield from _command(command, page.name)
     yield from _paragraphs(page.command.epilog or "", "NOTES")
     yield ".SH FILES"
     yield ".I /etc/stablediffusiond/settings.toml"
     yield ".SH SEE ALSO"
     yield ",\n".join(f".BR {other.name} ({other.section})" for other in all_pages if other is not page)
+
+
+def _command(command: click.Command, before: str) -> Iterator[str]:
+    """A section for ``command``, and one for each of its own."""
+    name = f"{before} {command.name}"
+    context = click.Context(command, **command.context_settings)
+    yield f".SH {_escaped(name)}"
+    yield rf"\fB{_escaped(name)}\fR {_escaped(' '.join(command.collect_usage_pieces(context)))}"
+    yield ".PP"
+    yield from _text(command.help or "")
+    yield from _options(context)
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from _command(each, name)
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    for parameter in context.command.get_params(context):
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)):
+            yield ".TP"
+            yield rf"\fB{_escaped(record[0])}\fR"
+            yield _escaped(record[1])
+
+
+def _text(text: str) -> Iterator[str]:
+    """``text`` without titles."""
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", inspect.cleandoc(text))):
+        yield from [".PP"] if number else []
+        yield from map(_escaped, paragraph.splitlines())
 
 
 def _paragraphs(text: str, section: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings; see settings.example.toml.")
 def command(job_ids: tuple[str, ...], config: Path | None) -> None:

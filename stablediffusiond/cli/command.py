@@ -50,10 +50,13 @@ as they come. A PROMPT that begins with { is a whole request in JSON: it is put 
 its pictures go to the queue `results`, unless --wait or --output asks for them here.
 
 \b
-Commands, as the first word, each with a --help of its own:
+Commands:
   stablediffusion_client status        what is queued, who draws, and how fast
   stablediffusion_client cancel ID...  end jobs
   stablediffusion_client dead          what was put aside for operators
+
+Each has a --help of its own. To draw a word that is the name of a command, put -- before it:
+stablediffusion_client -- status
 
 \b
 Examples:
@@ -64,9 +67,7 @@ Examples:
   echo "a red cat" | stablediffusion_client - -o - | display
 """
 
-_EPILOG: Final = """To draw a word that is the name of a command, put -- before it: stablediffusion_client -- status
-
-Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
+_EPILOG: Final = """Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
 cancels the job. An existing file is overwritten, as cp does; a file appears whole or not at all.
 
 \b

@@ -38,7 +38,7 @@ class _Where:
     unroutable: bool
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("dead", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--queue",
     type=click.Choice(_QUEUES),

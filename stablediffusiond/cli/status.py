@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS: Final = 1.0
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("status", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch, one a line every second.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings; see settings.example.toml.")

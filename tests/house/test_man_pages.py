@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from tools.man_pages import files
+from tools.man_pages import client_commands, files
 
 CHECKOUT = Path(__file__).parents[2]
 MANUAL = CHECKOUT / "docs/man"
@@ -42,6 +43,15 @@ def test_what_the_help_says_is_shown(page: Path) -> None:
         words = " ".join(line.split())
         if not words.endswith(":"):  # a title
             assert words in shown
+
+
+@pytest.mark.parametrize("command", client_commands(), ids=lambda command: str(command.name))
+def test_the_commands_of_the_client_are_explained(command: click.Command) -> None:
+    shown = rendered(MANUAL / "stablediffusion_client.1")
+    each = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    for said in each:
+        assert " ".join(str(said.help).split()) in shown
+        assert f"{said.name} {said.collect_usage_pieces(click.Context(said))[0]}" in shown
 
 
 def test_each_program_that_a_unit_documents_has_one() -> None:
