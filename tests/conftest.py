@@ -1,5 +1,6 @@
 """What all tests share: a broker of their own, names that nobody else uses, and no hurry on slow machines."""
 
+import os
 import socket
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from tools.private_broker import PrivateBroker
 
 hypothesis_settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("shared machine")
+
+
+def pytest_configure() -> None:
+    """Before torch is loaded: its threads sleep while they wait. Spinning they starve the other programs of a test."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")

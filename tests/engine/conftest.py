@@ -12,6 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 
+torch.set_num_threads(1)  # what these models compute is too little to be shared out
+
 
 def byte_tokenizer(scratch: Path) -> CLIPTokenizer:
     """Byte-level BPE without merges: every byte is a token, and has a second one for the end of a word."""
