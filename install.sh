@@ -260,7 +260,7 @@ install_broker_access() {
 # broker_user NAME FILE OWNER MODE CONFIGURE WRITE READ
 broker_user() {
   local file=$CONFIG/$2 password verb=add_user
-  if [ -e "$file" ] && ! grep -q "^amqp://$1:[^@]*@localhost:5672/$VHOST\$" "$file"; then
+  if [ -e "$file" ] && ! grep -qzx "amqp://$1:[^@]*@localhost:5672/$VHOST\s*" "$file"; then
     say "keeping $file, which names another broker, or another way to it"
     return
   fi

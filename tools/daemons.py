@@ -34,7 +34,8 @@ class Daemon:
         self._notices.bind(str(folder / "notify"))
         self._log = folder / "log"
         self.status = ""
-        self._ready = False
+        #: All that its service manager was told, line by line.
+        self.notices: list[str] = []
         self._reader = threading.Thread(target=self._read_notices, daemon=True)
         self._reader.start()
         with self._log.open("wb") as log:
@@ -54,7 +55,7 @@ class Daemon:
 
     def wait_ready(self, timeout_seconds: float = 120) -> Self:
         """Wait for READY=1."""
-        return self._wait_for(lambda: self._ready, timeout_seconds, "ready")
+        return self._wait_for(lambda: "READY=1" in self.notices, timeout_seconds, "ready")
 
     def wait_status(self, pattern: str, timeout_seconds: float = 60) -> Self:
         """Wait for a STATUS that matches."""
@@ -121,7 +122,7 @@ class Daemon:
             while notice := self._notices.recv(65_536):
                 for line in notice.decode().splitlines():
                     name, _, value = line.partition("=")
-                    self._ready = self._ready or name == "READY"
+                    self.notices.append(line)
                     self.status = value if name == "STATUS" else self.status
 
 

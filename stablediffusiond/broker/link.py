@@ -125,7 +125,10 @@ class Link:
 
     def _set_blocked(self, blocked: bool) -> None:
         self.trouble = "the broker takes no publishes: memory or disk alarm" if blocked else None
-        (log.warning if blocked else log.info)("%s: %s", self._name, self.trouble or "the broker takes publishes again")
+        if blocked:
+            log.warning("%s: the broker takes no publishes: memory or disk alarm", self._name)
+        else:
+            log.info("%s: the broker takes publishes again", self._name)
         self.on_change()
 
     async def _announce(self, connection: Connection | None, trouble: str | None = None) -> None:

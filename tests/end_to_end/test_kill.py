@@ -109,6 +109,7 @@ def test_what_takes_longer_than_the_drain_is_given_back(environment: dict[str, s
         daemon.wait_log(f"job {job.id} begins")
         assert daemon.stop() == 0
         assert "1 jobs are given back unfinished" in daemon.log
+        assert "EXTEND_TIMEOUT_USEC=60200000" in daemon.notices, "so that systemd does not kill it before"
     client.cancel(job.id)
 
 

@@ -4,6 +4,7 @@ The tests run in their order, on one machine, from the installation to the end o
 """
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from tests.system.machine import Machine
 
 pytestmark = pytest.mark.system
 
+OPERATIONS = (CHECKOUT / "docs/operations.md").read_text("utf-8")
 CLIENT = 'sg stablediffusion -c "stablediffusion_client {}"'
 SERVICES = ("stablediffusiond.service", "stablediffusion_responsed.service")
 
@@ -66,6 +68,49 @@ def test_only_the_group_may_use_it(machine: Machine) -> None:
     said = machine.root("! runuser -u bob -- stablediffusion_client cat")
     assert "ask to be taken into the group stablediffusion" in said
     assert "PLAIN login refused" not in said
+
+
+def test_the_group_has_a_socket_of_its_own(machine: Machine) -> None:
+    path = "/run/stablediffusiond/responses.sock"
+    assert machine.run(f"stat -c '%U %G %a' {path}") == "root stablediffusion 660\n"
+    by_it = f"env STABLEDIFFUSIOND_RESPONSES__SOCKET={path}"
+    machine.run(f"sg stablediffusion -c \"{by_it} stablediffusion_client 'a red cat' --seed 42 -o by-file.png\"")
+    assert picture(machine, "by-file.png") == picture(machine, "again.png")
+    url = "STABLEDIFFUSIOND_BROKER__URL=amqp://nobody@localhost/"
+    assert "Permission denied; ask to be taken into the group" in machine.root(
+        f"cd /tmp; ! runuser -u bob -- {by_it} {url} stablediffusion_client cat"
+    )
+
+
+def test_a_token_that_the_operations_manual_sets_up_is_asked_for(machine: Machine) -> None:
+    [command] = re.findall(r"^    (openssl rand .*)$", OPERATIONS, re.MULTILINE)
+    token_file = "/etc/stablediffusiond/response-token"
+    settings = "/etc/stablediffusiond/settings.toml"
+    machine.root(
+        f"{command}; sed -i 's|^# token_file = .*|token_file = \"{token_file}\"|' {settings}; systemctl reload {SERVICES[1]}"
+    )
+    try:
+        assert "unauthorized" in machine.run("timeout 20 nc localhost 50007")
+        client(machine, "'a red cat' --seed 42 -o with-token.png")
+        assert picture(machine, "with-token.png") == picture(machine, "again.png")
+        machine.root(f"systemctl restart {SERVICES[0]}")
+        secret = machine.path(token_file).read_text().strip()
+        assert secret not in machine.root("journalctl --no-pager; ps -ef")
+    finally:
+        machine.root(f"sed -i 's|^token_file = |# &|' {settings}; systemctl reload {SERVICES[1]}")
+
+
+def test_there_are_pages_of_the_manual(machine: Machine) -> None:
+    for page in ("stablediffusiond", "stablediffusion_responsed", "stablediffusion_response_query"):
+        assert machine.path(f"/usr/local/share/man/man8/{page}.8").exists()
+    assert machine.path("/usr/local/share/man/man1/stablediffusion_client.1").exists()
+
+
+def test_the_commands_that_it_all_began_with(machine: Machine) -> None:
+    machine.root("systemctl start stablediffusiond.service; systemctl restart stablediffusion_responsed.service")
+    job_id = machine.run("""sg stablediffusion "stablediffusion_client '{\\"prompt\\": \\"cat\\", \\"seed\\": 42}'" """)
+    said = machine.run("timeout 60 nc localhost 50007 | head -2 | jq -r '.type, .id'").split()
+    assert said == ["image", job_id.strip(), "done", job_id.strip()]
 
 
 def test_no_password_is_seen(machine: Machine) -> None:
@@ -179,6 +224,7 @@ def test_nothing_is_left_but_what_is_to_be_kept(machine: Machine) -> None:
     ):
         machine.run(f"! {gone}")
     assert "stablediffusion" not in machine.root("rabbitmqctl -q list_users; rabbitmqctl -q list_vhosts")
+    assert not list(machine.path("/usr/local/share/man").rglob("stablediffusion*"))
     left = machine.root(
         f"find / -xdev -newer /home/alice/stablediffusiond/install.sh -name '*stablediffusi*' -not -path '/proc/*' -not -path '/home/*' -not -path '/var/log/*' -not -path '{CHECKOUT}/*' -not -path '/tmp/*' -not -path '/root/*'"
     )
