@@ -6,6 +6,7 @@ It shares the network of this machine, because packages come from there; so the 
 import os
 import signal
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,12 @@ class Machine:
     def path(self, inside: str) -> Path:
         """Where a file of the machine lies on this one."""
         return self._root / inside.removeprefix("/")
+
+    def written(self, pattern: str) -> list[str]:
+        """Files and folders inside that the machine itself has made or changed, and still has, by their name."""
+        upper = self._folder / "upper"
+        left = (path for path in upper.rglob(pattern) if not stat.S_ISCHR(path.lstat().st_mode))  # overlayfs: deleted
+        return [f"/{path.relative_to(upper)}" for path in left]
 
     def run(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
         """Run a bash script as an ordinary user who may use sudo; what it printed on both streams."""
