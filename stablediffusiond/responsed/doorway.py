@@ -17,7 +17,8 @@ from stablediffusiond.errors import AddressInUse, SettingsError
 #: Who may use the service, where it was installed for good; elsewhere the file keeps our own group.
 GROUP: Final = "stablediffusion"
 _MODE: Final = 0o660
-_BACKLOG: Final = 1024
+#: As many as may wait to be let in, while a daemon starts or has much to do; systemd's socket unit says the same.
+BACKLOG: Final = 1024
 
 
 class Doorway:
@@ -37,7 +38,7 @@ class Doorway:
         try:
             self._clear()
             self._bind(listening)
-            listening.listen(_BACKLOG)
+            listening.listen(BACKLOG)
         except OSError as error:
             listening.close()
             said = error.strerror or str(error)

@@ -16,7 +16,7 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import AddressInUse, SettingsError
 from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
-from stablediffusiond.responsed.doorway import Doorway
+from stablediffusiond.responsed.doorway import BACKLOG, Doorway
 from stablediffusiond.responsed.pipe import Pipe
 from stablediffusiond.responsed.session import Session
 from stablediffusiond.service import inherited_sockets
@@ -117,12 +117,12 @@ class Server:
 
     async def _take_over(self, listening: socket.socket) -> str:
         """Accept on a socket that was opened elsewhere; in systemd's, connections wait while we are restarted."""
-        self._servers.append(await asyncio.start_server(self._on_connection, sock=listening))
+        self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, backlog=BACKLOG))
         return _name(listening.getsockname())
 
     async def _listen(self, address: str, port: int) -> str | None:
         try:
-            server = await asyncio.start_server(self._on_connection, address, port)
+            server = await asyncio.start_server(self._on_connection, address, port, backlog=BACKLOG)
         except OSError as error:
             if error.errno in _NOT_OURS:
                 log.debug("%s: %s", address, error)

@@ -1,6 +1,8 @@
 """Who may read: the Unix socket by its permissions, TCP by a token, other machines by nothing less."""
 
 import contextlib
+import os
+import signal
 import socket
 import stat
 import subprocess
@@ -255,6 +257,21 @@ def test_a_stale_file_is_replaced_and_a_live_one_left_alone(environment: dict[st
         Client(own).close()
         assert third.stop() == 0
     assert not own.exists()
+
+
+def test_hundreds_may_wait_to_be_let_in(environment: dict[str, str], path: Path) -> None:
+    own = path.with_name("crowded.sock")
+    with response_daemon({**environment, "STABLEDIFFUSIOND_RESPONSES__SOCKET": str(own)}) as daemon:
+        daemon.wait_ready()
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            with contextlib.ExitStack() as waiting:
+                for _ in range(300):
+                    one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                    one.settimeout(0)
+                    one.connect(str(own))
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
