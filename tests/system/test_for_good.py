@@ -113,6 +113,20 @@ def test_the_commands_that_it_all_began_with(machine: Machine) -> None:
     assert said == ["image", job_id.strip(), "done", job_id.strip()]
 
 
+def test_members_see_how_things_are_and_operators_see_what_was_put_aside(machine: Machine) -> None:
+    status = json.loads(client(machine, "status --json"))
+    assert [worker["pid"] for worker in status["workers"]] == [process_of(machine, SERVICES[0])]
+    assert {name: queue["messages"] for name, queue in status["queues"].items()}["dead"] == 0
+    machine.root(
+        "amqp-publish --url $(cat /etc/stablediffusiond/broker-url) -r stablediffusiond -t nobody -b nonsense;"
+        " until stablediffusion_client dead list | grep -q 'not JSON'; do sleep 0.1; done"
+    )
+    assert "this is for operators: with sudo" in machine.run("! " + CLIENT.format("dead list"))
+    for queue in ("dead", "unroutable"):
+        assert machine.run(f"sudo stablediffusion_client dead --queue {queue} drop --all").strip()
+    assert machine.run("sudo stablediffusion_client dead list") == ""
+
+
 def test_no_password_is_seen(machine: Machine) -> None:
     password = machine.path("/etc/stablediffusiond/broker-url").read_text().split(":")[2].partition("@")[0]
     assert password not in machine.root("journalctl --no-pager; ps -ef; systemctl show stablediffusiond")
