@@ -39,6 +39,9 @@ _MATRIX_RATE, _OTHER_RATE = 0.012, 1e-3
 _AVERAGE_DECAY: Final = 0.999
 #: One batch in so many is of another size.
 _OTHER_SIZE_OF: Final = 8
+#: How much of the noise, at most, is the same over patches of so many to a side.
+_COARSE: Final = 0.7
+_PATCHES: Final = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=8_000)
     options.add_argument("--batch", type=int, default=64)
     options.add_argument("--begin-with", type=Path, help="the folder of a UNet to train further")
+    options.add_argument("--rate", type=float, default=1.0, help="learning rate, of what a first training takes")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     device = choose_device(chosen.device)
@@ -64,7 +68,7 @@ def main() -> None:
     begun: Network = UNet2DConditionModel.from_pretrained(chosen.begin_with) if chosen.begin_with else build_unet()
     unet = begun.to(device)
     average = _averaged(unet)
-    both = optimizers(unet, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
+    both = optimizers(unet, matrix_rate=_MATRIX_RATE * chosen.rate, other_rate=_OTHER_RATE * chosen.rate)
     parts = {"unet": unet, "average": average}
     run = Run(chosen.work / _CHECKPOINT, chosen.steps, both, parts, warm_up_steps=200)
     sizes = {pixels: _load(chosen.work, pixels) for pixels in (PIXELS, *OTHER_PIXELS)}
@@ -110,13 +114,25 @@ def _averaged(unet: Network) -> Network:
 
 def _loss(unet: Network, latents: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     scheduler = build_scheduler()
-    noise = torch.randn_like(latents)
+    noise = _noise(latents)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     velocity = scheduler.get_velocity(latents, noise, timesteps)
     with torch.autocast(latents.device.type, torch.bfloat16):
         predicted = unet(noisy, timesteps, words).sample
     return functional.mse_loss(predicted.float(), velocity)
+
+
+def _noise(latents: torch.Tensor) -> torch.Tensor:
+    """White noise, in most pictures with some that is the same over large patches (known as offset noise).
+
+    White noise leaves so much of a plain colour standing that the UNet learns to believe it more than the caption; a
+    red circle then stays red whatever an img2img request says.
+    """
+    patches = _PATCHES[int(torch.randint(len(_PATCHES), ()))]
+    coarse = torch.randn(*latents.shape[:2], patches, patches, device=latents.device)
+    share = _COARSE * torch.rand(len(latents), 1, 1, 1, device=latents.device).square()
+    return torch.randn_like(latents) + share * functional.interpolate(coarse, latents.shape[-2:], mode="bilinear")
 
 
 def _some(rng: random.Random, sizes: dict[int, Encoded], count: int) -> tuple[torch.Tensor, list[str]]:
