@@ -71,6 +71,14 @@ class Unroutable(BrokerError):
         self.routing_key = routing_key
 
 
+class MessageTooLarge(BrokerError):
+    """Raised when a message has more bytes than the broker takes; trying again does not make it smaller."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"a message of {size} bytes; the broker takes {most} (max_message_size)")
+        self.most = most
+
+
 class Nacked(BrokerError):
     """Raised when the broker refuses to keep a message: the queue has reached its length limit."""
 

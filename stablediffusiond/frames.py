@@ -131,14 +131,19 @@ def read_frame(reader: Reader) -> Frame | None:
         raise FramingError("the stream ended inside a line, or the line is too long")
     try:
         head: object = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FramingError(f"a line that is not JSON: {line[:80]!r}") from None
     if not isinstance(head, dict):
         raise FramingError(f"a line that is no object: {line[:80]!r}")
     length, encoded = head.pop("length", None), head.pop("data", None)
     if isinstance(length, int):
+        if not 0 <= length <= MAX_REPLY_LINE_BYTES:
+            raise FramingError(f"a picture of {length} bytes")
         data = reader.read(length)
         if len(data) != length:
             raise FramingError("the stream ended inside a picture")
         return Frame(head, data)
-    return Frame(head, base64.b64decode(encoded) if isinstance(encoded, str) else None)
+    try:
+        return Frame(head, base64.b64decode(encoded) if isinstance(encoded, str) else None)
+    except ValueError:
+        raise FramingError("a picture that is not base64") from None

@@ -41,7 +41,7 @@ class BrokerSettings(Section):
     operator_url_file: Path = Path("/etc/stablediffusiond/broker-url")
     """The daemons' URL: `stablediffusion_client dead` takes it in place of url_file, for those who may read it."""
     heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
-    """A silent broker is noticed after about twice this, plus ten seconds."""
+    """A silent broker is noticed within twice this, or within twenty seconds where that is longer."""
     connect_timeout_seconds: PositiveFloat = 10
     """For one try to connect, handshake included."""
     blocked_timeout_seconds: PositiveFloat = 60

@@ -19,7 +19,7 @@ from typing import Final, Self
 
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 #: Ends with its parent, whatever that one died of, and then nobody needs its folder any more; the node's own processes
-#: are a group of their own.
+#: are a group of their own. Linux takes the thread that called ``start`` for the parent: call it on one that stays.
 _WARDEN: Final = """
 import ctypes, os, shutil, signal, subprocess, sys
 ctypes.CDLL(None).prctl(1, signal.SIGUSR1)  # PR_SET_PDEATHSIG

@@ -6,6 +6,7 @@ whoever used it opens another one, and settles no delivery of the old one there.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from stablediffusiond.errors import (
     BrokerError,
     BrokerLost,
     BrokerRefused,
+    MessageTooLarge,
     Nacked,
     QueueMismatch,
     QueueMissing,
@@ -31,6 +33,9 @@ T = TypeVar("T")
 
 _CONFIRM_SECONDS: Final = 10.0
 _SLOWEST_BYTES_A_SECOND: Final = 20_000
+#: How long the broker may take to answer: a quorum queue without a leader may not answer at all.
+_ANSWER_SECONDS: Final = 30.0
+_TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max(?:imum)? size (\d+)")
 
 #: As ``reply_to``: the channel that publishes the message gets the answers, without a queue.
 #: https://www.rabbitmq.com/docs/direct-reply-to
@@ -47,6 +52,15 @@ class Depth:
     consumers: int
 
 
+@dataclass(frozen=True)
+class _Unconfirmed:
+    """A publish that the broker has not answered yet."""
+
+    confirmed: asyncio.Future[None]
+    key: tuple[str | None, str]  #: message_id and routing key, by which it comes back if nobody takes it
+    size: int  #: of its body, in bytes
+
+
 class Channel:
     """Made by ``Connection.channel``."""
 
@@ -56,7 +70,7 @@ class Channel:
         #: Done, with the reason, as soon as this channel is of no use any more.
         self.lost: asyncio.Future[BrokerError] = loop.create_future()
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._unconfirmed: dict[int, tuple[asyncio.Future[None], tuple[str | None, str]]] = {}
+        self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._returned: set[tuple[str | None, str]] = set()
         self._published = 0
         self._got: asyncio.Future[Delivery | None] = loop.create_future()
@@ -169,12 +183,14 @@ class Channel:
 
         Raises:
             Unroutable: no queue takes it (only if ``mandatory``).
+            MessageTooLarge: the broker will never take it.
             Nacked: the broker does not want it now.
             BrokerError: the channel ended first; whether the message arrived is in doubt.
         """
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send(message, exchange, routing_key, mandatory=mandatory)
-        self._unconfirmed[self._published] = (confirmed, (message.message_id, routing_key))
+        key = (message.message_id, routing_key)
+        self._unconfirmed[self._published] = _Unconfirmed(confirmed, key, len(message.body))
         patience_seconds = _CONFIRM_SECONDS + len(message.body) / _SLOWEST_BYTES_A_SECOND
         try:
             async with asyncio.timeout(patience_seconds):
@@ -218,7 +234,12 @@ class Channel:
         self._waiting.add(answer)
         try:
             send()
-            return await answer
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            reason = BrokerLost(f"no answer for {_ANSWER_SECONDS:.0f} s")
+            self.abandon(reason)
+            raise reason from None
         except exceptions.AMQPError as error:
             raise BrokerLost(str(error) or type(error).__name__) from None
         finally:
@@ -233,7 +254,8 @@ class Channel:
         for tag in tags:
             if tag not in self._unconfirmed:
                 continue  # published and forgotten
-            confirmed, key = self._unconfirmed.pop(tag)
+            publish = self._unconfirmed.pop(tag)
+            confirmed, key = publish.confirmed, publish.key
             if confirmed.done():
                 continue
             if isinstance(frame.method, pika.spec.Basic.Nack):
@@ -246,14 +268,23 @@ class Channel:
 
     def _on_close(self, _: PikaChannel, error: Exception) -> None:
         if isinstance(error, exceptions.ChannelClosedByBroker):
+            if found := _TOO_LARGE.search(error.reply_text):
+                self._refuse_larger_than(int(found[1]))
+                self._fail(BrokerLost(error.reply_text))  # the others shared the channel, and did nothing wrong
+                return
             self._fail(_BY_REPLY_CODE.get(error.reply_code, BrokerLost)(error.reply_text))
         else:
             self._fail(BrokerLost(str(error) or type(error).__name__))
 
+    def _refuse_larger_than(self, most: int) -> None:
+        for publish in self._unconfirmed.values():
+            if publish.size > most and not publish.confirmed.done():
+                publish.confirmed.set_exception(MessageTooLarge(publish.size, most))
+
     def _fail(self, reason: BrokerError) -> None:
         if not self.lost.done():
             self.lost.set_result(reason)
-        for waiting in (*self._waiting, *(confirmed for confirmed, _ in self._unconfirmed.values())):
+        for waiting in (*self._waiting, *(each.confirmed for each in self._unconfirmed.values())):
             if not waiting.done():
                 waiting.set_exception(reason)
         self._unconfirmed.clear()

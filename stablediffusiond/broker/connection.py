@@ -12,6 +12,7 @@ from pika.channel import Channel as PikaChannel
 from stablediffusiond.broker import tls
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.parameters import is_external, parameters, shown
+from stablediffusiond.broker.tolerance import TolerantConnection
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
@@ -56,7 +57,7 @@ class Connection:
     async def _open(cls, settings: BrokerSettings, url: str, name: str) -> "Connection":
         self = cls(name)
         opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
-        opening = AsyncioConnection(
+        opening = TolerantConnection(
             parameters(settings, url, name),
             on_open_callback=lambda connection: None if opened.done() else opened.set_result(connection),
             on_open_error_callback=lambda _, error: (
@@ -101,9 +102,10 @@ class Connection:
             await asyncio.wait({self.lost})
 
     def abandon(self) -> None:
-        """Begin to close without waiting: for a connection that is half dead."""
+        """Begin to close without waiting: for a connection that is half dead. From now on it counts as lost."""
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
+        self._on_close(BrokerLost("given up: a part of it was lost"))
 
     def _set_blocked(self, *, blocked: bool) -> None:
         if blocked:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Protocol
 
 import pika
@@ -73,22 +74,31 @@ def to_properties(message: Message) -> pika.BasicProperties:
 
 def _plain(value: HeaderValue) -> HeaderValue:
     """Fractions travel as text: pika has no floating-point numbers, and AMQP's decimals puzzle other libraries."""
-    return str(value) if isinstance(value, float) else value
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, float | Decimal) else value
 
 
 def from_properties(properties: pika.BasicProperties, body: bytes) -> Message:
     stamp = properties.timestamp
     return Message(
         body=body,
-        content_type=properties.content_type,
-        type=properties.type,
-        message_id=properties.message_id,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
+        content_type=_text(properties.content_type),
+        type=_text(properties.type),
+        message_id=_text(properties.message_id),
+        correlation_id=_text(properties.correlation_id),
+        reply_to=_text(properties.reply_to),
         timestamp=_moment(stamp) if isinstance(stamp, int) else None,
-        headers=properties.headers or {},
+        headers={_text(name) or "": value for name, value in (properties.headers or {}).items()},
         persistent=properties.delivery_mode == 2,
     )
+
+
+def _text(said: str | bytes | None) -> str | None:
+    """pika hands out bytes for what is no UTF-8; a name that is none fits no queue and no job, and is only shown."""
+    return said.decode(errors="replace") if isinstance(said, bytes) else said
 
 
 def _moment(stamp: int) -> datetime | None:

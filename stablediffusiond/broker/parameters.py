@@ -1,6 +1,7 @@
 """pika's connection parameters out of our settings."""
 
 import urllib.parse
+from typing import Final
 
 import pika
 from pika.credentials import ExternalCredentials
@@ -8,6 +9,11 @@ from pika.credentials import ExternalCredentials
 from stablediffusiond.broker import tls
 from stablediffusiond.errors import SettingsError
 from stablediffusiond.settings import BrokerSettings
+
+#: pika looks whether anything came every heartbeat and these seconds, and needs to look twice: asked for a heartbeat so
+#: much shorter it notices a silent broker within two of those that the settings name.
+_PIKA_GRACE_SECONDS: Final = 5
+_SHORTEST_HEARTBEAT_SECONDS: Final = 5
 
 
 def parameters(settings: BrokerSettings, url: str, name: str) -> pika.URLParameters:
@@ -24,7 +30,7 @@ def parameters(settings: BrokerSettings, url: str, name: str) -> pika.URLParamet
     except (ValueError, TypeError) as error:
         raise SettingsError(f"settings: [broker] url ({shown(url)}) is not an AMQP URL: {error}") from None
     made.client_properties = {"connection_name": name}
-    made.heartbeat = settings.heartbeat_seconds
+    made.heartbeat = max(_SHORTEST_HEARTBEAT_SECONDS, settings.heartbeat_seconds - _PIKA_GRACE_SECONDS)
     made.blocked_connection_timeout = settings.blocked_timeout_seconds
     made.socket_timeout = settings.connect_timeout_seconds / 2
     made.stack_timeout = settings.connect_timeout_seconds

@@ -15,7 +15,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
 from stablediffusiond.distribution import Distribution
-from stablediffusiond.errors import BrokerError, BrokerLost, Unroutable
+from stablediffusiond.errors import BrokerError, BrokerLost, MessageTooLarge, Unroutable
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Publisher:
 
         Raises:
             Unroutable: no queue takes it (only if ``mandatory``).
+            MessageTooLarge: the broker never will.
         """
         async with self._slots:
             began, refused = time.monotonic(), False
@@ -50,7 +51,7 @@ class Publisher:
                 try:
                     channel = await self._channel()
                     await channel.publish(message, exchange, routing_key, mandatory=mandatory)
-                except Unroutable:
+                except (Unroutable, MessageTooLarge):
                     raise
                 except BrokerLost as error:
                     log.debug("publishing %s again: %s", message.message_id, error)

@@ -32,6 +32,18 @@ class _Mailbox:
     letters: deque[_Letter] = field(default_factory=deque)
     news: dict[str, Event] = field(default_factory=dict)  #: progress and previews: only the newest of each counts
     seen: set[str] = field(default_factory=set)  #: indices of pictures, and the end
+    early_end: _Letter | None = None  #: ``Done``, come before the last picture
+
+    def add(self, letter: _Letter) -> None:
+        """The end comes last. A connection that broke may give its pictures back when ``Done`` is past them."""
+        if isinstance(letter.event, Done):
+            self.early_end = letter
+        else:
+            self.letters.append(letter)
+        end = self.early_end
+        if end is not None and isinstance(end.event, Done) and len(self.seen) > end.event.images:
+            self.letters.append(end)
+            self.early_end = None
 
 
 class Inbox:
@@ -81,7 +93,7 @@ class Inbox:
                 mailbox.news[key] = event
             else:
                 mailbox.seen.add(key)
-                mailbox.letters.append(letter := _Letter(event, ack))
+                mailbox.add(letter := _Letter(event, ack))
                 self._unacked.add(letter)
             if self._waiting:
                 self._ack_all()

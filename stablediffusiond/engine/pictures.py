@@ -4,14 +4,18 @@ import io
 import warnings
 from typing import Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from stablediffusiond.engine.job import Pixels
 from stablediffusiond.errors import InvalidRequest, TooLarge
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP")
-#: An init image is shrunk anyway; beyond this it is not opened, however small its file is.
-MAX_INIT_PIXELS: Final = 64_000_000
+#: An init image is shrunk anyway; beyond this it is not decoded, however small its file is: it would take 100 MB.
+MAX_INIT_PIXELS: Final = 20_000_000
+#: These cannot be shrunk before they are converted: a mean of two palette entries is no colour.
+_NOT_SHRUNK: Final = frozenset({"1", "P", "PA", "I", "I;16", "I;16B", "F"})
+#: EXIF's orientations from here on are those of a picture that lies on its side.
+_LYING: Final = 5
 
 
 def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
@@ -23,19 +27,31 @@ def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is looked at below
-            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if picture.width * picture.height > MAX_INIT_PIXELS:
-            size = f"{picture.width}x{picture.height}"
-            raise TooLarge(f"the image has {size} pixels; at most {MAX_INIT_PIXELS} are opened", field="image")
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
+            warnings.simplefilter("ignore")  # of large pictures, whose size is looked at, and of EXIF that is none
+            return _open(data, width, height)
     except UnidentifiedImageError:
         raise InvalidRequest("'image' is no PNG, JPEG or WebP", field="image") from None
     except Image.DecompressionBombError:
         raise TooLarge(f"the image has too many pixels; at most {MAX_INIT_PIXELS} are opened", field="image") from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for broken files
         raise InvalidRequest(f"'image' is broken: {error}", field="image") from None
-    return upright.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _open(data: bytes, width: int, height: int) -> Image.Image:
+    picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+    if picture.format == "JPEG" and not picture.info.get("progressive"):
+        side = 2 * max(width, height)
+        picture.draft("RGB", (side, side))  # decoded at a fraction of its size, row by row
+    if picture.width * picture.height > MAX_INIT_PIXELS:
+        size = f"{picture.width}x{picture.height}"
+        raise TooLarge(f"the image has {size} pixels; at most {MAX_INIT_PIXELS} are opened", field="image")
+    if picture.mode in _NOT_SHRUNK:
+        shrinkable: Image.Image = picture.convert("RGB")
+    else:
+        shrinkable = picture
+    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= _LYING
+    small = shrinkable.resize((height, width) if lies else (width, height), Image.Resampling.LANCZOS)
+    return ImageOps.exif_transpose(small).convert("RGB")
 
 
 def encode_preview(pixels: Pixels) -> bytes:

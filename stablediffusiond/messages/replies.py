@@ -18,7 +18,7 @@ class Reply(BaseModel):
     """What every reply has."""
 
     # A newer daemon may say more than this client knows: unknown fields are dropped, not refused.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     id: str = Field(description="Job id")
 

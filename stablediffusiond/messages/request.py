@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import uuid
 from typing import Annotated, Final, Literal, Self
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
-from stablediffusiond.messages.spellings import Body, canonical
+from stablediffusiond.messages.spellings import Body, canonical, shown
 
 Priority = Literal["low", "normal", "high"]
 JobType = Literal["txt2img", "img2img"]
@@ -20,6 +21,10 @@ JobType = Literal["txt2img", "img2img"]
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
+#: A request has a few dozen fields. Beyond this a body is not even parsed: as Python objects it would fill memory.
+_MAX_PARTS: Final = 50_000
+#: The escape of half a character, which JSON lets pass and UTF-8 does not; most come in pairs and are harmless.
+_HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SEEDS: Final = 2**32
 _GUIDANCE: Final[dict[JobType, float]] = {"txt2img": 7.5, "img2img": 5.0}
 
@@ -140,14 +145,30 @@ def parse(body: bytes) -> Body:
     Raises:
         UnreadableMessage: it is not UTF-8, not JSON or not an object.
     """
+    if sum(body.count(mark) for mark in b",[{") > _MAX_PARTS:
+        raise UnreadableMessage(f"the body has more than {_MAX_PARTS} parts")
     try:
-        fields: object = json.loads(body.decode())
+        fields: object = json.loads(body.decode(), object_pairs_hook=_once_each)
+        if _HALF_CHARACTER.search(body):
+            json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise UnreadableMessage(f"the body is not UTF-8: {error}") from None
+    except UnicodeEncodeError:
+        raise UnreadableMessage("the body is not Unicode: it has half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise UnreadableMessage(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise UnreadableMessage(f"the body is JSON but no object: {type(fields).__name__}")
+    return fields
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> Body:
+    """An object of JSON; what is said twice must be said the same."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        for name, value in pairs:
+            if fields[name] != value:
+                raise ValueError(f"{shown(name)} is said twice, and not the same")
     return fields
 
 

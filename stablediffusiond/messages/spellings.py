@@ -34,6 +34,9 @@ IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
 )
 
+_SHOWN_CHARACTERS: Final = 100
+#: Whole numbers that are multiplied have to be smaller; a product of a thousand digits can no longer be shown.
+_LARGEST: Final = 2**32
 _CANONICAL: Final = {alias: name for name, others in ALIASES.items() for alias in others} | {"plms": "sampler"}
 
 
@@ -43,6 +46,9 @@ def canonical(body: Body, known: Iterable[str]) -> tuple[Body, list[str]]:
     Raises:
         InvalidRequest: an unknown field (with the nearest known one), or two spellings of one field that disagree.
     """
+    for name, value in body.items():
+        if isinstance(value, dict) or (isinstance(value, list) and name != "init_images"):
+            raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
     known = set(known)
     warnings = [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]
     said: dict[str, str] = {}  # canonical name -> the spelling that set it
@@ -51,7 +57,8 @@ def canonical(body: Body, known: Iterable[str]) -> tuple[Body, list[str]]:
     for name, value in _unfold(rest):
         target = _CANONICAL.get(name, name)
         if target not in known:
-            raise InvalidRequest(f"unknown field {name!r}{_nearest(name, known)}", field=name)
+            nearest = _nearest(name, known)
+            raise InvalidRequest(f"unknown field {shown(name)}{nearest}", field=name[:_SHOWN_CHARACTERS])
         if target in out and out[target] != value:
             raise InvalidRequest(f"{said[target]!r} and {name!r} mean the same and differ; send one", field=name)
         out[target] = value
@@ -87,7 +94,7 @@ def _unfold_sampler(body: Body) -> list[tuple[str, object]]:
     for key, value in names:
         if not isinstance(value, str):
             raise InvalidRequest(f"{key!r} must be text, the name of a sampler", field=key)
-    texts = [(key, str(value)) for key, value in names]
+    texts = [(key, str(value)[:_SHOWN_CHARACTERS]) for key, value in names]
     schedule = next((text for key, text in texts if key == "scheduler" and samplers.is_schedule(text)), None)
     solvers = [(key, text) for key, text in texts if not (key == "scheduler" and samplers.is_schedule(text))]
     if plms:
@@ -103,10 +110,12 @@ def _unfold_sampler(body: Body) -> list[tuple[str, object]]:
 def _whole(value: object, name: str) -> int:
     try:
         if isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)
+            number = int(value)
+            if abs(number) < _LARGEST:
+                return number
     except ValueError:
         pass  # said below, with the name of the field
-    raise InvalidRequest(f"{name!r} must be a whole number, not {value!r}", field=name)
+    raise InvalidRequest(f"{name!r} must be a whole number, not {shown(value)}", field=name)
 
 
 def _truth(value: object, name: str) -> bool:
@@ -114,11 +123,17 @@ def _truth(value: object, name: str) -> bool:
         return bool(value)
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
     if str(value).strip().lower() not in words:
-        raise InvalidRequest(f"{name!r} must be true or false, not {value!r}", field=name)
+        raise InvalidRequest(f"{name!r} must be true or false, not {shown(value)}", field=name)
     return words[str(value).strip().lower()]
+
+
+def shown(value: object) -> str:
+    """What somebody wrote, for an error message: as much of it as one can take in."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _nearest(name: str, known: set[str]) -> str:
     spellings = {*known, *_CANONICAL, *UNFOLDED}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1)
+    near = difflib.get_close_matches(name[:_SHOWN_CHARACTERS].lower(), spellings, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"

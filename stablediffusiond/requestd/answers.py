@@ -1,6 +1,7 @@
 """The replies to a job as AMQP messages (docs/protocol.md, "Replies")."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -10,6 +11,9 @@ from stablediffusiond.errors import JobError
 from stablediffusiond.messages.replies import Done, Failed, ImageFacts, PreviewFacts, Progress, ReplyType
 from stablediffusiond.messages.status import WorkerStatus
 from stablediffusiond.requestd.admission import Address
+
+#: All headers have to fit into one AMQP frame of 128 KiB, with those that are added to what its sender put there.
+_MOST_FOREIGN_CHARACTERS: Final = 100_000
 
 
 def image(where: Address, facts: ImageFacts, png: bytes) -> Message:
@@ -96,6 +100,8 @@ def _json(where: Address, kind: ReplyType, reply: BaseModel, *, persistent: bool
 
 def _with_headers(message: Message, headers: dict[str, HeaderValue]) -> Message:
     kept = {name: value for name, value in message.headers.items() if not name.startswith("x-")}
+    if len(repr(kept)) > _MOST_FOREIGN_CHARACTERS:
+        kept = {}
     return Message(
         body=message.body,
         content_type=message.content_type,

@@ -20,7 +20,15 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Previewed, Stepped, Task
 from stablediffusiond.engine.pictures import encode_png, encode_preview, open_init_image
-from stablediffusiond.errors import Cancelled, Expired, InvalidRequest, JobError, TooLarge, UnreadableMessage
+from stablediffusiond.errors import (
+    Cancelled,
+    Expired,
+    InvalidRequest,
+    JobError,
+    MessageTooLarge,
+    TooLarge,
+    UnreadableMessage,
+)
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import Done
 from stablediffusiond.messages.request import Request
@@ -192,7 +200,10 @@ class Desk:
         png = await self._beside(encode_png, drawn.pixels)
         if len(png) > self._limits.max_reply_bytes:
             raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self._limits.max_reply_bytes}")
-        await self._outlet.reply(where, answers.image(where, drawn.facts, png))
+        try:
+            await self._outlet.reply(where, answers.image(where, drawn.facts, png))
+        except MessageTooLarge as error:
+            raise TooLarge(str(error)) from None
 
     async def _open_init_image(self, request: Request) -> Image | None:
         """The picture that img2img begins with.

@@ -2,12 +2,13 @@
 
 A delivery can only be settled on the channel that brought it. When that channel dies the broker gives the message out
 again, quite possibly to us, while we are still drawing it. So a job outlives its delivery: it is drawn on without one,
-and the redelivery finds it here and is attached to it, instead of being drawn twice.
+and the redelivery finds it here and is attached to it, instead of being drawn twice. An ack may be lost with its
+channel, too: what was acked there of late is remembered, and acked once more if it comes again.
 """
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.engine.job import Event
 from stablediffusiond.messages.request import Priority
 
-#: Jobs that were answered when their delivery was already void, and whose redelivery need only be acked.
+#: Jobs that were answered, and whose redelivery need only be acked: their delivery was void, or their ack may be lost.
 _REMEMBERED_ANSWERS: Final = 1000
 
 
@@ -47,6 +48,7 @@ class Ledger:
     def __init__(self) -> None:
         self._held: dict[int, Held] = {}
         self._answered: OrderedDict[bytes, int] = OrderedDict()
+        self._acked: deque[tuple[bytes, object]] = deque(maxlen=_REMEMBERED_ANSWERS)
         self._keys = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -93,10 +95,12 @@ class Ledger:
         self._forget(held)
         if held.delivery is not None:
             held.delivery.ack()
-        elif held.message.message_id:  # an anonymous message cannot be told from its twin, and is drawn again
-            self._answered[held.fingerprint] = self._answered.get(held.fingerprint, 0) + 1
-            if len(self._answered) > _REMEMBERED_ANSWERS:
-                self._answered.popitem(last=False)
+        if not held.message.message_id:
+            return  # an anonymous message cannot be told from its twin, and is drawn again
+        if held.delivery is not None:
+            self._acked.append((held.fingerprint, held.delivery.channel))
+        else:
+            self._remember(held.fingerprint)
 
     def give_back(self, held: Held) -> None:
         """The job has not been answered: back into the queue."""
@@ -105,10 +109,19 @@ class Ledger:
             held.delivery.requeue()
 
     def detach(self, deliveries_of: object) -> None:
-        """The channel ``deliveries_of`` is gone: its deliveries are void, the jobs go on."""
+        """The channel ``deliveries_of`` is gone: its deliveries are void, its last acks in doubt; the jobs go on."""
+        for fingerprint, channel in self._acked:
+            if channel is deliveries_of:
+                self._remember(fingerprint)
+        self._acked.clear()
         for held in self._held.values():
             if held.delivery is not None and held.delivery.channel is deliveries_of:
                 held.delivery = None
+
+    def _remember(self, fingerprint: bytes) -> None:
+        self._answered[fingerprint] = self._answered.get(fingerprint, 0) + 1
+        if len(self._answered) > _REMEMBERED_ANSWERS:
+            self._answered.popitem(last=False)
 
     def _forget(self, held: Held) -> None:
         del self._held[held.key]

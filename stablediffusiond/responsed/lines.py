@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -9,6 +10,11 @@ from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 
 Head = dict[str, object]
+
+#: Replies of ours are small; what is nested deeper than Python can go is none of them.
+_MOST_PARTS: Final = 200
+#: These say what follows a line; a message that brings them itself would lead a client astray.
+_FRAMING: Final = {"length", "data"}
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,12 @@ def _facts(message: Message) -> Head:
 
 
 def _object(body: bytes) -> Head | None:
+    """The JSON object in ``body``; None if that is none, or none that can stand in a line as it is."""
+    if body.count(b"{") + body.count(b"[") > _MOST_PARTS:
+        return None
     try:
         value: object = json.loads(body)
-    except ValueError:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half a character, or no number: an error
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not value.keys() & _FRAMING else None

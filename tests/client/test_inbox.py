@@ -54,3 +54,14 @@ def test_whatever_comes_each_picture_is_read_once_in_order_and_each_delivery_ack
         assert read[job] == list(dict.fromkeys(came[job]))
     assert acks == Counter(range(1, deliveries + 1))
     assert len(inbox) == 0
+
+
+def test_an_end_that_overtakes_a_picture_waits_for_it() -> None:
+    inbox = Inbox()
+    inbox.open("one")
+    end = Done(id="one", images=2, queued_seconds=0, engine_seconds=0, total_seconds=0)
+    for event in (picture("one", 1), end, picture("one", 0)):
+        inbox.put(event, lambda: None)
+    read = [inbox.take("one", None) for _ in range(4)]
+    assert [event.facts.index for event in read[:2] if isinstance(event, Image)] == [1, 0]
+    assert read[2:] == [end, None]

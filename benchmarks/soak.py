@@ -1,0 +1,178 @@
+"""Jobs without end, faults at random, and an account of every job: what was lost, what came out wrong.
+
+    python benchmarks/soak.py [--minutes 10] [--faults all|none|NAME,NAME] [--seed S] [--stand-in] [--output FILE.json]
+
+A private broker, request daemons and a response daemon behind proxies, one client. The same seed makes the same faults
+in the same order. ``--stand-in`` draws without a model, for many more jobs: what is tested is the way, not the device.
+"""
+
+import os
+import random
+import statistics
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from benchmarks import report
+from stablediffusiond.messages.request import Priority
+from tests.faults import faults
+from tests.faults.bench import Bench
+
+_SAMPLE_SECONDS = 2.0
+_PRIORITIES: tuple[Priority, ...] = ("normal", "normal", "high", "low")
+
+
+@dataclass
+class Usage:
+    """What one process used, from its start to its end: (jobs ended so far, megabytes, descriptors)."""
+
+    samples: list[tuple[int, float, int]] = field(default_factory=list)
+
+    def slope(self) -> float | None:
+        """Megabytes for each thousand jobs, over the second half of its life."""
+        later = self.samples[len(self.samples) // 2 :]
+        if len(later) < 10 or later[-1][0] - later[0][0] < 100:
+            return None
+        jobs, megabytes = [sample[0] for sample in later], [sample[1] for sample in later]
+        return statistics.linear_regression(jobs, megabytes).slope * 1000
+
+
+class Soak:
+    """Jobs and the meter on threads of their own; faults on the caller's, which outlives the broker that it starts."""
+
+    def __init__(self, bench: Bench, names: list[str], seed: int, window: int, pause_seconds: float) -> None:
+        self._bench = bench
+        self._names = names
+        self._seed = seed
+        self._window = window
+        self._pause_seconds = pause_seconds
+        self._stop = threading.Event()
+        self.made: Counter[str] = Counter()
+        self.usage: dict[str, dict[int, Usage]] = defaultdict(lambda: defaultdict(Usage))
+
+    def run(self, seconds: float) -> None:
+        with ThreadPoolExecutor() as pool:
+            parts = [pool.submit(part) for part in (self._submit, self._measure)]
+            try:
+                self._break(time.monotonic() + seconds)
+            finally:
+                self._stop.set()
+        for part in parts:
+            part.result()
+
+    def _submit(self) -> None:
+        chance = random.Random(self._seed)
+        kinds = list(self._bench.kinds)
+        while not self._stop.is_set():
+            if self._bench.books.wait_for_room(self._window, 1):
+                self._bench.submit(chance.choice(kinds), priority=chance.choice(_PRIORITIES))
+
+    def _break(self, end: float) -> None:
+        chance = random.Random(self._seed + 1)
+        weights = [faults.WEIGHTS[faults.BY_NAME[name]] for name in self._names]
+        while time.monotonic() < end:
+            time.sleep(chance.uniform(0, 2 * self._pause_seconds))
+            if not self._names:
+                continue
+            [name] = chance.choices(self._names, weights)
+            ended = self._bench.books.ended
+            print(f"{time.strftime('%H:%M:%S')} fault {self.made.total() + 1}: {name} ({ended} jobs)", file=sys.stderr)
+            faults.BY_NAME[name](self._bench, chance)
+            self.made[name] += 1
+
+    def _measure(self) -> None:
+        while not self._stop.wait(_SAMPLE_SECONDS):
+            ended = self._bench.books.ended
+            for name, (pid, megabytes, descriptors) in self._bench.resources().items():
+                self.usage[name][pid].samples.append((ended, megabytes, descriptors))
+
+
+def account(soak: Soak, bench: Bench, reference: Any) -> dict[str, Any]:
+    books = bench.books
+    wrong = books.wrong(reference)
+    left = _left_over(bench)
+    made = {
+        "jobs": len(books.accounts),
+        "faults": soak.made.total(),
+        "faults_by_kind": dict(sorted(soak.made.items())),
+        "lost": len(books.lost()),
+        "wrong": len(wrong),
+        "replies_to_nobody": len(books.strangers),
+        "repeats_dropped": books.repeats,
+        "ends_before_pictures": books.overtaken(),
+        "publishes_refused": bench.refusals,
+        "client_connections": bench.reader.connections,
+        "left_in_queues": left,
+        "processes": {name: _summary(list(lives.values())) for name, lives in soak.usage.items()},
+    }
+    for name, what in list(wrong.items())[:20]:
+        print(f"wrong: {name}: {what}", file=sys.stderr)
+    for name in books.lost()[:20]:
+        print(f"lost: {name}", file=sys.stderr)
+    return made
+
+
+def _left_over(bench: Bench) -> dict[str, int]:
+    """What the queues hold when they had time to become empty; RabbitMQ counts every five seconds."""
+    deadline = time.monotonic() + 60
+    while (left := bench.depths()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return left
+
+
+def _summary(lives: list[Usage]) -> dict[str, Any]:
+    longest = max(lives, key=lambda usage: len(usage.samples))
+    samples = [sample for usage in lives for sample in usage.samples]
+    slope = longest.slope()
+    return {
+        "lives": len(lives),
+        "most_megabytes": round(max(sample[1] for sample in samples), 1),
+        "most_descriptors": max(sample[2] for sample in samples),
+        "descriptors_at_the_end": samples[-1][2],
+        "longest_life_jobs": longest.samples[-1][0] - longest.samples[0][0],
+        "longest_life_megabytes": [round(longest.samples[0][1], 1), round(longest.samples[-1][1], 1)],
+        "megabytes_per_1000_jobs": None if slope is None else round(slope, 2),
+    }
+
+
+def main() -> int:
+    parser = report.options(__doc__, "soak.json")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--faults", default="all", help="all, none, or names: " + ", ".join(faults.BY_NAME))
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--daemons", type=int, default=2, help="request daemons")
+    parser.add_argument("--window", type=int, default=40, help="jobs under way at a time")
+    parser.add_argument("--pause", type=float, default=2, help="seconds from one fault to the next, on average")
+    chosen = parser.parse_args()
+    names = {"all": list(faults.BY_NAME), "none": []}.get(chosen.faults) or [
+        name for name in chosen.faults.split(",") if name != "none"
+    ]
+    print(f"seed {chosen.seed}", file=sys.stderr)
+    with Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons) as bench:
+        reference = bench.undisturbed()
+        bench.broker.settle()
+        soak = Soak(bench, names, chosen.seed, chosen.window, chosen.pause)
+        soak.run(chosen.minutes * 60)
+        unended = ""
+        try:
+            bench.settle(240)
+        except AssertionError as error:
+            unended = str(error)
+        made = account(soak, bench, reference)
+        if unended or made["lost"] or made["wrong"]:
+            print(unended, *(d.log[-8000:] for d in (*bench.requestds, bench.responsed)), sep="\n", file=sys.stderr)
+    report.write({"minutes": chosen.minutes, "seed": chosen.seed, "stand_in": chosen.stand_in, **made}, chosen.output)
+    return int(bool(made["lost"] or made["wrong"] or made["left_in_queues"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

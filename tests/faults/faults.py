@@ -1,0 +1,183 @@
+"""Faults by name: each breaks something of a bench for a while, and leaves it as a world in which things mend themselves.
+
+A fault may return before the mending is done: the next one then comes into the middle of it.
+"""
+
+import contextlib
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+from stablediffusiond.frames import Listen, encode_op
+from tests.faults.bench import Bench
+from tests.faults.dying import KILLS
+from tests.faults.proxy import Proxy
+
+Fault = Callable[[Bench, random.Random], None]
+
+
+def kill_requestd(bench: Bench, chance: random.Random) -> None:
+    bench.restart_requestd(number=chance.randrange(len(bench.requestds)))
+
+
+def kill_requestd_in_a_phase(bench: Bench, chance: random.Random) -> None:
+    """A daemon that ends itself at an exact moment of the first job that reaches it."""
+    number = chance.randrange(len(bench.requestds))
+    daemon = bench.restart_requestd(chance.choice(KILLS).__name__, number)
+    deadline = time.monotonic() + 30
+    while daemon.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    bench.restart_requestd(number=number)
+
+
+def stop_requestd(bench: Bench, chance: random.Random) -> None:
+    """SIGTERM: it finishes what it has begun."""
+    number = chance.randrange(len(bench.requestds))
+    if (code := bench.requestds[number].stop()) not in {0, -15}:
+        raise AssertionError(f"SIGTERM ended a request daemon with {code}\n{bench.requestds[number].log[-5000:]}")
+    bench.restart_requestd(number=number)
+
+
+def kill_responsed(bench: Bench, _: random.Random) -> None:
+    bench.restart_responsed()
+
+
+def client_reset(bench: Bench, _: random.Random) -> None:
+    """The client breaks its connection in the middle of what comes, with replies unacked."""
+    bench.reader.reset()
+
+
+def client_dies(bench: Bench, chance: random.Random) -> None:
+    """Another reader of the same queue takes some replies, acks none, and is gone with a reset."""
+    with _greedy_reader(bench) as stream:
+        stream.settimeout(2)
+        with contextlib.suppress(OSError):
+            for _ in range(chance.randrange(1, 4)):
+                stream.recv(chance.randrange(100, 20_000))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def client_hangs(bench: Bench, _: random.Random) -> None:
+    """Another reader of the same queue stops reading, and keeps its connection until it is cut off."""
+    with _greedy_reader(bench) as stream:
+        stream.settimeout(15)
+        time.sleep(6)
+        with contextlib.suppress(OSError):
+            while stream.recv(65_536):
+                pass
+
+
+def connections_reset(bench: Bench, chance: random.Random) -> None:
+    _path(bench, chance).reset()
+
+
+def connection_cut_inside_a_frame(bench: Bench, chance: random.Random) -> None:
+    _path(bench, chance).cut_after(chance.randrange(1, 30_000))
+
+
+def silence(bench: Bench, chance: random.Random) -> None:
+    """Nothing passes any more, in one direction or both, for up to longer than heartbeats allow."""
+    path = _path(bench, chance)
+    path.silence(*chance.choice((("up",), ("down",), ("up", "down"))))
+    time.sleep(chance.choice((1, 4, 25)))
+    path.heal()
+
+
+def slow_line(bench: Bench, chance: random.Random) -> None:
+    path = _path(bench, chance)
+    path.slow_down(50_000)
+    time.sleep(chance.uniform(2, 8))
+    path.heal()
+
+
+def late_line(bench: Bench, chance: random.Random) -> None:
+    path = _path(bench, chance)
+    path.delay(1.0)
+    time.sleep(chance.uniform(2, 8))
+    path.heal()
+
+
+def close_all_connections(bench: Bench, _: random.Random) -> None:
+    bench.ctl("close_all_connections", "a fault made on purpose")
+
+
+def kill_broker(bench: Bench, chance: random.Random) -> None:
+    bench.broker.kill()
+    time.sleep(chance.choice((0, 0, 5)))
+    bench.broker.start()
+
+
+def restart_broker(bench: Bench, _: random.Random) -> None:
+    """In good order: the application is stopped and started again."""
+    bench.ctl("stop_app")
+    bench.ctl("start_app")
+
+
+def memory_alarm(bench: Bench, chance: random.Random) -> None:
+    bench.ctl("set_vm_memory_high_watermark", "0.00001")
+    time.sleep(chance.choice((1, 4, 14)))
+    bench.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+def disk_alarm(bench: Bench, chance: random.Random) -> None:
+    bench.ctl("set_disk_free_limit", str(2**50))
+    time.sleep(chance.choice((1, 4)))
+    bench.ctl("set_disk_free_limit", "50000000")
+
+
+def results_refused(bench: Bench, chance: random.Random) -> None:
+    """The results queues are full and refuse: a policy with a length limit of zero."""
+    pattern = f"^{bench.topology.results}"
+    bench.ctl("set_policy", "full", pattern, '{"max-length": 0, "overflow": "reject-publish"}', "--apply-to", "queues")
+    time.sleep(chance.choice((1, 5)))
+    bench.ctl("clear_policy", "full")
+
+
+def permissions_revoked(bench: Bench, chance: random.Random) -> None:
+    bench.ctl("clear_permissions", "guest")
+    bench.ctl("close_all_connections", "permissions have changed")
+    time.sleep(chance.choice((1, 4)))
+    bench.ctl("set_permissions", "guest", ".*", ".*", ".*")
+
+
+#: Every fault, and how often it is chosen beside the others.
+WEIGHTS: Final[dict[Fault, int]] = {
+    kill_requestd: 4,
+    kill_requestd_in_a_phase: 3,
+    stop_requestd: 2,
+    kill_responsed: 5,
+    client_reset: 8,
+    client_dies: 6,
+    client_hangs: 1,
+    connections_reset: 8,
+    connection_cut_inside_a_frame: 6,
+    silence: 3,
+    slow_line: 2,
+    late_line: 2,
+    close_all_connections: 3,
+    kill_broker: 2,
+    restart_broker: 1,
+    memory_alarm: 1,
+    disk_alarm: 1,
+    results_refused: 1,
+    permissions_revoked: 1,
+}
+BY_NAME: Final = {fault.__name__: fault for fault in WEIGHTS}
+
+
+def _path(bench: Bench, chance: random.Random) -> Proxy:
+    return chance.choice((bench.jobs_path, bench.replies_path, bench.client_path))
+
+
+def _greedy_reader(bench: Bench) -> "contextlib.AbstractContextManager[socket.socket]":
+    """A socket that listens to the client's queue and has yet to read."""
+    try:
+        stream = socket.create_connection(("127.0.0.1", bench.port), timeout=5)
+    except OSError:
+        return contextlib.closing(socket.socket())  # the daemon is down just now: this client has come too early
+    with contextlib.suppress(OSError):
+        stream.sendall(encode_op(Listen(queue=bench.reader.queue, encoding="binary", ack="manual", prefetch=4)))
+    return contextlib.closing(stream)

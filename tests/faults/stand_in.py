@@ -1,0 +1,70 @@
+"""A device that is there at once, and whose pictures tell whether each step was made once and for the right request."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from stablediffusiond.engine.job import Pixels, Sample, Shape
+from stablediffusiond.errors import JobError
+from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
+
+_STEP_SECONDS = 0.01
+
+
+class StandIn:
+    """Implements the engine's ``Denoiser``; its latents are a hash of the request and of the steps that were made."""
+
+    device_name = "stand-in"
+
+    def shape_of(self, request: Request) -> Shape:
+        return Shape(request.width or 64, request.height or 64)
+
+    def rows_of(self, request: Request) -> int:
+        return 2 if request.guided else 1
+
+    def time_rows(self, rows: int) -> float:
+        return 0.01 + 0.001 * rows
+
+    def most_pixels(self) -> int | None:
+        return None
+
+    def begin(self, sample: Sample) -> None:
+        request = sample.task.request
+        said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
+        sample.state = hashlib.sha256(repr(said).encode())
+        sample.steps = request.steps
+
+    def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
+        time.sleep(_STEP_SECONDS)
+        for sample in samples:
+            _hash_of(sample).update(b"step %d" % sample.step)
+        return {}
+
+    def finish(self, sample: Sample) -> Pixels:
+        shape = sample.shape
+        noise = np.random.default_rng(int.from_bytes(_hash_of(sample).digest(), "big"))
+        return noise.integers(0, 256, (shape.height, shape.width, 3), np.uint8)
+
+    def facts(self, sample: Sample) -> ImageFacts:
+        request = sample.task.request
+        return ImageFacts(
+            id=request.id, index=sample.index, count=request.count, type=request.type, prompt=request.prompt,
+            negative_prompt=request.negative_prompt, seed=request.image_seed(sample.index),
+            width=sample.shape.width, height=sample.shape.height, steps=request.steps,
+            guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model="stand-in",
+        )  # fmt: skip
+
+    def preview(self, sample: Sample) -> Pixels:
+        return np.zeros((sample.shape.height // 8, sample.shape.width // 8, 3), np.uint8)
+
+    def free_memory(self) -> None:
+        """There is none to free."""
+
+
+def _hash_of(sample: Sample) -> "hashlib._Hash":
+    state = sample.state
+    assert isinstance(state, type(hashlib.sha256()))
+    return state

@@ -1,0 +1,215 @@
+"""Where fuzzing begins: good input of every kind, and the ways to be bad that are known by name."""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+
+from PIL import Image
+
+
+def requests() -> dict[str, bytes]:
+    """Bodies of requests."""
+    deep = 100_000
+    return {
+        "good": b'{"prompt": "cat", "steps": "20", "seed": -1, "W": 64, "height": 64, "n_iter": 2, "n_samples": 2}',
+        "sampler": b'{"prompt": "cat", "sampler_name": "DPM++ 2M", "scheduler": "Karras", "plms": false}',
+        "img2img": b'{"prompt": "cat", "init_images": ["aGVsbG8="], "strength": 0.5}',
+        "nothing": b"",
+        "no JSON": b"\x89PNG",
+        "deep": b"[" * deep + b"]" * deep,
+        "deep object": b'{"a":' * deep + b"1" + b"}" * deep,
+        "deep, but not too deep to parse": b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}",
+        "deep plms": b'{"prompt": "x", "plms": ' + b"[" * 970 + b"]" * 970 + b"}",
+        "many parts": b"[" + b"[]," * 5_000_000 + b"[]]",
+        "huge number": b'{"prompt": "x", "seed": ' + b"9" * 4000 + b"}",
+        "larger than Python reads": b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}",
+        "huge number as text": json.dumps({"prompt": "x", "count": "9" * 4000}).encode(),
+        "huge product": json.dumps({"prompt": "x", "n_iter": 10**4000, "n_samples": 10**4000}).encode(),
+        "exponent": b'{"prompt": "x", "guidance_scale": 1e999, "deadline_seconds": 1e308}',
+        "NaN": b'{"prompt": "x", "guidance_scale": NaN, "strength": -Infinity}',
+        "half a pair": b'{"prompt": "x\\ud83d"}',
+        "half a pair as id": b'{"prompt": "x", "id": "\\udc00"}',
+        "half a pair as key": b'{"prompt": "x", "\\ud83d": 1}',
+        "a whole pair": b'{"prompt": "\\ud83d\\ude00"}',
+        "a key of a megabyte": json.dumps({"prompt": "x", "k" * 1_000_000: 1}).encode(),
+        "a value of a megabyte": json.dumps(
+            {"prompt": "x", "n_iter": "v" * 1_000_000, "plms": "v" * 1_000_000}
+        ).encode(),
+        "a sampler of a megabyte": json.dumps({"prompt": "x", "sampler": "v" * 1_000_000}).encode(),
+        "a type of a megabyte": json.dumps({"prompt": "x", "type": "v" * 1_000_000}).encode(),
+        "said twice": b'{"prompt": "cat", "prompt": "dog"}',
+        "said twice alike": b'{"prompt": "cat", "prompt": "cat"}',
+        "NUL": b'{"prompt": "\\u0000", "id": "a\\u0000b"}',
+        "booleans": b'{"prompt": "x", "steps": true, "id": false}',
+        "no base64": b'{"prompt": "x", "image": "/etc/passwd"}',
+        "an address": b'{"prompt": "x", "image": "http://127.0.0.1/a.png"}',
+        "a file": b'{"prompt": "x", "image": "file:///etc/passwd"}',
+        "UTF-16": '{"prompt": "cat"}'.encode("utf-16"),
+        "a byte order mark": b'\xef\xbb\xbf{"prompt": "cat"}',
+    }
+
+
+def images() -> dict[str, bytes]:
+    """Init images, good and bad."""
+    made = {f"{mode} {kind}": _image(mode, kind) for mode, kind in (
+        ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("1", "PNG"), ("LA", "PNG"),
+        ("RGB", "JPEG"), ("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"), ("RGBA", "WEBP"),
+    )}  # fmt: skip
+    png = made["RGB PNG"]
+    return {
+        **made,
+        "1x1": _image("RGB", "PNG", (1, 1)),
+        "20000x1": _image("RGB", "PNG", (20_000, 1)),
+        "1x20000": _image("RGB", "PNG", (1, 20_000)),
+        "turned by EXIF": _turned(),
+        "EXIF that is none": _image("RGB", "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"),
+        "animated PNG": _animated("PNG"),
+        "animated WEBP": _animated("WEBP"),
+        "GIF": _image("P", "GIF"),
+        "TIFF": _image("RGB", "TIFF"),
+        "truncated": png[: len(png) // 2],
+        "a head only": png[:33],
+        "a bomb": bomb(20_000, 20_000),
+        "a bomb within Pillow's limit": bomb(9_000, 9_000),
+        "as large as is opened": bomb(8_000, 8_000),
+        "a head that lies: larger": lying(png, 2**31 - 1, 2**31 - 1),
+        "a head that lies: a little larger": lying(png, 64, 6_000),
+        "a head that lies: no pixels": lying(png, 0, 0),
+        "a text of a gigabyte": _chunked(png, b"zTXt", b"k\x00\x00" + zlib.compress(bytes(200_000_000), 9)),
+        "a profile of a gigabyte": _chunked(png, b"iCCP", b"k\x00\x00" + zlib.compress(bytes(200_000_000), 9)),
+        "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        "ZIP": _zip(),
+        "PDF": b"%PDF-1.7\n",
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n",
+        "nothing": b"",
+    }  # fmt: skip
+
+
+def lines() -> dict[str, bytes]:
+    """Lines from clients of the socket."""
+    return {
+        "listen": b'{"op":"listen","queue":"results.a","progress":true,"encoding":"binary","ack":"manual","prefetch":4}',
+        "ack": b'{"op":"ack","delivery":1}',
+        "cancel": b'{"op":"cancel","id":"x"}',
+        "ping": b'{"op":"ping"}',
+        "deep": b"[" * 60_000,
+        "half a pair": b'{"op":"cancel","id":"\\ud800"}',
+        "huge": b'{"op":"ack","delivery":' + b"9" * 5000 + b"}",
+        "rubbish": bytes(range(256)),
+    }
+
+
+def replies() -> dict[str, bytes]:
+    """Bodies of replies, ours and strangers'."""
+    return {
+        "done": b'{"id": "a", "images": 1, "queued_seconds": 0.4, "engine_seconds": 2.1, "total_seconds": 2.6}',
+        "failed": b'{"id": "a", "error": {"code": "expired", "message": "late"}}',
+        "deep": b"[" * 100_000,
+        "deep, and closed": b'{"a":' * 900 + b"1" + b"}" * 900,
+        "half a pair": b'{"id": "\\ud800"}',
+        "NaN": b'{"id": NaN, "x": 1e999}',
+        "it names a length": b'{"id": "a", "length": 100000}',
+        "it brings data": b'{"id": "a", "data": "no base64"}',
+    }
+
+
+def frames() -> dict[str, bytes]:
+    """What a client reads off the socket."""
+    return {
+        "listening": b'{"type":"listening","queue":"results.a"}\n',
+        "a picture": b'{"type":"image","delivery":1,"length":4}\nabcd{"type":"done","id":"a","images":1}\n',
+        "base64": b'{"type":"image","delivery":1,"data":"aGVsbG8="}\n',
+        "no base64": b'{"type":"image","delivery":1,"data":"a"}\n',
+        "half": b'{"type":"image","length":100}\nabc',
+        "negative": b'{"length":-1}\nabc',
+        "huge": b'{"length":99999999999999}\nabc',
+        "true": b'{"length":true}\nabc',
+        "deep": b"[" * 100_000 + b"\n",
+    }
+
+
+def tables() -> dict[str, bytes]:
+    """Properties of messages, as AMQP writes them: the flag of headers, and a table."""
+    nested = b""
+    for _ in range(2_000):
+        nested = b"\x01nF" + struct.pack(">L", len(nested)) + nested
+    values = {
+        "not a number": b"d" + struct.pack(">d", float("nan")),
+        "infinity": b"f" + struct.pack(">f", float("inf")),
+        "a moment past the end of time": b"T" + struct.pack(">Q", 2**63),
+        "an unknown type": b"?",
+        "a decimal": b"D\xff\x7f\xff\xff\xff",
+        "a text that is none": b"S" + struct.pack(">L", 2) + b"\xff\xfe",
+        "a fraction in a list": b"A" + struct.pack(">L", 9) + b"d" + struct.pack(">d", 1.5),
+        "a long text": b"S" + struct.pack(">L", 120_000) + b"x" * 120_000,
+        "a delivery count that is none": b"S" + struct.pack(">L", 1) + b"x",
+    }
+    tables = {name: b"\x0fx-delivery-count" + value for name, value in values.items()}
+    tables |= {"deep": nested, "a name that is none": b"\x02\xff\xfet\x01", "good": b"\x01ki\x00\x00\x00\x01"}
+    return {name: struct.pack(">HL", 1 << 13, len(table)) + table for name, table in tables.items()} | {
+        "all of them": struct.pack(">H", 0xFFFC) + b"\x00\x00" + b"\x00" * 4 + b"\x02\x00" + b"\x02\xff\xfe" * 3 + b"\x011"
+        + b"\x02\xff\xfe" + b"\xff" * 8 + b"\x02\xff\xfe" * 4,
+        "names that are none": struct.pack(">H", (1 << 15) | (1 << 9) | (1 << 7)) + b"\x02\xff\xfe" * 3,
+    }  # fmt: skip
+
+
+def of(target: str) -> dict[str, bytes]:
+    return {
+        "request": requests, "image": images, "properties": tables, "reply": replies, "op": lines, "frame": frames,
+    }[target]()  # fmt: skip
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG of many pixels, all black."""
+    rows = zlib.compressobj(9)
+    row = bytes(1 + (width + 7) // 8)
+    data = b"".join(rows.compress(row * 100) for _ in range(height // 100)) + rows.flush()
+    return _png(width, height, data, depth=1, colour=0)
+
+
+def lying(png: bytes, width: int, height: int) -> bytes:
+    """``png`` with another size in its head, and a checksum that says so too."""
+    head = b"IHDR" + struct.pack(">LL", width, height) + png[24:29]
+    return png[:12] + head + struct.pack(">L", zlib.crc32(head)) + png[33:]
+
+
+def _png(width: int, height: int, data: bytes, depth: int, colour: int) -> bytes:
+    head = struct.pack(">LLBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+
+
+def _chunked(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """``png`` with one more chunk after its head."""
+    return png[:33] + _chunk(kind, data) + png[33:]
+
+
+def _image(mode: str, kind: str, size: tuple[int, int] = (24, 16), **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size).save(out, kind, **options)
+    return out.getvalue()
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return _image("RGB", "JPEG", exif=exif)
+
+
+def _animated(kind: str) -> bytes:
+    out = io.BytesIO()
+    pictures = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in range(0, 250, 50)]
+    pictures[0].save(out, kind, save_all=True, append_images=pictures[1:])
+    return out.getvalue()
+
+
+def _zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("cat.png", b"meow")
+    return out.getvalue()

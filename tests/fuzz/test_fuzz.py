@@ -1,0 +1,94 @@
+"""Whatever strangers send is answered, at a bounded price. ``python -m tests.fuzz.run`` does the same for hours."""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.spellings import ALIASES, IGNORED, UNFOLDED
+from tests.fuzz import seeds, targets
+
+EXAMPLES = 100
+KNOWN = [(target, name) for target in targets.TARGETS for name in seeds.of(target)]
+FIELDS = sorted({*Request.model_fields, *(alias for each in ALIASES.values() for alias in each), *UNFOLDED, *IGNORED})
+
+text = st.text(st.characters(), max_size=30)
+numbers = st.integers() | st.floats() | st.integers(-(10**300), 10**300) | st.sampled_from([0, -1, 64, 2**32, 2**63])
+values = st.recursive(
+    st.none() | st.booleans() | numbers | text | numbers.map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(FIELDS) | text
+bodies = st.dictionaries(names, values, max_size=8)
+
+
+@pytest.mark.parametrize(("target", "name"), KNOWN, ids=lambda value: value)
+def test_what_is_known_to_be_bad_is_answered_cheaply(target: str, name: str) -> None:
+    data = seeds.of(target)[name]
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
+    targets.TARGETS[target](data)
+    took = time.process_time() - began
+    grew = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before.ru_maxrss) / 1024
+    assert took < 1
+    assert grew < 100
+
+
+@settings(max_examples=EXAMPLES)
+@given(bodies)
+def test_any_fields_of_any_type(body: dict[str, object]) -> None:
+    targets.request(_json(body))
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.sampled_from(FIELDS), values)
+def test_each_field_of_any_type_beside_a_prompt(name: str, value: object) -> None:
+    targets.request(_json({"prompt": "cat", name: value}))
+
+
+def mutated(target: str) -> "st.SearchStrategy[bytes]":
+    """Seeds with pieces cut out, doubled and overwritten."""
+    small = [data for data in seeds.of(target).values() if len(data) < 5_000]
+
+    @st.composite
+    def make(draw: Callable[..., Any]) -> bytes:
+        data = draw(st.sampled_from(small))
+        assert isinstance(data, bytes)
+        for _ in range(3):
+            at, to = draw(st.tuples(*[st.integers(0, len(data))] * 2).map(sorted))
+            piece = draw(st.binary(max_size=8) | st.just(data[at:to][:200]))
+            assert isinstance(piece, bytes)
+            data = data[:at] + piece + data[to if draw(st.booleans()) else at :]
+        return data
+
+    return make()
+
+
+@pytest.mark.parametrize("target", list(targets.TARGETS))
+def test_seeds_cut_doubled_and_overwritten(target: str) -> None:
+    @settings(max_examples=EXAMPLES)
+    @given(mutated(target))
+    def run(data: bytes) -> None:
+        targets.TARGETS[target](data)
+
+    run()
+
+
+@pytest.mark.parametrize("target", list(targets.TARGETS))
+def test_any_bytes(target: str) -> None:
+    @settings(max_examples=EXAMPLES)
+    @given(st.binary(max_size=200))
+    def run(data: bytes) -> None:
+        targets.TARGETS[target](data)
+
+    run()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
