@@ -169,6 +169,7 @@ class FakeDaemons:
     def __init__(self, settings: Settings, responses: FakeResponses) -> None:
         self.settings = settings
         self.responses = responses
+        self._drawn: dict[str, set[int]] = {}
         self.topology = Topology(settings.queues.requests, settings.queues.results)
         asyncio.run(_declare(settings.broker, self.topology))
         self._connection = pika.BlockingConnection(pika.URLParameters(settings.broker.url.get_secret_value()))
@@ -203,12 +204,13 @@ class FakeDaemons:
     def draw(self, request: TakenRequest, *indices: int, count: int | None = None) -> list[int]:
         """Send pictures of ``request``; returns their delivery numbers."""
         images = count or request.fields.get("count", 1)
+        self._drawn.setdefault(request.id, set()).update(indices)
         return [
             self.responses.send(request.reply_to, image_head(request, index, images), png(index)) for index in indices
         ]
 
     def finish(self, request: TakenRequest) -> int:
-        return self.responses.send(request.reply_to, done_head(request.id))
+        return self.responses.send(request.reply_to, done_head(request.id, len(self._drawn.get(request.id, ()))))
 
     def fail(self, request: TakenRequest, code: str = "out_of_memory", message: str = "too little memory") -> int:
         head: dict[str, object] = {"type": "failed", "id": request.id, "error": {"code": code, "message": message}}
@@ -230,9 +232,9 @@ def image_head(request: TakenRequest, index: int, count: int) -> dict[str, objec
     }  # fmt: skip
 
 
-def done_head(job_id: str) -> dict[str, object]:
+def done_head(job_id: str, images: int) -> dict[str, object]:
     seconds = {"queued_seconds": 0.1, "engine_seconds": 0.2, "total_seconds": 0.3}
-    return {"type": "done", "id": job_id, "images": 1, **seconds}
+    return {"type": "done", "id": job_id, "images": images, **seconds}
 
 
 def png(index: int) -> bytes:

@@ -47,10 +47,10 @@ def admitted(message: Message) -> None:
     try:
         fields = read(message, LIMITS)
         where = address(message, TOPOLOGY, fields, where.job_id)
-        admit(message, fields, where, TOPOLOGY, LIMITS)
+        admit(message, fields, where, TOPOLOGY, LIMITS, priority="normal")
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
-        _carried(answers.dead(message, str(error)))
+        _carried(answers.dead(message, where.job_id, TOPOLOGY.requests, str(error)))
     except JobError as error:
         _answered(where, error)
 
@@ -77,7 +77,7 @@ def properties(encoded: bytes) -> None:
         return  # no broker would send this: what is outside the table is its own writing
     message = from_properties(frame.properties, b"{}")
     admitted(message)
-    _carried(answers.dead(message, "a reason"))
+    _carried(answers.dead(message, "job", TOPOLOGY.requests, "a reason"))
     reply_line(message)
 
 
