@@ -1,5 +1,5 @@
 """What strangers' bytes go through, one function for each way in: each returns, or fails with anything but the errors
-that are the answers to bad input. For hypothesis (``test_fuzz``) and for atheris (``run``).
+that are the answers to bad input.
 """
 
 import io
