@@ -17,7 +17,11 @@ _STEP_SECONDS = 0.01
 class StandIn:
     """Implements the engine's ``Denoiser``; its latents are a hash of the request and of the steps that were made."""
 
-    device_name = "stand-in"
+    device = "stand-in"
+    dtype = "float32"
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def shape_of(self, request: Request) -> Shape:
         return Shape(request.width or 64, request.height or 64)
