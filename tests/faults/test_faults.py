@@ -11,7 +11,7 @@ import pytest
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
 from tests.faults import faults
 from tests.faults.bench import Bench
-from tests.faults.books import Account
+from tests.faults.books import Account, Books
 from tests.faults.dying import KILLS, POISON
 
 #: Those that are over within seconds; the soak has the others too.
@@ -41,6 +41,12 @@ def bench() -> Iterator[Bench]:
 @pytest.fixture(scope="module")
 def undisturbed(bench: Bench) -> dict[str, Account]:
     return bench.undisturbed()
+
+
+@pytest.fixture(autouse=True)
+def _new_books(bench: Bench, undisturbed: dict[str, Account]) -> None:
+    """What one fault has spoilt is not counted against the next."""
+    bench.books = Books()
 
 
 def submit_some(bench: Bench, count: int) -> None:
