@@ -40,7 +40,7 @@ prices: list[tuple[float, float]] = []  #: seconds and megabytes, of each case
 def _price_list() -> Iterator[None]:
     yield
     seconds, megabytes = (max(price) for price in zip(*prices, strict=True))
-    print(f"\n{len(prices)} cases; the longest took {seconds:.3f} s, the largest {megabytes:.1f} MB")
+    print(f"\n{len(prices)} cases; the longest took {seconds:.3f} s, the largest {megabytes:.1f} MB")  # noqa: T201 (-s shows it)
 
 
 def cheaply(target: str, data: bytes) -> None:
