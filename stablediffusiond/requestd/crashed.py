@@ -29,6 +29,8 @@ class Crashed:
         self._topology = topology
         self._outlet = outlet
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Fails with the first error that is a bug: the queue would stand still, with a job unacked, and nobody know.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def consume(self, channel: Channel) -> None:
         """Take crashed jobs from ``channel``, one at a time, for as long as it lives."""
@@ -36,7 +38,7 @@ class Crashed:
         def on_delivery(delivery: Delivery) -> None:
             task = asyncio.create_task(self._answer(delivery), name="answering a crashed job")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._on_answered)
 
         await channel.consume(self._topology.crashed, on_delivery, prefetch=1)
 
@@ -54,3 +56,8 @@ class Crashed:
         came_from = str(message.headers.get("x-first-death-queue", self._topology.requests))
         await self._outlet.keep_dead(message, where.job_id, came_from, reason)
         delivery.ack()
+
+    def _on_answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self.broken.done():
+            self.broken.set_exception(error)

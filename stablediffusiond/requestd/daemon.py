@@ -80,8 +80,8 @@ class Daemon:
             outlet=outlet,
         )
         control = Control(self.desk.cancel, self.report.full, replies)
-        crashed = Crashed(topology, replies)
-        self.intake = Intake(inlet, topology, self.desk, crashed, prefetch=prefetch, on_control=control.on_message)
+        self.crashed = Crashed(topology, replies)
+        self.intake = Intake(inlet, topology, self.desk, self.crashed, prefetch=prefetch, on_control=control.on_message)
 
     def govern(self) -> None:
         """Pause the engine while its pictures cannot leave."""
@@ -144,7 +144,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
         announcing = asyncio.create_task(_announce(daemon, settings, patience, reload), name="announcing")
-        parts = (inlet.task, outlet.task, drawing, announcing, daemon.desk.broken)
+        parts = (inlet.task, outlet.task, drawing, announcing, daemon.desk.broken, daemon.crashed.broken)
         try:
             await first_of(stop.wait(), taking, *parts)
             notify(STOPPING=1)

@@ -1,5 +1,6 @@
 """Where fuzzing begins: good input of every kind, and the ways to be bad that are known by name."""
 
+import functools
 import io
 import json
 import struct
@@ -155,6 +156,7 @@ def tables() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+@functools.cache
 def of(target: str) -> dict[str, bytes]:
     return {
         "request": requests, "image": images, "properties": tables, "reply": replies, "op": lines, "frame": frames,

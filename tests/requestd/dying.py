@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from stablediffusiond.broker.link import Link
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.requestd import daemon, desk
+from stablediffusiond.requestd import answers, daemon, desk
 from tests.engine.fake import FakeDenoiser
 
 ERROR = RuntimeError("nobody expected this")
@@ -25,6 +25,10 @@ def engine_without_a_word() -> None:
 
 def encoder() -> None:
     patch.object(desk, "encode_png", side_effect=ERROR).start()
+
+
+def answer_for_the_crashed() -> None:
+    patch.object(answers, "dead", side_effect=ERROR).start()
 
 
 def link_of_jobs() -> None:

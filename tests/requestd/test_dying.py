@@ -30,3 +30,21 @@ async def test_the_process_ends_with_an_error_and_the_job_stays(
         await channel.consume(topology.requests, returned.set_result, prefetch=1)
         assert (await returned).earlier_deliveries == 1
         await connection.close()
+
+
+async def test_an_error_while_the_crashed_are_answered_for_ends_it_too(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology
+) -> None:
+    """Or their queue would stand still for as long as the connection lives, and look served."""
+    with Daemon("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
+        daemon.wait_ready()
+        connection = await Connection.open(settings, "test")
+        channel = await connection.channel()
+        await channel.confirm_publishes()
+        await channel.publish(Message(b'{"prompt": "cat"}', message_id="m"), "", topology.crashed)
+        assert daemon.process.wait(30) == StableDiffusiondError.exit_code
+        assert str(dying.ERROR) in daemon.log
+        returned: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        await channel.consume(topology.crashed, returned.set_result, prefetch=1)
+        assert (await returned).message.message_id == "m"
+        await connection.close()
