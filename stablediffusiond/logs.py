@@ -76,7 +76,13 @@ class JournalHandler(logging.Handler):
         try:
             self._socket.sendto(b"".join(_entry(name, value) for name, value in fields.items()), self._path)
         except OSError:
-            sys.stderr.write(f"<{fields['PRIORITY'].decode()}>{self.format(record)}\n")
+            self._say(f"<{fields['PRIORITY'].decode()}>{self.format(record)}\n", record)
+
+    def _say(self, line: str, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(line)
+        except OSError:
+            self.handleError(record)  # never raises: a record that nobody takes must not end who says it
 
     def close(self) -> None:
         self._socket.close()

@@ -1,5 +1,6 @@
 """Log records, as the journal gets them and as lines of JSON."""
 
+import io
 import json
 import logging
 import socket
@@ -58,6 +59,14 @@ def test_without_a_journal_it_goes_to_standard_error(tmp_path: Path, capsys: pyt
     handler = logs.JournalHandler("x", tmp_path / "nobody")
     handler.emit(record("still said", level=logging.ERROR))
     assert capsys.readouterr().err == "<3>still said\n"
+    handler.close()
+
+
+def test_a_record_that_nobody_takes_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = logs.JournalHandler("x", tmp_path / "nobody")
+    with io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        handler.emit(record("not said"))
     handler.close()
 
 

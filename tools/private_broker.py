@@ -60,28 +60,47 @@ class PrivateBroker:
     """``with PrivateBroker() as broker: ... broker.url``."""
 
     def __init__(
-        self, port: int | None = None, *, config: str = "", advanced: str = "", plugins: tuple[str, ...] = ()
+        self,
+        port: int | None = None,
+        *,
+        config: str = "",
+        advanced: str = "",
+        plugins: tuple[str, ...] = (),
+        erlang: str = "",
+        beside: "PrivateBroker | None" = None,
     ) -> None:
-        """``config`` is what rabbitmq.conf says besides, ``advanced`` advanced.config, ``plugins`` what is enabled."""
+        """``config`` is what rabbitmq.conf says besides, ``advanced`` advanced.config, ``plugins`` what is enabled.
+
+        ``erlang`` is said to the Erlang machine. ``beside`` is a node, already up, whose cluster this one joins.
+        """
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise BrokerUnavailable("RabbitMQ is not installed; run: sudo apt-get install rabbitmq-server")
         self._folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
         self.port = port or free_port()
-        self._node = f"private-{uuid.uuid4().hex[:8]}@localhost"
+        self.node = f"private-{uuid.uuid4().hex[:8]}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
+        self.epmd_port: int = beside.epmd_port if beside else free_port()
+        self._epmd_is_mine = beside is None
+        self.cookie: str = beside.cookie if beside else uuid.uuid4().hex
+        if beside is not None:
+            config += "".join(f"cluster_formation.classic_config.nodes.{n} = {each.node}\n"
+                              for n, each in enumerate((beside, self), start=1))  # fmt: skip
         for name in ("mnesia", "log"):
             (self._folder / name).mkdir()
         (self._folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
         (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}")
         (self._folder / "advanced.config").write_text(advanced or "[].")
+        cookie_file = self._folder / ".erlang.cookie"
+        cookie_file.touch(mode=0o600)
+        cookie_file.write_text(self.cookie)
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
             "LANG": "C.UTF-8",
-            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
@@ -89,21 +108,30 @@ class PrivateBroker:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {erlang}",
+            "RABBITMQ_CTL_ERL_ARGS": erlang,
         }
 
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
-    def start(self, timeout_seconds: float = 90) -> Self:
+    def start(self) -> Self:
         """Start the node, or start it again, and wait until it takes connections."""
-        if self._epmd is None:
+        self.launch()
+        return self.wait_up()
+
+    def launch(self) -> None:
+        """Start the node and do not wait."""
+        if self._epmd is None and self._epmd_is_mine:
             self._epmd = self._spawn(_epmd_program(), "epmd.log")
         self._process = self._spawn(str(PROGRAMS / "rabbitmq-server"), "node.log")
+
+    def wait_up(self, timeout_seconds: float = 90) -> Self:
+        """Wait until it takes connections."""
         deadline = time.monotonic() + timeout_seconds
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 raise BrokerUnavailable(f"RabbitMQ did not start:\n{self.log()[-4000:]}")
             time.sleep(0.05)
         return self
@@ -125,6 +153,13 @@ class PrivateBroker:
     def restart(self) -> None:
         self.kill()
         self.start()
+
+    def pause(self) -> None:
+        """Stop the node as a machine that is overloaded stands still: its connections stay, and nothing is answered."""
+        os.kill(self._erlang_pid(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._erlang_pid(), signal.SIGCONT)
 
     def stop(self) -> None:
         """End the node and remove every trace of it."""
@@ -166,6 +201,9 @@ class PrivateBroker:
                 [sys.executable, "-c", _WARDEN, program],
                 env=self._environment, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
+
+    def _erlang_pid(self) -> int:
+        return int((self._folder / "pid").read_text())
 
     def _answers(self) -> bool:
         """Whether the node speaks AMQP: it answers a wrong greeting with the right one."""

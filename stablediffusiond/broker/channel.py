@@ -73,6 +73,7 @@ class Channel:
         self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._returned: set[tuple[str | None, str]] = set()
         self._published = 0
+        self._retired = False
         self._got: asyncio.Future[Delivery | None] = loop.create_future()
         channel.add_callback(lambda _: _settle(self._got, None), [Basic.GetEmpty], one_shot=False)
         channel.add_on_close_callback(self._on_close)
@@ -204,6 +205,11 @@ class Channel:
         """Publish what may be lost."""
         self._send(message, exchange, routing_key, mandatory=False)
 
+    def retire(self) -> None:
+        """Close as soon as nothing that was published here waits for its confirm."""
+        self._retired = True
+        self._close_if_retired()
+
     async def close(self) -> None:
         """Close; deliveries that were not settled go back to their queues. Never raises."""
         self.abandon(BrokerLost("closed by us"))
@@ -265,6 +271,11 @@ class Channel:
                 confirmed.set_exception(Unroutable(key[1]))
             else:
                 confirmed.set_result(None)
+        self._close_if_retired()
+
+    def _close_if_retired(self) -> None:
+        if self._retired and not self._unconfirmed:
+            self.abandon(BrokerLost("closed by us"))
 
     def _on_close(self, _: PikaChannel, error: Exception) -> None:
         if isinstance(error, exceptions.ChannelClosedByBroker):

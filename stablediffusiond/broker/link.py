@@ -11,13 +11,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.errors import BrokerError, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
+
+#: A connection that lasts longer has worked; after a shorter one the next pause is longer.
+_SHORT_LIVED_SECONDS: Final = 5
 
 
 class Link:
@@ -79,14 +82,20 @@ class Link:
             return live
 
     async def _keep(self) -> None:
+        pauses = _pauses(self._settings)
         while True:
             connection = await self._connect()
+            began = time.monotonic()
             self._connections += 1
             await self._announce(connection)
             await asyncio.wait({connection.lost})  # and not `await lost`, which would be cancelled with us
             reason = connection.lost.result()
             await self._announce(None, str(reason))
             log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
+            if time.monotonic() - began > _SHORT_LIVED_SECONDS:
+                pauses = _pauses(self._settings)
+            else:  # let in and thrown out at once: not for ever as fast as we can, since each time counts as a delivery
+                await asyncio.sleep(next(pauses))
 
     async def _connect(self) -> Connection:
         """Try until it works."""

@@ -56,6 +56,7 @@ class Publisher:
                 except BrokerLost as error:
                     log.debug("publishing %s again: %s", message.message_id, error)
                 except BrokerError as error:
+                    self._retire()
                     if not refused:
                         log.warning("the broker does not take a message for %s: %s; trying on", routing_key, error)
                         self._on_refusal(str(error))
@@ -66,6 +67,16 @@ class Publisher:
                         self._on_refusal(None)
                     return
                 await asyncio.sleep(pause_seconds)
+
+    def _retire(self) -> None:
+        """Have the next try made on another channel.
+
+        A channel that was opened while a cluster still had a dead node for the leader of a queue is refused by RabbitMQ
+        3.10 for as long as that node is away, and others are not.
+        """
+        if self._open is not None:
+            self._open[1].retire()
+            self._open = None
 
     def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
         """Publish what may be lost, if the broker is there and takes it at this moment."""

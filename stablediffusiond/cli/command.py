@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from stablediffusiond import __version__
+from stablediffusiond.cli.output import all_written
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.messages.request import Request
 
@@ -77,7 +78,7 @@ Exit codes:
     2  the request or an option is wrong; nothing was drawn
     3  the broker or the response daemon cannot be reached, or refuses
     4  --timeout came first; the job was cancelled
-   74  a picture could not be written
+   74  a picture, or standard output, could not be written
    78  the settings cannot be used
   130  Ctrl-C
 """
@@ -146,7 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
         name, chosen = f"{_NAME} {arguments[0]}", importlib.import_module(module).command
         arguments = arguments[1:]
     try:
-        chosen.main(arguments, prog_name=name, standalone_mode=False)
+        with all_written():
+            chosen.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         click.echo(f"{name}: {error.format_message()} (--help shows how)", err=True)
         return error.exit_code

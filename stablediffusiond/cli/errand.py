@@ -6,8 +6,9 @@ from typing import Final
 
 import click
 
+from stablediffusiond.cli.output import Unwritable
 from stablediffusiond.cli.report import NoBar, Report, progress_bar, wants_progress
-from stablediffusiond.cli.targets import Targets, Unwritable
+from stablediffusiond.cli.targets import Targets
 from stablediffusiond.client import Client, Failed, Image, Job, Progress
 from stablediffusiond.errors import BrokerError, InvalidRequest, JobFailed, ResponsesAway, TimedOut
 from stablediffusiond.messages.request import Request

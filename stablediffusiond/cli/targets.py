@@ -14,18 +14,12 @@ from typing import Final
 
 import click
 
-from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.cli.output import Unwritable, all_written
 from stablediffusiond.messages.request import Request
 
 STDOUT: Final = "-"
 _DEFAULT: Final = "{id}.png"
 _FIELDS: Final = ("id", "index", "seed")
-
-
-class Unwritable(StableDiffusiondError):
-    """Raised when a picture has come and cannot be written."""
-
-    exit_code = 74  # EX_IOERR
 
 
 class Targets:
@@ -52,8 +46,8 @@ class Targets:
             Unwritable: with what the system says.
         """
         if self.to_stdout:
-            sys.stdout.buffer.write(png)
-            sys.stdout.buffer.flush()
+            with all_written():
+                sys.stdout.buffer.write(png)
             return None
         path = self._paths[index]
         try:

@@ -18,7 +18,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.survey import survey
-from stablediffusiond.errors import BrokerAway, BrokerLost
+from stablediffusiond.errors import BrokerAway, BrokerLost, Nacked
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import BrokerSettings
 
@@ -113,6 +113,10 @@ class Submitter:
                 channel = await self._open_channel()
                 # A repeat has the same message_id, by which its reader knows it.
                 return await channel.publish(message, exchange, routing_key, mandatory=mandatory)
+            except Nacked:
+                self._channel = None
+                channel.retire()  # it may be only this one that is refused: see Publisher
+                raise
             except (BrokerAway, BrokerLost) as error:
                 deadline = deadline or time.monotonic() + self._reconnect_seconds
                 if not has_worked and isinstance(error, BrokerAway):

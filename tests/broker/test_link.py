@@ -47,6 +47,24 @@ async def test_if_none_of_several_nodes_answers_each_says_why(broker: PrivateBro
     assert "sesame" not in str(caught.value)
 
 
+async def test_a_link_that_is_thrown_out_each_time_takes_its_time(broker: PrivateBroker) -> None:
+    thrown_out = asyncio.Event()
+    slow = BrokerSettings.model_validate({"url": broker.url, "reconnect_min_seconds": 0.4})
+    async with Link(slow, "test") as link:
+        began = asyncio.get_running_loop().time()
+
+        def throw_out() -> None:
+            if link.live is not None:
+                link.live.abandon()
+            if link.reconnects >= 3:
+                thrown_out.set()
+
+        link.on_change = throw_out
+        async with asyncio.timeout(20):
+            await thrown_out.wait()
+        assert asyncio.get_running_loop().time() - began > 0.2 + 0.4 + 0.8
+
+
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:5672", "amqp://localhost:port/"])
 async def test_an_url_that_cannot_work_is_an_error_of_the_settings(url: str) -> None:
     with pytest.raises(SettingsError, match=r"\[broker\] url"):

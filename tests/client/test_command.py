@@ -2,6 +2,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -290,6 +291,51 @@ def test_a_picture_that_cannot_be_written_cancels_the_job(run: Run, daemons: Fak
     code, _, err = running.end()
     assert code == 74
     assert "cannot write folder/cat-0.png" in err
+
+
+def test_a_full_disk_behind_standard_output_cancels_the_job(
+    run: Run, daemons: FakeDaemons, responses: FakeResponses
+) -> None:
+    cancels = watch_cancels(daemons)
+    with Path("/dev/full").open("wb") as full:
+        running = run("cat", "-o", "-", stdout=full.fileno())
+    request = daemons.take()
+    daemons.draw(request, 0)
+    assert cancels() == {"cancel": request.id}
+    daemons.fail(request, "cancelled", "as you like")
+    code, _, err = running.end()
+    assert code == 74
+    assert err.splitlines() == [
+        f"stablediffusion_client: cancelling job {request.id}",
+        "stablediffusion_client: cannot write to standard output: No space left on device",
+    ]
+    assert responses.unacked(request.reply_to) == []
+
+
+@pytest.mark.parametrize("arguments", [('{"prompt": "cat"}',), ("status",), ("status", "--json"), ("--help",)])
+def test_whatever_is_said_to_a_full_disk(run: Run, daemons: FakeDaemons, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = run(*arguments, stdout=full.fileno()).end()
+    assert code == 74
+    [line] = err.splitlines()
+    assert line.endswith("cannot write to standard output: No space left on device")
+
+
+def test_a_full_disk_behind_a_file_leaves_nothing_of_it(run: Run, daemons: FakeDaemons, tmp_path: Path) -> None:
+    """A limit to the size of files stands for it: the system says no after some bytes."""
+    (tmp_path / "cat.png").write_bytes(b"the old picture")
+    cancels = watch_cancels(daemons)
+    running = run("cat", "-o", "cat.png")
+    request = daemons.take()
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (10, 10))
+    daemons.draw(request, 0)
+    assert cancels() == {"cancel": request.id}
+    daemons.fail(request, "cancelled", "as you like")
+    code, out, err = running.end()
+    assert (code, out) == (74, b"")
+    assert err.splitlines()[-1] == "stablediffusion_client: cannot write cat.png: File too large"
+    assert (tmp_path / "cat.png").read_bytes() == b"the old picture"
+    assert os.listdir(tmp_path) == ["cat.png"]
 
 
 def test_jobs_are_cancelled_by_their_ids(run: Run, daemons: FakeDaemons) -> None:

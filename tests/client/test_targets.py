@@ -4,7 +4,8 @@ from pathlib import Path
 import click
 import pytest
 
-from stablediffusiond.cli.targets import Targets, Unwritable
+from stablediffusiond.cli.output import Unwritable
+from stablediffusiond.cli.targets import Targets
 from stablediffusiond.messages.request import Request
 
 

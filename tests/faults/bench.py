@@ -52,9 +52,13 @@ class Bench:
         seed: int = 0,
         requestds: int = 1,
         broker: PrivateBroker | None = None,
+        url: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken."""
+        """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken.
+
+        ``url`` is a way to it past our proxies, for a broker of several nodes.
+        """
         self.chance = random.Random(seed)
         self._stand_in = stand_in
         self._stack = contextlib.ExitStack()
@@ -63,6 +67,7 @@ class Bench:
         self.jobs_path, self.replies_path, self.client_path = (
             self._stack.enter_context(Proxy(self.broker.port)) for _ in range(3)
         )
+        self._url = url
         name = uuid.uuid4().hex[:8]
         self.topology = Topology(f"requests-{name}", f"results-{name}")
         self.port = _free_port()
@@ -82,7 +87,8 @@ class Bench:
         self.kinds = kinds(_init_image())
         self.books = Books()
         self._submitter = Submitter(
-            BrokerSettings.model_validate({"url": self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}), 600
+            BrokerSettings.model_validate({"url": url or self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}),
+            600,
         )
         self.reader = Reader(self.port, f"{self.topology.results}.{uuid.uuid4()}", self._on_reply)
         self.refusals = 0
@@ -216,7 +222,7 @@ class Bench:
         daemon.close()
 
     def _requestd(self, phase: str = "never") -> Daemon:
-        environment = {**self._environment, "STABLEDIFFUSIOND_BROKER__URL": self.jobs_path.url}
+        environment = {**self._environment, "STABLEDIFFUSIOND_BROKER__URL": self._url or self.jobs_path.url}
         if not self._stand_in and phase == "never":
             return Daemon("stablediffusiond.requestd.daemon", environment)
         return Daemon("tests.faults.dying", environment, phase, *(["stand-in"] if self._stand_in else []))
@@ -225,7 +231,7 @@ class Bench:
         return response_daemon(
             {
                 **self._environment,
-                "STABLEDIFFUSIOND_BROKER__URL": self.replies_path.url,
+                "STABLEDIFFUSIOND_BROKER__URL": self._url or self.replies_path.url,
                 "STABLEDIFFUSIOND_RESPONSES__PORT": str(self.port),
             }
         )

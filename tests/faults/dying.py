@@ -10,9 +10,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+from stablediffusiond import logs
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.desk import Desk
@@ -98,6 +100,14 @@ def unacked_for_long() -> None:
     patch.object(Ledger, "settle", late).start()
 
 
+def unheard() -> None:
+    """No journal takes what it logs, and the disk behind its standard error is full."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, sys.stderr.fileno())
+    os.close(full)
+    patch.object(logs, "_handler", lambda *_: logs.JournalHandler("stablediffusiond", Path("/nowhere"))).start()
+
+
 def never() -> None:
     """The daemon as it is."""
 
@@ -110,7 +120,7 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
-PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, unacked_for_long, never)}
+PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, unacked_for_long, unheard, never)}
 
 
 def _before(owner: object, method: str) -> None:

@@ -89,3 +89,15 @@ def test_a_poisoned_job_takes_nobody_with_it(bench: Bench, undisturbed: dict[str
     assert end.head["error"]["code"] == "crashed"  # type: ignore[index]  # a field of JSON
     assert not bench.books.wrong(undisturbed)
     bench.wait_depths({".dead": 1})
+
+
+def test_a_daemon_whose_log_nobody_takes_draws_on(bench: Bench, undisturbed: dict[str, Account]) -> None:
+    daemon = bench.restart_requestd("unheard").wait_ready()
+    submit_some(bench, 2)
+    bench.ctl("close_all_connections", "a reason to log a warning")
+    submit_some(bench, 2)
+    assert bench.books.wait_for_ends(60)
+    assert daemon.stop() == 0
+    assert daemon.log == "", "it was heard after all"
+    bench.settle()
+    bench.check(undisturbed)

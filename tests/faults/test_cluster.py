@@ -1,0 +1,109 @@
+"""A broker of three nodes, and one of them goes while jobs come in: it goes on with the other two."""
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.bench import Bench
+from tests.faults.books import Account, Books
+from tools.private_cluster import PrivateCluster
+
+#: Jobs that nobody has answered; more than these end only if some were submitted, drawn and answered without the node.
+OPEN = 6
+#: A node that stands still takes connections and says nothing, so this is how long each try with it costs.
+PATIENCE = {"STABLEDIFFUSIOND_BROKER__CONNECT_TIMEOUT_SECONDS": "2"}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PrivateCluster]:
+    with PrivateCluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bench(cluster: PrivateCluster) -> Iterator[Bench]:
+    with Bench(stand_in=True, broker=cluster.nodes[0], url=cluster.url, environment=PATIENCE) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench) -> dict[str, Account]:
+    return bench.undisturbed()
+
+
+@pytest.fixture(autouse=True)
+def _new_books(bench: Bench, undisturbed: dict[str, Account]) -> None:
+    bench.books = Books()
+
+
+@contextlib.contextmanager
+def jobs_coming_in(bench: Bench) -> Iterator[None]:
+    stop = threading.Event()
+
+    def submit() -> None:
+        for kind in itertools.cycle(bench.kinds):
+            while not bench.books.wait_for_room(OPEN, 0.5):
+                if stop.is_set():
+                    return
+            if stop.is_set():
+                return
+            bench.submit(kind)
+
+    thread = threading.Thread(target=submit, name="submitter")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def wait_goes_on(bench: Bench, timeout_seconds: float = 60) -> None:
+    """Wait until so many jobs have ended that some of them came after now."""
+    enough, deadline = bench.books.ended + 2 * OPEN, time.monotonic() + timeout_seconds
+    while bench.books.ended < enough:
+        assert time.monotonic() < deadline, f"only {bench.books.ended} of {enough} have ended"
+        time.sleep(0.05)
+
+
+def check(bench: Bench, undisturbed: dict[str, Account]) -> None:
+    bench.settle()
+    bench.check(undisturbed)
+    assert bench.requestds[0].process.poll() is None
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["the leader", "a follower"])
+def test_a_node_dies(cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account], *, leads: bool) -> None:
+    leader = cluster.leader_of(bench.topology.requests)
+    dying = leader if leads else next(node for node in cluster.nodes if node is not leader)
+    with jobs_coming_in(bench):
+        wait_goes_on(bench)
+        dying.kill()
+        wait_goes_on(bench)
+        dying.launch()
+        wait_goes_on(bench)
+    dying.wait_up()
+    check(bench, undisturbed)
+
+
+def test_a_node_stands_still_for_a_while(
+    cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account]
+) -> None:
+    """The one that all speak to: their connections stay open, and nothing is answered on them."""
+    standing = cluster.nodes[0]
+    bench.ctl("close_all_connections", "so that all begin with the first in the URL again")
+    with jobs_coming_in(bench):
+        wait_goes_on(bench)
+        assert cluster.ports_in_use() == {standing.port}
+        standing.pause()
+        try:
+            wait_goes_on(bench)
+            assert standing.port not in cluster.ports_in_use()
+        finally:
+            standing.resume()
+        wait_goes_on(bench)
+    check(bench, undisturbed)

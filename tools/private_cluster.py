@@ -1,0 +1,56 @@
+"""Three RabbitMQ nodes that are one broker: for tests of what becomes of us when one of them goes."""
+
+import contextlib
+from types import TracebackType
+from typing import Final, Self
+
+from tools.private_broker import PrivateBroker
+
+#: A node that stands still is given up after about so long, in place of a minute.
+_TICK_SECONDS: Final = 5
+_ERLANG: Final = f"-kernel net_ticktime {_TICK_SECONDS}"
+#: As docs/operations.md has it: a node that was left alone by the others starts anew when they are back.
+_CONFIG: Final = "cluster_partition_handling = pause_minority\n"
+
+
+class PrivateCluster:
+    """``with PrivateCluster() as cluster: ... cluster.url``, which names all three."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self.nodes: list[PrivateBroker] = []
+
+    @property
+    def url(self) -> str:
+        return ",".join(node.url for node in self.nodes)
+
+    def leader_of(self, queue: str) -> PrivateBroker:
+        """The node whose copy of ``queue`` the others follow."""
+        listed = dict(line.split("\t") for line in self._list("list_queues", "name", "leader"))
+        return next(node for node in self.nodes if node.node == listed[queue])
+
+    def ports_in_use(self) -> set[int]:
+        """The ports of the nodes that clients are connected to."""
+        return {int(port) for port in self._list("list_connections", "port")}
+
+    def _list(self, *arguments: str) -> list[str]:
+        """What rabbitmqctl lists, asked of a node that is not the one that tests break first; without its heading."""
+        return self.nodes[-1].ctl("--timeout", "20", *arguments).splitlines()[1:]
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            first = stack.enter_context(PrivateBroker(config=_CONFIG, erlang=_ERLANG))
+            others = [PrivateBroker(config=_CONFIG, erlang=_ERLANG, beside=first) for _ in range(2)]
+            for node in others:
+                stack.callback(node.stop)
+                node.launch()
+            for node in others:
+                node.wait_up()
+            self.nodes = [first, *others]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
