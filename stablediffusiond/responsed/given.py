@@ -6,11 +6,21 @@ place of the void delivery, under its old number; one that the client has acked 
 """
 
 from collections import deque
+from dataclasses import dataclass
 from datetime import datetime
 
-from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.message import Delivery, Message, Settling
 
 _Key = tuple[str, str | None, datetime | None, int]
+
+
+@dataclass(frozen=True)
+class _Unacked:
+    """What is needed of a delivery to ack it: without its body, which the client has."""
+
+    channel: Settling
+    tag: int
+    key: _Key | None
 
 
 class Given:
@@ -18,7 +28,7 @@ class Given:
 
     def __init__(self, prefetch: int) -> None:
         self._numbers = 0
-        self._unacked: dict[int, Delivery] = {}
+        self._unacked: dict[int, _Unacked] = {}
         self._void: dict[int, _Key] = {}
         #: Those whose ack may be lost with the channel that there is: the broker waits for no more than ``prefetch``.
         self._acked: deque[_Key] = deque(maxlen=prefetch)
@@ -32,13 +42,13 @@ class Given:
     def give(self, delivery: Delivery) -> int:
         """The number of ``delivery``: from 1 on, and none twice."""
         self._numbers += 1
-        self._unacked[self._numbers] = delivery
+        self._unacked[self._numbers] = _unacked(delivery)
         return self._numbers
 
     def settle(self, number: int) -> bool:
         """Ack delivery ``number``, now or when it comes again. False: there never was one."""
-        if (delivery := self._unacked.pop(number, None)) is not None:
-            self._ack(delivery)
+        if (unacked := self._unacked.pop(number, None)) is not None:
+            self._ack(unacked)
         elif (key := self._void.pop(number, None)) is not None:
             self._in_doubt.append(key)
         return 0 < number <= self._numbers
@@ -51,27 +61,31 @@ class Given:
         for number, void in self._void.items():
             if void == key:
                 del self._void[number]
-                self._unacked[number] = delivery
+                self._unacked[number] = _unacked(delivery)
                 return True
         if key not in self._in_doubt:
             return False
         self._in_doubt.remove(key)
-        self._ack(delivery)
+        self._ack(_unacked(delivery))
         return True
 
     def detach(self) -> None:
         """The channel is gone: all deliveries are void, the last acks in doubt."""
         self._in_doubt.extend(self._acked)
         self._acked.clear()
-        for number, delivery in self._unacked.items():
-            if (key := _key(delivery.message)) is not None:
-                self._void[number] = key
+        for number, unacked in self._unacked.items():
+            if unacked.key is not None:
+                self._void[number] = unacked.key
         self._unacked.clear()
 
-    def _ack(self, delivery: Delivery) -> None:
-        delivery.ack()
-        if (key := _key(delivery.message)) is not None:
-            self._acked.append(key)
+    def _ack(self, unacked: _Unacked) -> None:
+        unacked.channel.ack(unacked.tag)
+        if unacked.key is not None:
+            self._acked.append(unacked.key)
+
+
+def _unacked(delivery: Delivery) -> _Unacked:
+    return _Unacked(delivery.channel, delivery.tag, _key(delivery.message))
 
 
 def _key(message: Message) -> _Key | None:
