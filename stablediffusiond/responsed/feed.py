@@ -16,6 +16,7 @@ from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology, declare_queues
 from stablediffusiond.errors import BrokerError
 from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.given import Given
 from stablediffusiond.responsed.lines import Line
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ class Feed:
         self._events = [queue] * (progress or previews) + [Topology.previews_of(queue)] * previews
         self._arrived: deque[Delivery] = deque()
         self._latest: OrderedDict[tuple[object, ...], Line] = OrderedDict()
-        self._outstanding: dict[int, Delivery] = {}
-        self._numbers = 0
+        self._given = Given(prefetch)
         self._something = asyncio.Event()
         #: Set each time the queue is consumed anew.
         self.attached = asyncio.Event()
@@ -61,7 +61,7 @@ class Feed:
             finally:
                 # Their channel is gone: the broker gives them out again.
                 self._arrived.clear()
-                self._outstanding.clear()
+                self._given.detach()
                 if channel is not None:
                     await channel.close()
             await asyncio.sleep(pause_seconds)
@@ -72,9 +72,8 @@ class Feed:
         while True:
             if self._arrived:
                 delivery = self._arrived.popleft()
-                self._numbers += 1
-                self._outstanding[self._numbers] = delivery
-                return lines.reply(delivery, self._numbers), self._numbers
+                number = self._given.give(delivery)
+                return lines.reply(delivery, number), number
             if self._latest:
                 return self._latest.popitem(last=False)[1], None
             self._something.clear()
@@ -83,14 +82,11 @@ class Feed:
     @property
     def outstanding(self) -> int:
         """Deliveries that were handed out by ``next`` and not settled."""
-        return len(self._outstanding)
+        return len(self._given)
 
     def settle(self, number: int) -> bool:
-        """Ack delivery ``number``; one that is void or settled already is left alone. False: there never was one."""
-        delivery = self._outstanding.pop(number, None)
-        if delivery is not None:
-            delivery.ack()
-        return 0 < number <= self._numbers
+        """Ack delivery ``number``; one that is settled already is left alone. False: there never was one."""
+        return self._given.settle(number)
 
     async def _attach(self, connection: Connection) -> Channel:
         await declare_queues(connection, [self._topology.results_queue(self._queue)])
@@ -107,8 +103,9 @@ class Feed:
         return channel
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        self._arrived.append(delivery)
-        self._something.set()
+        if not self._given.recognise(delivery):
+            self._arrived.append(delivery)
+            self._something.set()
 
     def _on_event(self, delivery: Delivery) -> None:
         delivery.ack()

@@ -151,15 +151,19 @@ class Session:
         if not self._plain:
             await self._announce(feed, listen)
         while True:
-            line, number = await feed.next()
-            await self._say(line, listen.encoding)
-            self.on_written(str(line.head["type"]))
-            if number is None:
-                continue
-            if listen.ack == "auto":
-                feed.settle(number)
-            else:
-                self._expect_ack()
+            await self._write_next(feed, listen)
+
+    async def _write_next(self, feed: Feed, listen: Listen) -> None:
+        """Write one reply or event. Whoever waits for the next one holds nothing of the last: it may be large."""
+        line, number = await feed.next()
+        await self._say(line, listen.encoding)
+        self.on_written(str(line.head["type"]))
+        if number is None:
+            return
+        if listen.ack == "auto":
+            feed.settle(number)
+        else:
+            self._expect_ack()
 
     async def _announce(self, feed: Feed, listen: Listen) -> None:
         """Say that the queue is there and consumed: from now on no reply to it can be missed."""

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+from pika.exceptions import AMQPConnectionError
+
 from stablediffusiond import logs
+from stablediffusiond.broker.channel import Channel
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.desk import Desk
@@ -108,6 +111,18 @@ def unheard() -> None:
     patch.object(logs, "_handler", lambda *_: logs.JournalHandler("stablediffusiond", Path("/nowhere"))).start()
 
 
+def ack_lost() -> None:
+    """The connection breaks with the first ack on its way."""
+    ack = Channel.ack
+
+    def losing(self: Channel, tag: int) -> None:
+        patch.object(Channel, "ack", ack).start()
+        connection: Any = self._channel.connection
+        connection._terminate_stream(AMQPConnectionError("cut by the test"))
+
+    patch.object(Channel, "ack", losing).start()
+
+
 def never() -> None:
     """The daemon as it is."""
 
@@ -120,7 +135,7 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
-PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, unacked_for_long, unheard, never)}
+PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, unacked_for_long, unheard, ack_lost, never)}
 
 
 def _before(owner: object, method: str) -> None:

@@ -147,7 +147,7 @@ def tables() -> dict[str, bytes]:
         "a long text": b"S" + struct.pack(">L", 120_000) + b"x" * 120_000,
         "a delivery count that is none": b"S" + struct.pack(">L", 1) + b"x",
     }
-    tables = {name: b"\x0fx-delivery-count" + value for name, value in values.items()}
+    tables = {name: b"\x10x-delivery-count" + value for name, value in values.items()}
     tables |= {"deep": nested, "a name that is none": b"\x02\xff\xfet\x01", "good": b"\x01ki\x00\x00\x00\x01"}
     return {name: struct.pack(">HL", 1 << 13, len(table)) + table for name, table in tables.items()} | {
         "all of them": struct.pack(">H", 0xFFFC) + b"\x00\x00" + b"\x00" * 4 + b"\x02\x00" + b"\x02\xff\xfe" * 3 + b"\x011"

@@ -63,3 +63,17 @@ def test_a_reader_that_stops_holds_up_nobody_and_costs_its_prefetch(
         assert other.hear().head["index"] == index
     # Two pictures of the prefetch, one of them in base64, and what the allocator keeps.
     assert process.memory_info().rss - before < 8 * len(BIG)
+
+
+def test_what_a_client_has_and_did_not_ack_costs_no_memory(
+    connect: Connect, replies: Replies, queue: str, daemon: Daemon
+) -> None:
+    process = psutil.Process(daemon.process.pid)
+    client = connect().listen(queue, encoding="binary", ack="manual", prefetch=16)
+    before = process.memory_info().rss
+    for index in range(8):
+        replies.image(queue, index, png=BIG)
+        assert client.hear().data == BIG
+    client.say(op="ping")
+    assert client.hear().head["type"] == "pong"
+    assert process.memory_info().rss - before < 4 * len(BIG)
