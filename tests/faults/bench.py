@@ -53,8 +53,12 @@ class Bench:
         requestds: int = 1,
         broker: PrivateBroker | None = None,
         environment: Mapping[str, str] | None = None,
+        phase: str = "never",
     ) -> None:
-        """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken."""
+        """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken.
+
+        ``phase``: what the request daemons are to die of, or their device to fail in.
+        """
         self.chance = random.Random(seed)
         self._stand_in = stand_in
         self._stack = contextlib.ExitStack()
@@ -77,7 +81,7 @@ class Bench:
             **(environment or {}),
         }
         self._log: list[str] = []
-        self.requestds = [self._requestd() for _ in range(requestds)]
+        self.requestds = [self._requestd(phase) for _ in range(requestds)]
         self.responsed = self._responsed()
         self.kinds = kinds(_init_image())
         self.books = Books()
