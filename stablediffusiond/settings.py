@@ -110,6 +110,8 @@ class ModelSettings(Section):
     """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: half precision on a GPU, float32 on a CPU."""
+    allow_pickle: bool = False
+    """Whether weights in .ckpt, .bin and .pt files are opened: a pickle can run code, so only from whom you trust."""
 
 
 class EngineSettings(Section):

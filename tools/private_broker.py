@@ -59,8 +59,10 @@ class BrokerUnavailable(Exception):
 class PrivateBroker:
     """``with PrivateBroker() as broker: ... broker.url``."""
 
-    def __init__(self, port: int | None = None, *, config: str = "", plugins: tuple[str, ...] = ()) -> None:
-        """``config`` is what rabbitmq.conf says besides, ``plugins`` what is enabled."""
+    def __init__(
+        self, port: int | None = None, *, config: str = "", advanced: str = "", plugins: tuple[str, ...] = ()
+    ) -> None:
+        """``config`` is what rabbitmq.conf says besides, ``advanced`` advanced.config, ``plugins`` what is enabled."""
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise BrokerUnavailable("RabbitMQ is not installed; run: sudo apt-get install rabbitmq-server")
         self._folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
@@ -72,6 +74,7 @@ class PrivateBroker:
             (self._folder / name).mkdir()
         (self._folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
         (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}")
+        (self._folder / "advanced.config").write_text(advanced or "[].")
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
@@ -85,6 +88,7 @@ class PrivateBroker:
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
 

@@ -19,6 +19,7 @@ BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
 _DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 #: A diffusers pipeline; the library's own types do not say what its pipelines are made of.
 Pipeline = Any
+_PICKLED: Final = (".ckpt", ".bin", ".pt", ".pth")
 #: What the denoiser knows how to drive. The next kind of model begins here.
 _DRIVEN: Final = (StableDiffusionPipeline,)
 
@@ -35,7 +36,7 @@ def load_pipeline(settings: ModelSettings) -> Pipeline:
     device = choose_device(settings.device)
     dtype = _choose_dtype(settings.dtype, device)
     try:
-        pipeline = _open(settings.name, dtype)
+        pipeline = _open(settings.name, dtype, allow_pickle=settings.allow_pickle)
         _refuse_foreign(pipeline, settings.name)
         pipeline.to(device)
     except ModelUnavailable:
@@ -88,17 +89,38 @@ def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float16
 
 
-def _open(name: str, dtype: torch.dtype) -> Any:
+def _open(name: str, dtype: torch.dtype, *, allow_pickle: bool) -> Any:
     options: dict[str, Any] = {"dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
     if name == "doodle":
         return StableDiffusionPipeline.from_pretrained(BUILT_IN, **options)
-    if name.endswith((".safetensors", ".ckpt")):
-        if not Path(name).is_file():
+    path = Path(name).expanduser()
+    if name.endswith((".safetensors", *_PICKLED)):
+        if not path.is_file():
             raise ModelUnavailable(f"model {name!r}: no such file")
-        return StableDiffusionPipeline.from_single_file(name, **options)
-    if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
+        if not allow_pickle:
+            _refuse_pickles([path], name)
+        return StableDiffusionPipeline.from_single_file(str(path), **options)
+    if name.startswith(("/", "./", "../", "~")) and not path.is_dir():
         raise ModelUnavailable(f"model {name!r}: no such folder")
-    return DiffusionPipeline.from_pretrained(str(Path(name).expanduser()) if name.startswith("~") else name, **options)
+    if not allow_pickle:
+        _refuse_pickles(_only_weights(path), name)
+        options["use_safetensors"] = True  # of a hub's files, too
+    return DiffusionPipeline.from_pretrained(str(path) if name.startswith("~") else name, **options)
+
+
+def _only_weights(folder: Path) -> list[Path]:
+    """The pickles in ``folder`` that have no safetensors beside them, which would be opened in their place."""
+    found = sorted(file for file in folder.rglob("*") if file.suffix in _PICKLED)
+    return [file for file in found if not any(file.parent.glob("*.safetensors"))]
+
+
+def _refuse_pickles(files: Sequence[Path], name: str) -> None:
+    for file in files:
+        if file.suffix in _PICKLED:
+            raise ModelUnavailable(
+                f"model {name!r}: {file.name} is a pickle, and can run code when it is opened; convert it to "
+                "safetensors, or write [model] allow_pickle = true if you trust who made it"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -171,6 +171,8 @@ async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacit
 def _import_and_load(settings: Settings) -> Denoiser:
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
+    # Threads that wait for each other sleep: spinning, they slow a picture down fifteenfold while others use the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
     return load(settings.model, settings.engine.compile)

@@ -1,7 +1,10 @@
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
@@ -68,3 +71,51 @@ def test_a_device_that_is_not_there_is_named() -> None:
         assert models.choose_device("auto").type == "cuda"
     else:
         assert "no CUDA here" in complaint(device="cuda")
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.bin", "model.pt", "model.pth"])
+def test_a_pickled_checkpoint_is_refused_and_not_opened(name: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / name)
+    said = complaint(name=str(tmp_path / name), device="cpu")
+    assert f"{name} is a pickle" in said
+    assert "[model] allow_pickle = true" in said
+    assert not (tmp_path / "sprung").exists()
+    assert ModelUnavailable.exit_code == 78
+
+
+@pytest.fixture
+def with_a_pickle(folder: Path, tmp_path: Path) -> Path:
+    """A diffusers folder whose UNet has its weights in a pickle."""
+    made = tmp_path / "pickled"
+    shutil.copytree(folder, made)
+    [weights] = (made / "unet").glob("*.safetensors")
+    torch.save(safetensors.torch.load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    return made
+
+
+def test_a_pickle_inside_a_folder_is_refused_too(with_a_pickle: Path) -> None:
+    assert "diffusion_pytorch_model.bin is a pickle" in complaint(name=str(with_a_pickle), device="cpu")
+
+
+def test_a_pickle_is_opened_where_the_settings_allow_it(with_a_pickle: Path, pipeline: Any) -> None:
+    settings = ModelSettings(name=str(with_a_pickle), device="cpu", allow_pickle=True)
+    opened = load_pipeline(settings).unet.state_dict()
+    assert all(torch.equal(opened[name], weights) for name, weights in pipeline.unet.state_dict().items())
+
+
+def test_a_pickle_beside_safetensors_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "both")
+    torch.save({"weights": Trap(tmp_path / "sprung")}, tmp_path / "both/unet/diffusion_pytorch_model.bin")
+    load_pipeline(ModelSettings(name=str(tmp_path / "both"), device="cpu"))
+    assert not (tmp_path / "sprung").exists()

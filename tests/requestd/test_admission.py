@@ -1,10 +1,18 @@
+import base64
+import json
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.engine.pictures import MAX_INIT_PIXELS, open_init_image
+from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
+from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
+from stablediffusiond.messages.spellings import ALIASES
 from stablediffusiond.requestd.admission import Order, address, admit, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.settings import LimitSettings
@@ -77,3 +85,85 @@ def test_a_cancellation_covers_what_was_published_before_it() -> None:
     assert cancellations.cover("job", now - timedelta(seconds=5))
     assert not cancellations.cover("job", now + timedelta(seconds=5)), "sent again after it was cancelled"
     assert not cancellations.cover("another", None)
+
+
+#: What Python tells an audit hook of when something outside is reached for.
+REACHING = (
+    "open",
+    "os.open",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "subprocess.Popen",
+    "os.system",
+    "urllib.Request",
+)
+
+
+@pytest.fixture(scope="module")
+def reached() -> list[str]:
+    """What was reached for; an audit hook can be set and never taken away, so it is one for all of this file."""
+    seen: list[str] = []
+    sys.addaudithook(lambda event, given: seen.append(f"{event} {given[0]!r}") if event in REACHING else None)
+    return seen
+
+
+PLACES = ("/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/x.png", "\\\\host\\share", "data:,x", "../../x.ckpt")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_in_a_message_opens_a_file_or_a_connection(place: str, reached: list[str]) -> None:
+    fields = [
+        name for name in (*Request.model_fields, *(each for some in ALIASES.values() for each in some)) if name != "id"
+    ]
+    bodies: list[dict[str, object]] = [
+        {"prompt": place, "id": place, name: place} for name in (*fields, "ckpt", "config", "outdir", "model")
+    ]
+    bodies += [
+        {"prompt": "cat", "init_images": [place]},
+        {"prompt": place, "image": base64.b64encode(place.encode()).decode()},
+    ]
+    refused = []
+    Image.init()  # Pillow loads its decoders with the first picture
+    order(Message(b'{"prompt": "cat"}'))
+    reached.clear()
+    for body in bodies:
+        try:
+            made = order(Message(json.dumps(body).encode(), message_id=place, correlation_id=place, reply_to="mine"))
+            if made.request.image is not None:
+                open_init_image(made.request.image, 64, 64)
+        except JobError as error:
+            refused.append(error)
+    assert not reached
+    assert "invalid_request" in {error.code for error in refused}
+    Path(__file__).read_bytes()
+    assert any(__file__ in each for each in reached), "the hook sees what is opened"
+
+
+def test_the_limits_have_defaults() -> None:
+    assert LIMITS.model_dump() == {
+        "max_steps": 150, "max_images": 16, "max_pixels": 1024 * 1024,
+        "max_request_bytes": 16 * 1024 * 1024, "max_reply_bytes": 12 * 1024 * 1024,
+    }  # fmt: skip
+    assert (MAX_PROMPT_CHARACTERS, MAX_INIT_PIXELS) == (10_000, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"steps": 151}, "invalid_request"),
+        ({"count": 17}, "too_large"),
+        ({"width": 1032, "height": 1024}, "too_large"),
+        ({"prompt": "x" * 10_001}, "invalid_request"),
+        ({"image": "A" * 16 * 1024 * 1024}, "too_large"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_one_more_than_the_default_is_refused(fields: dict[str, object], code: str) -> None:
+    with pytest.raises(JobError) as caught:
+        order(Message(json.dumps({"prompt": "cat", **fields}).encode()))
+    assert caught.value.code == code
+
+
+def test_as_much_as_the_default_is_taken() -> None:
+    most = {"prompt": "x" * 10_000, "steps": 150, "count": 16, "width": 1024, "height": 1024}
+    assert order(Message(json.dumps(most).encode())).request.count == 16

@@ -1,0 +1,104 @@
+"""What a broker can be told to do to us: to delete our queues, to lose its virtual host, to take less and wait less."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.bench import Bench
+from tests.faults.books import Books
+from tools.private_broker import PrivateBroker
+
+CONSUMER_TIMEOUT_SECONDS = 4
+#: Longer than that and shorter than twice that: 150 steps of 10 ms and more, one image after the other.
+LONG = {"prompt": "a long job", "width": 64, "height": 64, "steps": 150, "count": 4}
+SHORT = {"prompt": "a red cat", "width": 64, "height": 64, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    """A broker with little patience and small messages, and a daemon that draws one image at a time."""
+    strict = PrivateBroker(
+        config=f"max_message_size = 1048576\nconsumer_timeout = {CONSUMER_TIMEOUT_SECONDS * 1000}\n",
+        advanced="[{rabbit, [{channel_tick_interval, 500}]}].",
+    )
+    one_at_a_time = {"STABLEDIFFUSIOND_ENGINE__MAX_IMAGES": "1"}
+    with strict as broker, Bench(stand_in=True, broker=broker, environment=one_at_a_time) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _new_books(bench: Bench) -> None:
+    bench.books = Books()
+
+
+def submit(bench: Bench, job_id: str, fields: dict[str, object]) -> None:
+    bench.books.open(job_id, job_id)
+    bench.publish({**fields, "id": job_id})
+    bench.books.confirm(job_id)
+
+
+def outcome(bench: Bench, job_id: str) -> tuple[object, int]:
+    """How the job has ended, once, and how many pictures came."""
+    account = bench.books.accounts[job_id]
+    [end] = account.ends
+    error = end.head.get("error")
+    return error["code"] if isinstance(error, dict) else end.head["type"], len(account.pictures)
+
+
+def test_a_job_longer_than_the_broker_waits_for_its_ack_is_drawn_once(bench: Bench) -> None:
+    lost = bench.requestds[0].log.count("connection to the broker lost")
+    submit(bench, "long", {**LONG})
+    bench.settle()
+    assert outcome(bench, "long") == ("done", 4)
+    assert bench.requestds[0].log.count("connection to the broker lost") > lost, "the broker has waited after all"
+    assert bench.requestds[0].log.count("job long begins") == 1
+    bench.wait_depths({})
+
+
+def test_a_picture_that_the_broker_never_takes_fails_alone(bench: Bench) -> None:
+    submit(bench, "large", {**SHORT, "width": 768, "height": 768})
+    submit(bench, "small", {**SHORT})
+    bench.settle()
+    assert outcome(bench, "large") == ("too_large", 0)
+    assert outcome(bench, "small") == ("done", 1)
+
+
+@pytest.mark.parametrize("which", ["requests", "results", "client"])
+def test_a_deleted_queue_is_made_again(bench: Bench, which: str) -> None:
+    """What it held is gone; what is published once it is there again is not."""
+    topology = bench.topology
+    queue = {"requests": topology.requests, "results": topology.results, "client": bench.reader.queue}[which]
+    if which == "results":  # nobody listens to it just now, so that it is made again with the next link
+        bench.ctl("delete_queue", queue)
+        bench.ctl("close_all_connections", "a fault made on purpose")
+    else:
+        bench.ctl("delete_queue", queue)
+    deadline = time.monotonic() + 30
+    while queue not in bench.broker.ctl("list_queues", "name").split():
+        assert time.monotonic() < deadline, f"{queue} has not come back"
+    submit(bench, f"after {which}", {**SHORT})
+    bench.settle()
+    assert outcome(bench, f"after {which}") == ("done", 1)
+
+
+def test_a_virtual_host_that_was_gone_is_furnished_again(bench: Bench) -> None:
+    bench.ctl("delete_vhost", "/")
+    bench.wait_requestd("no such virtual host, or not for this user")
+    bench.ctl("add_vhost", "/")
+    bench.ctl("set_permissions", "-p", "/", "guest", ".*", ".*", ".*")
+    submit(bench, "after the flood", {**SHORT})
+    bench.settle()
+    assert outcome(bench, "after the flood") == ("done", 1)
+
+
+def test_queues_with_other_arguments_are_used_as_they_are(bench: Bench) -> None:
+    queue = bench.topology.requests
+    bench.requestds[0].kill()
+    bench.ctl("delete_queue", queue)
+    bench.ctl("eval", f'rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>), '
+              'true, false, [], none, <<"test">>).')  # fmt: skip
+    bench.restart_requestd().wait_ready().wait_log(f"queue {queue} is used as it is: PRECONDITION_FAILED")
+    submit(bench, "classic", {**SHORT})
+    bench.settle()
+    assert outcome(bench, "classic") == ("done", 1)
