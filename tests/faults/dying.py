@@ -5,11 +5,13 @@ SIGKILL from inside, so that the moment is exact and nothing is cleaned up. In s
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -125,6 +127,30 @@ def device_fails() -> None:
     patch.multiple(StableDiffusionDenoiser, _rows=no_room, step=no_numbers, finish=no_picture).start()
 
 
+def clock_jumps() -> None:
+    """With the UNet calls of a job that has a deadline our clock is set an hour forward, two back, and right again."""
+    offsets = itertools.cycle(timedelta(hours=hours) for hours in (1, -1, 0))
+
+    class Jumping(datetime):
+        offset = timedelta()
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + cls.offset
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("stablediffusiond.") and hasattr(module, "datetime"):
+            patch.object(module, "datetime", Jumping).start()
+    call = Engine._call
+
+    def jumping(self: Engine, batch: list[Any]) -> Any:
+        if any(sample.task.request.deadline_seconds for sample in batch):
+            Jumping.offset = next(offsets)
+        return call(self, batch)
+
+    patch.object(Engine, "_call", jumping).start()
+
+
 def unacked_for_long() -> None:
     """A job takes seconds between its last picture and its ack."""
     settle = Ledger.settle
@@ -147,7 +173,9 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
-PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, device_fails, unacked_for_long, never)}
+PHASES: Final = {
+    phase.__name__: phase for phase in (*KILLS, poison, hung, device_fails, clock_jumps, unacked_for_long, never)
+}
 
 
 def _before(owner: object, method: str) -> None:

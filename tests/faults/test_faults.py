@@ -118,6 +118,19 @@ def test_a_device_that_hangs_is_ended_by_the_watchdog_and_a_long_job_is_not(
     bench.check(undisturbed)
 
 
+def test_a_clock_that_jumps_ends_no_job_early_and_none_late(bench: Bench) -> None:
+    bench.restart_requestd("clock_jumps").wait_ready()
+    fields = {"prompt": "cat", "width": 64, "height": 64, "steps": 3, "deadline_seconds": 60}
+    publish(bench, "in time", fields)
+    assert bench.books.wait_for_ends(60)
+    publish(bench, "too late", {**fields, "steps": 150, "count": 4, "deadline_seconds": 1})
+    assert bench.books.wait_for_ends(60)
+    bench.restart_requestd()
+    ends = {job_id: account.ends[0].head for job_id, account in bench.books.accounts.items()}
+    assert ends["in time"]["type"] == "done", ends
+    assert ends["too late"]["error"]["code"] == "expired"  # type: ignore[index]  # a field of JSON
+
+
 def publish(bench: Bench, job_id: str, fields: Fields) -> None:
     bench.books.open(job_id, job_id)
     bench.publish({"id": job_id, **fields})
