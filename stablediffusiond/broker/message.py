@@ -73,11 +73,15 @@ def to_properties(message: Message) -> pika.BasicProperties:
 
 
 def _plain(value: HeaderValue) -> HeaderValue:
-    """Fractions travel as text: pika has no floating-point numbers, and AMQP's decimals puzzle other libraries."""
+    """Fractions travel as text: pika has no floating-point numbers, and AMQP's decimals puzzle other libraries. So do
+    numbers that AMQP has no room for: pika reads a foreign fraction, of whatever size, as an integer.
+    """
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
     return str(value) if isinstance(value, float | Decimal) else value
 
 

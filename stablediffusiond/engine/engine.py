@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from stablediffusiond.distribution import Distribution
@@ -222,7 +221,7 @@ class Engine:
         self._batcher.add(Sample(task, index, shape, rows) for index in range(task.request.count))
 
     def _drop_void(self, cancelled: set[int]) -> None:
-        now = datetime.now(UTC)
+        now = self._clock()
         for task in [account.task for account in self._accounts.values()]:
             if task.key in cancelled:
                 self._fail(task, Cancelled("cancelled"))

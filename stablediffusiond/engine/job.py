@@ -1,7 +1,6 @@
 """What is in flight: a task, its samples (one an image), and what is said of them. No tensor is touched here."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ class Task:
 
     key: int
     request: Request
-    deadline: datetime | None = None
+    deadline: float | None = None  #: by the engine's clock, time.monotonic
     init_image: Image | None = None  #: img2img: RGB, of the size of what is drawn
 
 

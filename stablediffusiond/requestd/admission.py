@@ -1,7 +1,8 @@
 """From a message to a request that this service is willing to draw."""
 
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
@@ -28,7 +29,7 @@ class Order:
     address: Address
     warnings: list[str]
     published_at: datetime | None
-    deadline: datetime | None
+    deadline: float | None  #: by time.monotonic: from here on nobody asks a clock that may be set
 
 
 def address(message: Message, topology: Topology, fields: Body | None = None, fallback_id: str = "") -> Address:
@@ -41,9 +42,19 @@ def address(message: Message, topology: Topology, fields: Body | None = None, fa
 
 
 def admit(
-    message: Message, fields: Body, where: Address, topology: Topology, limits: LimitSettings, *, priority: Priority
+    message: Message,
+    fields: Body,
+    where: Address,
+    topology: Topology,
+    limits: LimitSettings,
+    *,
+    priority: Priority,
+    received_at: datetime,
 ) -> Order:
     """The order in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
+
+    How long it has waited already is the difference of two clocks, the publisher's and ours at ``received_at``. After
+    that our clock may be set as anybody likes.
 
     Raises:
         InvalidRequest: it says something that cannot be drawn.
@@ -56,8 +67,8 @@ def admit(
     _check_limits(request, limits)
     deadline = None
     if request.deadline_seconds is not None:
-        began = message.timestamp or datetime.now(UTC)
-        deadline = began + timedelta(seconds=min(request.deadline_seconds, timedelta(days=365).total_seconds()))
+        waited = (received_at - (message.timestamp or received_at)).total_seconds()
+        deadline = time.monotonic() + request.deadline_seconds - max(0.0, waited)
     return Order(request, where, warnings, message.timestamp, deadline)
 
 

@@ -6,7 +6,9 @@ trusted but its id.
 """
 
 import asyncio
+import contextlib
 import logging
+from dataclasses import replace
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.message import Delivery
@@ -15,6 +17,7 @@ from stablediffusiond.errors import Crashed as CrashedError
 from stablediffusiond.errors import UnreadableMessage
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.request import parse
+from stablediffusiond.messages.spellings import Body
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import address
 from stablediffusiond.requestd.outlet import Outlet
@@ -43,11 +46,12 @@ class Crashed:
         await channel.consume(self._topology.crashed, on_delivery, prefetch=1)
 
     async def _answer(self, delivery: Delivery) -> None:
-        message = delivery.message
-        try:
-            fields = parse(message.body)
-        except UnreadableMessage:
-            fields = {}  # it is answered and kept all the same
+        message, fields = delivery.message, Body()
+        if delivery.earlier_deliveries > REQUEST_DELIVERY_LIMIT:
+            message = replace(message, headers={})  # answering has not worked either: believe only the plain properties
+        else:
+            with contextlib.suppress(UnreadableMessage):  # it is answered and kept all the same
+                fields = parse(message.body)
         where = address(message, self._topology, fields)
         reason = f"delivered {REQUEST_DELIVERY_LIMIT + 1} times, and the daemon ended each time before it was answered"
         kept_in, about = self._topology.dead, of_job(where.job_id)

@@ -7,6 +7,7 @@ and the broker gives the job out again.
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -133,7 +134,10 @@ class Desk:
             fields = read(held.message, self._limits)
             where = address(held.message, self._topology, fields, where.job_id)
             held.job_id = where.job_id
-            order = admit(held.message, fields, where, self._topology, self._limits, priority=held.priority)
+            order = admit(
+                held.message, fields, where, self._topology, self._limits,
+                priority=held.priority, received_at=held.received_at,
+            )  # fmt: skip
             held.images = order.request.count
             self.tally.queued_seconds.add(_queued_seconds(held, order))
             self._refuse_void(order)
@@ -160,7 +164,7 @@ class Desk:
         """Raise for a job that need not be drawn any more."""
         if self._cancellations.cover(order.address.job_id, order.published_at):
             raise Cancelled("cancelled before it was begun")
-        if order.deadline is not None and datetime.now(UTC) > order.deadline:
+        if order.deadline is not None and time.monotonic() > order.deadline:
             raise Expired("its deadline had passed when it was delivered")
 
     async def _draw(self, held: Held, order: Order) -> Done:

@@ -54,10 +54,12 @@ class Bench:
         broker: PrivateBroker | None = None,
         url: str | None = None,
         environment: Mapping[str, str] | None = None,
+        phase: str = "never",
     ) -> None:
         """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken.
 
         ``url`` is a way to it past our proxies, for a broker of several nodes.
+        ``phase``: what the request daemons are to die of, or their device to fail in.
         """
         self.chance = random.Random(seed)
         self._stand_in = stand_in
@@ -82,7 +84,7 @@ class Bench:
             **(environment or {}),
         }
         self._log: list[str] = []
-        self.requestds = [self._requestd() for _ in range(requestds)]
+        self.requestds = [self._requestd(phase) for _ in range(requestds)]
         self.responsed = self._responsed()
         self.kinds = kinds(_init_image())
         self.books = Books()

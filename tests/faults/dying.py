@@ -1,15 +1,17 @@
 """The request daemon that ends itself at a chosen moment: ``python -m tests.faults.dying PHASE [stand-in]``.
 
 PHASE is one of ``PHASES``. ``never`` is the daemon as it is, which with ``stand-in`` draws without a model. The end is a
-SIGKILL from inside, so that the moment is exact and nothing is cleaned up.
+SIGKILL from inside, so that the moment is exact and nothing is cleaned up. In some phases it is the device that fails.
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,6 +20,7 @@ from pika.exceptions import AMQPConnectionError
 
 from stablediffusiond import logs
 from stablediffusiond.broker.channel import Channel
+from stablediffusiond.engine import engine
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.desk import Desk
@@ -25,7 +28,10 @@ from stablediffusiond.requestd.ledger import Ledger
 from stablediffusiond.requestd.outlet import Outlet
 from tests.faults.stand_in import StandIn
 
-POISON: Final = "poison"  #: the prompt that ends the daemon in the phase ``poison``
+#: The prompt that ends the daemon in the phase ``poison``, and hangs it in the phase ``hung``.
+POISON: Final = "poison"
+HUNG_AFTER_SECONDS: Final = 0.5
+OUT_OF_MEMORY, NOT_A_NUMBER, UNDECODABLE = "too much for memory", "not a number", "undecodable"  #: in ``device_fails``
 
 
 def die() -> None:
@@ -86,11 +92,68 @@ def poison() -> None:
 
 
 def hung() -> None:
-    """The device takes a step and never comes back."""
-    from stablediffusiond.engine import engine as module
+    """The device draws until it gets the prompt that it never comes back from."""
+    patch.object(engine, "_LONGEST_STEP_SECONDS", HUNG_AFTER_SECONDS).start()
+    call = Engine._call
 
-    patch.object(module, "_LONGEST_STEP_SECONDS", 1.0).start()
-    patch.object(Engine, "_call", lambda *_: time.sleep(3600)).start()
+    def hanging(self: Engine, batch: list[Any]) -> Any:
+        if any(sample.task.request.prompt == POISON for sample in batch):
+            threading.Event().wait()
+        return call(self, batch)
+
+    patch.object(Engine, "_call", hanging).start()
+
+
+def device_fails() -> None:
+    """Of the model itself, for the prompts that say how."""
+    import torch
+
+    from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
+
+    rows, step, finish = (getattr(StableDiffusionDenoiser, name) for name in ("_rows", "step", "finish"))
+
+    def no_room(self: Any, samples: Any) -> Any:
+        if any(sample.task.request.prompt == OUT_OF_MEMORY for sample in samples):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows(self, samples)
+
+    def no_numbers(self: Any, samples: Any, rows_at_once: int) -> Any:
+        failures = step(self, samples, rows_at_once)
+        for sample in samples:
+            if sample.task.request.prompt == NOT_A_NUMBER:
+                _state(sample).latents = _state(sample).latents * float("nan")
+        return failures
+
+    def no_picture(self: Any, sample: Any) -> Any:
+        if sample.task.request.prompt == UNDECODABLE:
+            _state(sample).latents = _state(sample).latents[:, :2]  # which no decoder takes
+        return finish(self, sample)
+
+    patch.multiple(StableDiffusionDenoiser, _rows=no_room, step=no_numbers, finish=no_picture).start()
+
+
+def clock_jumps() -> None:
+    """With the UNet calls of a job that has a deadline our clock is set an hour forward, two back, and right again."""
+    offsets = itertools.cycle(timedelta(hours=hours) for hours in (1, -1, 0))
+
+    class Jumping(datetime):
+        offset = timedelta()
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + cls.offset
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("stablediffusiond.") and hasattr(module, "datetime"):
+            patch.object(module, "datetime", Jumping).start()
+    call = Engine._call
+
+    def jumping(self: Engine, batch: list[Any]) -> Any:
+        if any(sample.task.request.deadline_seconds for sample in batch):
+            Jumping.offset = next(offsets)
+        return call(self, batch)
+
+    patch.object(Engine, "_call", jumping).start()
 
 
 def unacked_for_long() -> None:
@@ -135,7 +198,10 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
-PHASES: Final = {phase.__name__: phase for phase in (*KILLS, poison, hung, unacked_for_long, unheard, ack_lost, never)}
+PHASES: Final = {
+    phase.__name__: phase
+    for phase in (*KILLS, poison, hung, device_fails, clock_jumps, unacked_for_long, unheard, ack_lost, never)
+}
 
 
 def _before(owner: object, method: str) -> None:

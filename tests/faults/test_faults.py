@@ -4,6 +4,8 @@ All of them at random and for hours: ``benchmarks/soak.py``.
 """
 
 import random
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
 from tests.faults import faults
 from tests.faults.bench import Bench
-from tests.faults.books import Account, Books
-from tests.faults.dying import KILLS, POISON
+from tests.faults.books import Account, Books, Fields
+from tests.faults.dying import HUNG_AFTER_SECONDS, KILLS, POISON
+from tools.daemons import Daemon
 
 #: Those that are over within seconds; the soak has the others too.
 QUICK = (
@@ -30,11 +33,12 @@ QUICK = (
     faults.kill_broker,
 )
 INNOCENT = 30
+WATCHDOG_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with Bench(stand_in=True) as made:
+    with Bench(stand_in=True, environment={"WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000))}) as made:
         yield made
 
 
@@ -76,9 +80,7 @@ def test_a_fault_among_jobs(bench: Bench, undisturbed: dict[str, Account], fault
 
 def test_a_poisoned_job_takes_nobody_with_it(bench: Bench, undisturbed: dict[str, Account]) -> None:
     daemon = bench.restart_requestd("poison")
-    bench.books.open("poisoned", "poison")
-    bench.publish({"id": "poisoned", "prompt": POISON, "width": 64, "height": 64, "steps": 2})
-    bench.books.confirm("poisoned")
+    publish(bench, "poisoned", {"prompt": POISON, "width": 64, "height": 64, "steps": 2})
     submit_some(bench, INNOCENT)
     for _ in range(REQUEST_DELIVERY_LIMIT):
         assert daemon.process.wait(120) == -9
@@ -101,3 +103,57 @@ def test_a_daemon_whose_log_nobody_takes_draws_on(bench: Bench, undisturbed: dic
     assert daemon.log == "", "it was heard after all"
     bench.settle()
     bench.check(undisturbed)
+
+
+def test_a_device_that_hangs_is_ended_by_the_watchdog_and_a_long_job_is_not(
+    bench: Bench, undisturbed: dict[str, Account]
+) -> None:
+    daemon = bench.restart_requestd("hung").wait_ready()
+    long = {"prompt": "a long job", "width": 64, "height": 64, "steps": 150, "count": 2}
+    began = time.monotonic()
+    publish(bench, "long", long)
+    while not bench.books.wait_for_ends(0.1):
+        assert fed_within(daemon, WATCHDOG_SECONDS)
+    assert time.monotonic() - began > 2 * HUNG_AFTER_SECONDS
+
+    publish(bench, "hung", {**long, "prompt": POISON, "steps": 2, "count": 1})
+    submit_some(bench, 8)
+    daemon.wait_log("job hung begins")
+    while fed_within(daemon, WATCHDOG_SECONDS):
+        pass
+    daemon.process.send_signal(signal.SIGABRT)  # as systemd does
+    assert daemon.process.wait(20) == -signal.SIGABRT
+    bench.settle()
+    for job_id in ("long", "hung"):
+        [end] = bench.books.accounts.pop(job_id).ends
+        assert end.head["type"] == "done"
+    bench.check(undisturbed)
+
+
+def test_a_clock_that_jumps_ends_no_job_early_and_none_late(bench: Bench) -> None:
+    bench.restart_requestd("clock_jumps").wait_ready()
+    fields = {"prompt": "cat", "width": 64, "height": 64, "steps": 3, "deadline_seconds": 60}
+    publish(bench, "in time", fields)
+    assert bench.books.wait_for_ends(60)
+    publish(bench, "too late", {**fields, "steps": 150, "count": 4, "deadline_seconds": 1})
+    assert bench.books.wait_for_ends(60)
+    bench.restart_requestd()
+    ends = {job_id: account.ends[0].head for job_id, account in bench.books.accounts.items()}
+    assert ends["in time"]["type"] == "done", ends
+    assert ends["too late"]["error"]["code"] == "expired"  # type: ignore[index]  # a field of JSON
+
+
+def publish(bench: Bench, job_id: str, fields: Fields) -> None:
+    bench.books.open(job_id, job_id)
+    bench.publish({"id": job_id, **fields})
+    bench.books.confirm(job_id)
+
+
+def fed_within(daemon: Daemon, seconds: float) -> bool:
+    """Whether the watchdog hears from ``daemon`` in that time."""
+    fed, deadline = daemon.notices.count("WATCHDOG=1"), time.monotonic() + seconds
+    while daemon.notices.count("WATCHDOG=1") == fed:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -139,6 +139,7 @@ def tables() -> dict[str, bytes]:
     values = {
         "not a number": b"d" + struct.pack(">d", float("nan")),
         "infinity": b"f" + struct.pack(">f", float("inf")),
+        "larger than any integer of AMQP": b"d" + struct.pack(">d", 1e300),
         "a moment past the end of time": b"T" + struct.pack(">Q", 2**63),
         "an unknown type": b"?",
         "a decimal": b"D\xff\x7f\xff\xff\xff",

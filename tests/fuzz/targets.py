@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from pika import spec
@@ -47,7 +48,7 @@ def admitted(message: Message) -> None:
     try:
         fields = read(message, LIMITS)
         where = address(message, TOPOLOGY, fields, where.job_id)
-        admit(message, fields, where, TOPOLOGY, LIMITS, priority="normal")
+        admit(message, fields, where, TOPOLOGY, LIMITS, priority="normal", received_at=datetime.now(UTC))
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
         _carried(answers.dead(message, where.job_id, TOPOLOGY.requests, str(error)))

@@ -8,6 +8,7 @@ import sys
 from unittest.mock import patch
 
 from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.message import Message
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd import answers, daemon, desk
 from tests.engine.fake import FakeDenoiser
@@ -28,7 +29,15 @@ def encoder() -> None:
 
 
 def answer_for_the_crashed() -> None:
-    patch.object(answers, "dead", side_effect=ERROR).start()
+    """Headers are what answering stumbles over."""
+    dead = answers.dead
+
+    def stumbling(request: Message, *said: str) -> Message:
+        if request.headers:
+            raise ERROR
+        return dead(request, *said)
+
+    patch.object(answers, "dead", stumbling).start()
 
 
 def link_of_jobs() -> None:

@@ -1,6 +1,7 @@
 import base64
 import json
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,9 +22,12 @@ TOPOLOGY = Topology()
 LIMITS = LimitSettings()
 
 
-def order(message: Message, limits: LimitSettings = LIMITS) -> Order:
+def order(message: Message, limits: LimitSettings = LIMITS, received_at: datetime | None = None) -> Order:
     fields = read(message, limits)
-    return admit(message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits, priority="high")
+    return admit(
+        message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits,
+        priority="high", received_at=received_at or datetime.now(UTC),
+    )  # fmt: skip
 
 
 def test_the_address_comes_from_the_properties() -> None:
@@ -65,10 +69,19 @@ def test_a_body_over_the_limit_is_not_even_parsed() -> None:
         read(Message(b"x" * 11), LimitSettings(max_request_bytes=10))
 
 
-def test_the_deadline_counts_from_publication() -> None:
+@pytest.mark.parametrize(
+    ("waited_seconds", "left_seconds"),
+    [(0, 90), (30, 60), (100, -10), (-5, 90)],
+    ids=["came at once", "waited", "came too late", "from a clock that is ahead of ours"],
+)
+def test_the_deadline_counts_from_publication(waited_seconds: float, left_seconds: float) -> None:
     published = datetime(2026, 1, 1, tzinfo=UTC)
-    made = order(Message(b'{"prompt": "cat", "deadline_seconds": 90}', timestamp=published))
-    assert made.deadline == published + timedelta(seconds=90)
+    message = Message(b'{"prompt": "cat", "deadline_seconds": 90}', timestamp=published)
+    made = order(message, received_at=published + timedelta(seconds=waited_seconds))
+    assert made.deadline == pytest.approx(time.monotonic() + left_seconds, abs=5)
+
+
+def test_a_deadline_may_be_as_far_as_a_number_goes_and_need_not_be() -> None:
     assert order(Message(b'{"prompt": "cat", "deadline_seconds": 1e300}')).deadline is not None
     assert order(Message(b'{"prompt": "cat"}')).deadline is None
 

@@ -6,7 +6,7 @@ import pytest
 
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
-from stablediffusiond.broker.topology import Topology
+from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.settings import BrokerSettings
 from tests.requestd import dying
@@ -32,19 +32,31 @@ async def test_the_process_ends_with_an_error_and_the_job_stays(
         await connection.close()
 
 
-async def test_an_error_while_the_crashed_are_answered_for_ends_it_too(
+async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ever(
     environment: dict[str, str], settings: BrokerSettings, topology: Topology
 ) -> None:
-    """Or their queue would stand still for as long as the connection lives, and look served."""
+    """Or the queue of the crashed would stand still and look served, or no daemon would ever live again."""
+    connection = await Connection.open(settings, "test")
+    channel = await connection.channel()
     with Daemon("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
         daemon.wait_ready()
-        connection = await Connection.open(settings, "test")
-        channel = await connection.channel()
         await channel.confirm_publishes()
-        await channel.publish(Message(b'{"prompt": "cat"}', message_id="m"), "", topology.crashed)
+        message = Message(b'{"prompt": "cat"}', message_id="m", headers={"some": "header"})
+        await channel.publish(message, "", topology.crashed)
         assert daemon.process.wait(30) == StableDiffusiondError.exit_code
         assert str(dying.ERROR) in daemon.log
-        returned: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        await channel.consume(topology.crashed, returned.set_result, prefetch=1)
-        assert (await returned).message.message_id == "m"
-        await connection.close()
+    deliveries = 1
+    while deliveries <= REQUEST_DELIVERY_LIMIT:
+        again = await channel.get(topology.crashed)
+        assert again is not None
+        deliveries = again.earlier_deliveries + 1
+        again.requeue()
+    with Daemon("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
+        answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        await channel.declare_queue(topology.results, topology.results_queue(topology.results).arguments)
+        await channel.consume(topology.results, answered.set_result, prefetch=1)
+        async with asyncio.timeout(30):
+            assert b"crashed" in (await answered).message.body
+        daemon.wait_log("kept in")
+        assert daemon.stop() == 0
+    await connection.close()
