@@ -3,12 +3,16 @@
 They come from the queue ``….crashed``, where the request queues dead-letter to after too many deliveries. Whichever
 daemon is up answers ``failed`` / ``crashed`` and moves the job to ``….dead`` for the operator. Nothing of the body is
 trusted but its id.
+
+A delivery also ends when no more than its connection breaks. A daemon that outlived its connections still has the job,
+so before anybody answers, the job is passed round for some seconds: who has it keeps it, and its answer stands.
 """
 
 import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from typing import Final
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.message import Delivery
@@ -20,16 +24,22 @@ from stablediffusiond.messages.request import parse
 from stablediffusiond.messages.spellings import Body
 from stablediffusiond.requestd import answers
 from stablediffusiond.requestd.admission import address
+from stablediffusiond.requestd.ledger import Ledger
 from stablediffusiond.requestd.outlet import Outlet
 
 log = logging.getLogger(__name__)
+
+#: How often a job is passed on, and how long each time is: together enough for a lost connection to be made again.
+_ROUNDS: Final = 3
+_ROUND_SECONDS: Final = 1.0
 
 
 class Crashed:
     """Answers for the dead."""
 
-    def __init__(self, topology: Topology, outlet: Outlet) -> None:
+    def __init__(self, topology: Topology, outlet: Outlet, ledger: Ledger) -> None:
         self._topology = topology
+        self._ledger = ledger
         self._outlet = outlet
         self._tasks: set[asyncio.Task[None]] = set()
         #: Fails with the first error that is a bug: the queue would stand still, with a job unacked, and nobody know.
@@ -46,8 +56,14 @@ class Crashed:
         await channel.consume(self._topology.crashed, on_delivery, prefetch=1)
 
     async def _answer(self, delivery: Delivery) -> None:
+        if self._ledger.recognise(delivery):
+            return
+        if delivery.earlier_deliveries < _ROUNDS:
+            await asyncio.sleep(_ROUND_SECONDS)
+            delivery.requeue()
+            return
         message, fields = delivery.message, Body()
-        if delivery.earlier_deliveries > REQUEST_DELIVERY_LIMIT:
+        if delivery.earlier_deliveries > _ROUNDS + REQUEST_DELIVERY_LIMIT:
             message = replace(message, headers={})  # answering has not worked either: believe only the plain properties
         else:
             with contextlib.suppress(UnreadableMessage):  # it is answered and kept all the same

@@ -80,7 +80,7 @@ class Daemon:
             outlet=outlet,
         )
         control = Control(self.desk.cancel, self.report.full, replies)
-        self.crashed = Crashed(topology, replies)
+        self.crashed = Crashed(topology, replies, self.desk.ledger)
         self.intake = Intake(inlet, topology, self.desk, self.crashed, prefetch=prefetch, on_control=control.on_message)
 
     def govern(self) -> None:

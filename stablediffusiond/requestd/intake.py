@@ -62,8 +62,7 @@ class Intake:
             except BrokerError as error:
                 log.debug("taking jobs ended: %s", error)
             connection.abandon()  # half a link is none: the connection is made anew as a whole
-            if self._channel is not None:
-                self._desk.ledger.detach(self._channel)
+            self._desk.ledger.detach()
 
     async def stop(self) -> None:
         """After ``run`` was cancelled: have nothing more delivered. What is in our hands can still be acked."""

@@ -1,9 +1,9 @@
 """The jobs in this daemon's hands, and what happens to them when a connection breaks.
 
-A delivery can only be settled on the channel that brought it. When that channel dies the broker gives the message out
+A delivery can only be settled on the connection that brought it. When that dies the broker gives the message out
 again, quite possibly to us, while we are still drawing it. So a job outlives its delivery: it is drawn on without one,
 and the redelivery finds it here and is attached to it, instead of being drawn twice. An ack may be lost with its
-channel, too: what was acked there of late is remembered, and acked once more if it comes again.
+connection, too: what was acked there of late is remembered, and acked once more if it comes again.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Ledger:
     def __init__(self) -> None:
         self._held: dict[int, Held] = {}
         self._answered: OrderedDict[bytes, int] = OrderedDict()
-        self._acked: deque[tuple[bytes, object]] = deque(maxlen=_REMEMBERED_ANSWERS)
+        self._acked: deque[bytes] = deque(maxlen=_REMEMBERED_ANSWERS)
         self._keys = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -98,7 +98,7 @@ class Ledger:
         if not held.message.message_id:
             return  # an anonymous message cannot be told from its twin, and is drawn again
         if held.delivery is not None:
-            self._acked.append((held.fingerprint, held.delivery.channel))
+            self._acked.append(held.fingerprint)
         else:
             self._remember(held.fingerprint)
 
@@ -108,15 +108,13 @@ class Ledger:
         if held.delivery is not None:
             held.delivery.requeue()
 
-    def detach(self, deliveries_of: object) -> None:
-        """The channel ``deliveries_of`` is gone: its deliveries are void, its last acks in doubt; the jobs go on."""
-        for fingerprint, channel in self._acked:
-            if channel is deliveries_of:
-                self._remember(fingerprint)
+    def detach(self) -> None:
+        """The connection is gone: all deliveries are void, the last acks in doubt; the jobs go on."""
+        for fingerprint in self._acked:
+            self._remember(fingerprint)
         self._acked.clear()
         for held in self._held.values():
-            if held.delivery is not None and held.delivery.channel is deliveries_of:
-                held.delivery = None
+            held.delivery = None
 
     def _remember(self, fingerprint: bytes) -> None:
         self._answered[fingerprint] = self._answered.get(fingerprint, 0) + 1

@@ -26,6 +26,7 @@ from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.desk import Desk
 from stablediffusiond.requestd.ledger import Ledger
 from stablediffusiond.requestd.outlet import Outlet
+from tests.faults import stand_in
 from tests.faults.stand_in import StandIn
 
 #: The prompt that ends the daemon in the phase ``poison``, and hangs it in the phase ``hung``.
@@ -166,6 +167,19 @@ def unacked_for_long() -> None:
     patch.object(Ledger, "settle", late).start()
 
 
+def slow_steps() -> None:
+    """A job takes long, and the log tells each time that its redelivery is taken for what it is."""
+    patch.object(stand_in, "_STEP_SECONDS", 0.5).start()
+    recognise = Ledger.recognise
+
+    def telling(self: Ledger, delivery: Any) -> bool:
+        if known := recognise(self, delivery):
+            print("recognised", file=sys.stderr)  # noqa: T201
+        return known
+
+    patch.object(Ledger, "recognise", telling).start()
+
+
 def unheard() -> None:
     """No journal takes what it logs, and the disk behind its standard error is full."""
     full = os.open("/dev/full", os.O_WRONLY)
@@ -200,7 +214,18 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
 )
 PHASES: Final = {
     phase.__name__: phase
-    for phase in (*KILLS, poison, hung, device_fails, clock_jumps, unacked_for_long, unheard, ack_lost, never)
+    for phase in (
+        *KILLS,
+        poison,
+        hung,
+        device_fails,
+        clock_jumps,
+        unacked_for_long,
+        slow_steps,
+        unheard,
+        ack_lost,
+        never,
+    )
 }
 
 

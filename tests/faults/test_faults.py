@@ -93,6 +93,19 @@ def test_a_poisoned_job_takes_nobody_with_it(bench: Bench, undisturbed: dict[str
     bench.wait_depths({".dead": 1})
 
 
+def test_a_job_outlives_more_connections_than_it_has_deliveries(bench: Bench) -> None:
+    daemon = bench.restart_requestd("slow_steps").wait_ready()
+    publish(bench, "long", {"prompt": "cat", "width": 64, "height": 64, "steps": 30})
+    daemon.wait_log("job long begins")
+    for times in range(1, REQUEST_DELIVERY_LIMIT + 3):
+        bench.ctl("close_all_connections", "a fault made on purpose")
+        daemon.wait_log(rf"(?s)(recognised.*){{{times}}}")
+    bench.settle()
+    [end] = bench.books.accounts["long"].ends
+    assert end.head["type"] == "done"
+    assert daemon.log.count("job long begins") == 1
+
+
 def test_a_daemon_whose_log_nobody_takes_draws_on(bench: Bench, undisturbed: dict[str, Account]) -> None:
     daemon = bench.restart_requestd("unheard").wait_ready()
     submit_some(bench, 2)

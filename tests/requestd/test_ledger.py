@@ -30,7 +30,7 @@ def test_an_answered_job_is_acked_on_the_channel_that_brought_it() -> None:
 def test_a_job_goes_on_when_its_channel_dies_and_its_redelivery_is_attached() -> None:
     ledger, first, second = Ledger(), Channel(), Channel()
     held = ledger.take(delivery(first, 1))
-    ledger.detach(first)
+    ledger.detach()
     assert ledger.recognise(delivery(second, 7, again=True))
     ledger.settle(held)
     assert (first.acked, second.acked) == ([], [7])
@@ -39,7 +39,7 @@ def test_a_job_goes_on_when_its_channel_dies_and_its_redelivery_is_attached() ->
 def test_a_job_answered_while_the_broker_was_away_is_acked_when_it_comes_again() -> None:
     ledger, first, second = Ledger(), Channel(), Channel()
     held = ledger.take(delivery(first, 1))
-    ledger.detach(first)
+    ledger.detach()
     ledger.settle(held)
     assert ledger.recognise(delivery(second, 3, again=True))
     assert second.acked == [3]
@@ -49,7 +49,7 @@ def test_a_job_answered_while_the_broker_was_away_is_acked_when_it_comes_again()
 def test_an_anonymous_job_is_rather_drawn_twice_than_taken_for_its_twin() -> None:
     ledger, first, second = Ledger(), Channel(), Channel()
     held = ledger.take(delivery(first, 1, message_id=None))
-    ledger.detach(first)
+    ledger.detach()
     ledger.settle(held)
     assert not ledger.recognise(delivery(second, 2, again=True, message_id=None))
 
@@ -57,7 +57,7 @@ def test_an_anonymous_job_is_rather_drawn_twice_than_taken_for_its_twin() -> Non
 def test_two_equal_messages_are_two_jobs() -> None:
     ledger, first, second = Ledger(), Channel(), Channel()
     one, two = ledger.take(delivery(first, 1)), ledger.take(delivery(first, 2))
-    ledger.detach(first)
+    ledger.detach()
     assert ledger.recognise(delivery(second, 1, again=True))
     assert ledger.recognise(delivery(second, 2, again=True))
     assert not ledger.recognise(delivery(second, 3, again=True))
@@ -69,7 +69,7 @@ def test_two_equal_messages_are_two_jobs() -> None:
 def test_a_job_of_another_body_is_another_job() -> None:
     ledger, first = Ledger(), Channel()
     ledger.take(delivery(first, 1))
-    ledger.detach(first)
+    ledger.detach()
     assert not ledger.recognise(delivery(first, 2, again=True, body=b'{"prompt": "dog"}'))
 
 
