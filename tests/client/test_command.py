@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,6 +50,19 @@ def test_a_prompt_is_drawn_and_written(run: Run, daemons: FakeDaemons, tmp_path:
     assert running.end() == (0, b"cat.png\n", "")
     assert (tmp_path / "cat.png").read_bytes() == png(0)
     assert os.listdir(tmp_path) == ["cat.png"]
+
+
+def test_its_title_holds_no_password_while_it_waits(run: Run, daemons: FakeDaemons, settings: Settings) -> None:
+    password = urlsplit(settings.broker.url.get_secret_value()).password
+    assert password
+    running = run("a red cat")
+    request = daemons.take()
+    title = Path(f"/proc/{running.process.pid}/cmdline").read_text()
+    assert "a red cat" in title
+    assert password not in title
+    daemons.draw(request, 0)
+    daemons.finish(request)
+    assert running.end()[0] == 0
 
 
 def test_without_output_a_picture_is_named_after_its_job(run: Run, daemons: FakeDaemons, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from stablediffusiond.engine.denoiser import load
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
+from tools.daemons import request_daemon
 
 
 def complaint(**settings: Any) -> str:
@@ -90,7 +91,16 @@ def test_a_pickled_checkpoint_is_refused_and_not_opened(name: str, tmp_path: Pat
     assert f"{name} is a pickle" in said
     assert "[model] allow_pickle = true" in said
     assert not (tmp_path / "sprung").exists()
-    assert ModelUnavailable.exit_code == 78
+
+
+def test_the_daemon_that_is_told_to_open_one_ends_for_good(environment: dict[str, str], tmp_path: Path) -> None:
+    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "model.ckpt")
+    environment["STABLEDIFFUSIOND_MODEL__NAME"] = str(tmp_path / "model.ckpt")
+    with request_daemon(environment) as daemon:
+        assert daemon.process.wait(120) == 78, "so that systemd does not start it again"
+        assert "[model] allow_pickle = true" in daemon.log
+        assert "Traceback" not in daemon.log
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.fixture
