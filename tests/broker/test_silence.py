@@ -1,0 +1,82 @@
+"""A peer that says nothing any more and closes nothing: every wait for it has an end."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from stablediffusiond.broker import channel as channel_module
+from stablediffusiond.broker import parameters
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.message import Message
+from stablediffusiond.errors import BrokerAway, BrokerLost
+from stablediffusiond.settings import BrokerSettings
+from tests.faults.proxy import Direction, Proxy
+from tools.private_broker import PrivateBroker
+
+HEARTBEAT_SECONDS = 6
+#: What the machine may be late by.
+_GRACE_SECONDS = 2
+
+
+@pytest.fixture
+def proxy(broker: PrivateBroker) -> Iterator[Proxy]:
+    with Proxy(broker.port) as made:
+        yield made
+
+
+def by(proxy: Proxy, heartbeat_seconds: int = 15) -> BrokerSettings:
+    return BrokerSettings.model_validate(
+        {"url": proxy.url, "connect_timeout_seconds": 1, "heartbeat_seconds": heartbeat_seconds}
+    )
+
+
+async def test_who_does_not_greet_is_given_up(proxy: Proxy) -> None:
+    proxy.silence("down")
+    with pytest.raises(BrokerAway):
+        async with asyncio.timeout(1 + _GRACE_SECONDS):
+            await Connection.open(by(proxy), "test")
+
+
+async def test_who_does_not_answer_is_given_up(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "_ANSWER_SECONDS", 0.3)
+    connection = await Connection.open(by(proxy), "test")
+    declaring, getting = await connection.channel(), await connection.channel()
+    proxy.silence("down")
+    for asked in (declaring.declare_queue("silent", {"x-queue-type": "quorum"}), getting.get("silent")):
+        with pytest.raises(BrokerLost, match="no answer"):
+            async with asyncio.timeout(0.3 + _GRACE_SECONDS):
+                await asked
+    assert declaring.lost.done()
+    assert getting.lost.done()
+    proxy.reset()
+    await asyncio.wait({connection.lost})
+
+
+async def test_who_is_silent_is_noticed_within_two_heartbeats(
+    broker: PrivateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever direction is cut, whatever is being waited for: a channel, a confirm, nothing."""
+    monkeypatch.setattr(parameters, "_SHORTEST_HEARTBEAT_SECONDS", 1)
+
+    async def notice(*directions: Direction) -> float:
+        with Proxy(broker.port) as proxy:
+            connection = await Connection.open(by(proxy, HEARTBEAT_SECONDS), "test")
+            channel = await connection.channel()
+            await channel.confirm_publishes()
+            proxy.silence(*directions)
+            began = time.monotonic()
+            waiting = [
+                asyncio.create_task(channel.publish(Message(b"x" * 1_000_000), "", "nobody")),
+                asyncio.create_task(connection.channel()),
+            ]
+            await asyncio.wait({connection.lost})
+            seconds = time.monotonic() - began
+            for failed in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(failed, BrokerLost)
+            return seconds
+
+    cuts: tuple[tuple[Direction, ...], ...] = (("up",), ("down",), ("up", "down"))
+    for seconds in await asyncio.gather(*(notice(*cut) for cut in cuts)):
+        assert seconds < 2 * HEARTBEAT_SECONDS + _GRACE_SECONDS
