@@ -9,7 +9,7 @@ from tools.private_broker import PrivateBroker
 #: A node that stands still is given up after about so long, in place of a minute.
 _TICK_SECONDS: Final = 5
 _ERLANG: Final = f"-kernel net_ticktime {_TICK_SECONDS}"
-#: As docs/operations.md has it: a node that was left alone by the others starts anew when they are back.
+#: As docs/operations.md has it: a node that the others have lost keeps no view of its own.
 _CONFIG: Final = "cluster_partition_handling = pause_minority\n"
 
 

@@ -106,4 +106,8 @@ def test_a_node_stands_still_for_a_while(
         finally:
             standing.resume()
         wait_goes_on(bench)
+        standing.kill()  # as the manual says: left as it is, it goes on counting what it led before
+        standing.launch()
+        wait_goes_on(bench)
+    standing.wait_up()
     check(bench, undisturbed)
