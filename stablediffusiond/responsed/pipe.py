@@ -19,7 +19,9 @@ from stablediffusiond.errors import FramingError, StableDiffusiondError
 
 _CHUNK_BYTES: Final = 65_536
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.0005, 0.1
+_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.0005, 1.0
+#: How much later than it happened anything may be seen, as a part of the time that it took.
+_LATENESS: Final = 0.25
 
 
 class ClientGone(StableDiffusiondError):
@@ -118,11 +120,12 @@ class Pipe:
     async def _acknowledged(self) -> None:
         """Wait until the other side's kernel has everything; there is no event for it, so one has to look."""
         loop = asyncio.get_running_loop()
-        left, since, pause_seconds = self._unsent(), loop.time(), _FIRST_LOOK_SECONDS
+        began = since = loop.time()
+        left = self._unsent()
         while left:
-            await asyncio.sleep(pause_seconds)
+            waited_seconds = loop.time() - began
+            await asyncio.sleep(min(max(_FIRST_LOOK_SECONDS, waited_seconds * _LATENESS), _LONGEST_LOOK_SECONDS))
             self.check()
-            pause_seconds = min(pause_seconds * 2, _LONGEST_LOOK_SECONDS)
             now_left = self._unsent()
             if now_left < left:
                 left, since = now_left, loop.time()
