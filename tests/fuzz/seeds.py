@@ -141,6 +141,7 @@ def tables() -> dict[str, bytes]:
         "infinity": b"f" + struct.pack(">f", float("inf")),
         "larger than any integer of AMQP": b"d" + struct.pack(">d", 1e300),
         "a moment past the end of time": b"T" + struct.pack(">Q", 2**63),
+        "a moment that no clock knows": b"Ty-countd",
         "an unknown type": b"?",
         "a decimal": b"D\xff\x7f\xff\xff\xff",
         "a text that is none": b"S" + struct.pack(">L", 2) + b"\xff\xfe",
@@ -148,11 +149,12 @@ def tables() -> dict[str, bytes]:
         "a long text": b"S" + struct.pack(">L", 120_000) + b"x" * 120_000,
         "a delivery count that is none": b"S" + struct.pack(">L", 1) + b"x",
     }
-    tables = {name: b"\x0fx-delivery-count" + value for name, value in values.items()}
+    tables = {name: b"\x10x-delivery-count" + value for name, value in values.items()}
     tables |= {"deep": nested, "a name that is none": b"\x02\xff\xfet\x01", "good": b"\x01ki\x00\x00\x00\x01"}
     return {name: struct.pack(">HL", 1 << 13, len(table)) + table for name, table in tables.items()} | {
         "all of them": struct.pack(">H", 0xFFFC) + b"\x00\x00" + b"\x00" * 4 + b"\x02\x00" + b"\x02\xff\xfe" * 3 + b"\x011"
         + b"\x02\xff\xfe" + b"\xff" * 8 + b"\x02\xff\xfe" * 4,
+        "long names that are none": struct.pack(">H", (1 << 15) | (1 << 10) | (1 << 9) | (1 << 7)) + b"\xff" * 256 * 4,
         "names that are none": struct.pack(">H", (1 << 15) | (1 << 9) | (1 << 7)) + b"\x02\xff\xfe" * 3,
     }  # fmt: skip
 
