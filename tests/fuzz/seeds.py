@@ -66,6 +66,9 @@ def images() -> dict[str, bytes]:
         "1x20000": _image("RGB", "PNG", (1, 20_000)),
         "turned by EXIF": _turned(),
         "EXIF that is none": _image("RGB", "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"),
+        "EXIF whose orientation is no number": _image(
+            "RGB", "JPEG", exif=b"Exif\x00\x00II*\x00" + struct.pack("<LHHHL4sL", 8, 1, 0x0112, 7, 2, b"ab", 0)
+        ),
         "animated PNG": _animated("PNG"),
         "animated WEBP": _animated("WEBP"),
         "GIF": _image("P", "GIF"),
