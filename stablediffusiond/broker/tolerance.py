@@ -17,6 +17,7 @@ _STUMBLES: Final = (
     ValueError,
     ArithmeticError,
     struct.error,
+    OSError,  # of the C library, which knows no such moment
     IndexError,
     RecursionError,
     exceptions.InvalidFieldTypeException,

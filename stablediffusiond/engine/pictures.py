@@ -1,6 +1,7 @@
 """Pictures in and out, by Pillow: the init image of a request, the PNG of a reply."""
 
 import io
+import struct
 import warnings
 from typing import Final
 
@@ -14,8 +15,10 @@ _FORMATS: Final = ("PNG", "JPEG", "WEBP")
 MAX_INIT_PIXELS: Final = 20_000_000
 #: These cannot be shrunk before they are converted: a mean of two palette entries is no colour.
 _NOT_SHRUNK: Final = frozenset({"1", "P", "PA", "I", "I;16", "I;16B", "F"})
-#: EXIF's orientations from here on are those of a picture that lies on its side.
-_LYING: Final = 5
+#: EXIF's orientations of a picture that lies on its side. A file may say anything, also what is no number.
+_LYING: Final = frozenset({5, 6, 7, 8})
+#: What Pillow's decoders raise for broken files.
+_BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error)
 
 
 def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
@@ -33,7 +36,7 @@ def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
         raise InvalidRequest("'image' is no PNG, JPEG or WebP", field="image") from None
     except Image.DecompressionBombError:
         raise TooLarge(f"the image has too many pixels; at most {MAX_INIT_PIXELS} are opened", field="image") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for broken files
+    except _BROKEN as error:
         raise InvalidRequest(f"'image' is broken: {error}", field="image") from None
 
 
@@ -49,7 +52,7 @@ def _open(data: bytes, width: int, height: int) -> Image.Image:
         shrinkable: Image.Image = picture.convert("RGB")
     else:
         shrinkable = picture
-    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= _LYING
+    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
     small = shrinkable.resize((height, width) if lies else (width, height), Image.Resampling.LANCZOS)
     return ImageOps.exif_transpose(small).convert("RGB")
 

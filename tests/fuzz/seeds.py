@@ -66,6 +66,9 @@ def images() -> dict[str, bytes]:
         "1x20000": _image("RGB", "PNG", (1, 20_000)),
         "turned by EXIF": _turned(),
         "EXIF that is none": _image("RGB", "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"),
+        "EXIF whose orientation is no number": _image(
+            "RGB", "JPEG", exif=b"Exif\x00\x00II*\x00" + struct.pack("<LHHHL4sL", 8, 1, 0x0112, 7, 2, b"ab", 0)
+        ),
         "animated PNG": _animated("PNG"),
         "animated WEBP": _animated("WEBP"),
         "GIF": _image("P", "GIF"),
@@ -141,6 +144,7 @@ def tables() -> dict[str, bytes]:
         "infinity": b"f" + struct.pack(">f", float("inf")),
         "larger than any integer of AMQP": b"d" + struct.pack(">d", 1e300),
         "a moment past the end of time": b"T" + struct.pack(">Q", 2**63),
+        "a moment that no clock knows": b"Ty-countd",
         "an unknown type": b"?",
         "a decimal": b"D\xff\x7f\xff\xff\xff",
         "a text that is none": b"S" + struct.pack(">L", 2) + b"\xff\xfe",
@@ -153,6 +157,7 @@ def tables() -> dict[str, bytes]:
     return {name: struct.pack(">HL", 1 << 13, len(table)) + table for name, table in tables.items()} | {
         "all of them": struct.pack(">H", 0xFFFC) + b"\x00\x00" + b"\x00" * 4 + b"\x02\x00" + b"\x02\xff\xfe" * 3 + b"\x011"
         + b"\x02\xff\xfe" + b"\xff" * 8 + b"\x02\xff\xfe" * 4,
+        "long names that are none": struct.pack(">H", (1 << 15) | (1 << 10) | (1 << 9) | (1 << 7)) + b"\xff" * 256 * 4,
         "names that are none": struct.pack(">H", (1 << 15) | (1 << 9) | (1 << 7)) + b"\x02\xff\xfe" * 3,
     }  # fmt: skip
 

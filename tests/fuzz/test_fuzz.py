@@ -41,7 +41,7 @@ prices: list[tuple[float, float]] = []  #: seconds and megabytes, of each case
 @pytest.fixture(scope="module", autouse=True)
 def _price_list() -> Iterator[None]:
     yield
-    seconds, megabytes = (max(price) for price in zip(*prices, strict=True))
+    seconds, megabytes = (max(price) for price in zip((0.0, 0.0), *prices, strict=True))
     print(f"\n{len(prices)} cases; the longest took {seconds:.3f} s, the largest {megabytes:.1f} MB")  # noqa: T201 (-s shows it)
 
 
