@@ -89,11 +89,17 @@ def test_what_is_not_wanted_is_not_drawn(doodle: StableDiffusionDenoiser) -> Non
 
 
 def test_an_image_is_drawn_anew_where_it_was(doodle: StableDiffusionDenoiser) -> None:
-    [red] = draw(doodle, [request("a red circle on a white background", seed=3)])
+    reds = draw(doodle, [request("a red circle on a white background", seed) for seed in range(4)])
+    again = [request("a blue circle", 50 + seed, image=_png(red), strength=0.6) for seed, red in enumerate(reds)]
+    for red, blue in zip(reds, draw(doodle, again), strict=True):
+        assert is_near(middle(blue), "blue")
+        assert np.hypot(*(_centre(blue, "blue") - _centre(red, "red"))) < 12
+
+
+def _png(pixels: Pixels) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(red).save(out, "PNG")
-    [blue] = draw(doodle, [request("a blue circle", image=out.getvalue(), strength=0.7)])
-    assert np.hypot(*(_centre(blue, "blue") - _centre(red, "red"))) < 12
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def _centre(pixels: Pixels, name: str) -> Colour:

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel
 
 from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.networks import Network
-from tools.train_doodle.tokenizer import build_tokenizer
+from tools.train_doodle.tokenizer import unpack_tokenizer
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     chosen = options.parse_args()
     if chosen.work.exists():
         raise SystemExit(f"{chosen.work} is there already, with checkpoints of its own; name another with --work")
-    build_tokenizer(chosen.work / "tokenizer")
+    unpack_tokenizer(chosen.model / "tokenizer" / "tokenizer.json", chosen.work / "tokenizer")
     for part, kind in (("vae", AutoencoderKL), ("unet", UNet2DConditionModel), ("text_encoder", CLIPTextModel)):
         network: Network = kind.from_pretrained(chosen.model / part)
         network.to(torch.float32).save_pretrained(chosen.work / part)

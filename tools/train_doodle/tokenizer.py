@@ -42,6 +42,15 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS)
 
 
+def unpack_tokenizer(exported: Path, folder: Path) -> None:
+    """Write to ``folder`` what an exported model's ``tokenizer.json`` holds: training anew numbers equal pairs anew."""
+    bpe = json.loads(exported.read_text("utf-8"))["model"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(bpe["vocab"], ensure_ascii=False), "utf-8")
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in bpe["merges"]]
+    (folder / "merges.txt").write_text("\n".join(("#version: 0.2", *merges, "")), "utf-8")
+
+
 def _complete(vocabulary: Path, symbols: list[str]) -> None:
     """Every byte can end a word, and texts have a start and an end."""
     ids: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))
