@@ -30,7 +30,7 @@ from stablediffusiond.requestd.outlet import Outlet
 log = logging.getLogger(__name__)
 
 #: How often a job is passed on, and how long each time is: together enough for a lost connection to be made again.
-_ROUNDS: Final = 3
+ROUNDS: Final = 3
 _ROUND_SECONDS: Final = 1.0
 
 
@@ -58,12 +58,12 @@ class Crashed:
     async def _answer(self, delivery: Delivery) -> None:
         if self._ledger.recognise(delivery):
             return
-        if delivery.earlier_deliveries < _ROUNDS:
+        if delivery.earlier_deliveries < ROUNDS:
             await asyncio.sleep(_ROUND_SECONDS)
             delivery.requeue()
             return
         message, fields = delivery.message, Body()
-        if delivery.earlier_deliveries > _ROUNDS + REQUEST_DELIVERY_LIMIT:
+        if delivery.earlier_deliveries > ROUNDS + REQUEST_DELIVERY_LIMIT:
             message = replace(message, headers={})  # answering has not worked either: believe only the plain properties
         else:
             with contextlib.suppress(UnreadableMessage):  # it is answered and kept all the same

@@ -8,6 +8,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.requestd.crashed import ROUNDS
 from stablediffusiond.settings import BrokerSettings
 from tests.requestd import dying
 from tools.daemons import Daemon
@@ -46,7 +47,7 @@ async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ev
         assert daemon.process.wait(30) == StableDiffusiondError.exit_code
         assert str(dying.ERROR) in daemon.log
     deliveries = 1
-    while deliveries <= REQUEST_DELIVERY_LIMIT:
+    while deliveries <= ROUNDS + REQUEST_DELIVERY_LIMIT:
         again = await channel.get(topology.crashed)
         assert again is not None
         deliveries = again.earlier_deliveries + 1
