@@ -91,6 +91,7 @@ def test_a_poisoned_job_takes_nobody_with_it(bench: Bench, undisturbed: dict[str
     assert end.head["error"]["code"] == "crashed"  # type: ignore[index]  # a field of JSON
     assert not bench.books.wrong(undisturbed)
     bench.wait_depths({".dead": 1})
+    bench.ctl("purge_queue", bench.topology.dead)
 
 
 def test_a_job_outlives_more_connections_than_it_has_deliveries(bench: Bench) -> None:
