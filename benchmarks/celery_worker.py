@@ -30,8 +30,8 @@ def pipeline() -> Any:
     return _pipeline[0]
 
 
-@worker_process_init.connect
-@worker_ready.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def warm_up(**_: object) -> None:
     pipeline()("", num_inference_steps=1)
 

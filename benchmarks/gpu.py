@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,13 @@ class Bench:
         self.dtype = torch.float32 if device.type == "cpu" else torch.float16
         torch.manual_seed(0)
         with torch.device(device):
-            self.unet = UNet2DConditionModel(**UNETS[name]).to(self.dtype).eval()
+            unet: Any = UNet2DConditionModel(**UNETS[name])
+            self.unet = unet.to(self.dtype).eval()
         self.side = (pixels or 8 * self.unet.config.sample_size) // 8
 
     def inputs(self, rows: int) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
         """What a UNet call takes, for so many rows."""
-        made = {"device": self.device, "dtype": self.dtype}
+        made: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         latents = torch.randn(rows, 4, self.side, self.side, **made).contiguous(memory_format=torch.channels_last)
         words = torch.randn(rows, 77, self.unet.config.cross_attention_dim, **made)
         more: dict[str, Any] = {"encoder_hidden_states": words, "return_dict": False}
@@ -130,7 +132,7 @@ class Bench:
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             try:
-                taken = self.seconds(lambda given=given, more=more: unet(*given, **more))
+                taken = self.seconds(partial(unet, *given, **more))
             except torch.OutOfMemoryError:
                 break
             table[str(rows)] = {

@@ -67,7 +67,7 @@ def main() -> None:
     chosen = parser.parse_args()
     denoiser = load(ModelSettings(name=chosen.model))
     capacity = warm_up(denoiser, None)
-    took = {watched: [] for watched in (False, True)}
+    took: dict[bool, list[float]] = {watched: [] for watched in (False, True)}
     for _ in range(chosen.rounds):
         for watched, seconds in took.items():
             seconds.append(draw(denoiser, capacity, chosen.jobs, chosen.steps, watched))

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
     sample = denoiser.one_step()
     denoiser.draw(sample)
     decode = min(seconds(lambda: denoiser.finish(sample)) for _ in range(5))
-    return sum(2 * wish["steps"] * table[rows] / rows + decode for wish in jobs)
+    return float(sum(2 * wish["steps"] * table[rows] / rows + decode for wish in jobs))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -134,8 +135,8 @@ def measure_all(
     by_pipeline(pipeline, jobs[:1])
     for _ in range(rounds):
         for wish in jobs[:5]:
-            took["loop_alone"].append(seconds(lambda wish=wish: by_pipeline(pipeline, [wish])))
-            took["alone"].append(seconds(lambda wish=wish: by_daemon(service.client, [wish])))
+            took["loop_alone"].append(seconds(partial(by_pipeline, pipeline, [wish])))
+            took["alone"].append(seconds(partial(by_daemon, service.client, [wish])))
         for name, work in contestants.items():
             took[name].append(seconds(work))
         took["limit"].append(limit_seconds(pipeline, jobs))
