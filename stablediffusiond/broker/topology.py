@@ -24,6 +24,7 @@ RESULTS_DELIVERY_LIMIT: Final = 1000
 RESULTS_EXPIRE_SECONDS: Final = 7 * 24 * 3600
 
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+_LONGEST_NAME_BYTES: Final = 255  #: of a queue, and of a routing key
 _QUORUM: Final[Mapping[str, str | int]] = {"x-queue-type": "quorum"}
 
 
@@ -68,9 +69,10 @@ class Topology:
         return f"{self.requests}.events"
 
     @staticmethod
-    def previews_of(reply_to: str) -> str:
-        """The routing key, on the exchange of events, of what its listener alone has asked for."""
-        return f"preview.{reply_to}"
+    def previews_of(reply_to: str) -> str | None:
+        """The routing key, on the exchange of events, of what its listener alone has asked for; none if too long."""
+        key = f"preview.{reply_to}"
+        return key if len(key.encode()) <= _LONGEST_NAME_BYTES else None
 
     def request_queue(self, priority: Priority) -> str:
         return self.requests if priority == "normal" else f"{self.requests}.{priority}"
@@ -106,7 +108,7 @@ class Topology:
     def is_results_queue(self, name: str) -> bool:
         """Whether a client may listen to ``name``: ``results`` or ``results.<something>``."""
         own = re.escape(self.results)
-        return re.fullmatch(rf"{own}(\.[A-Za-z0-9._-]+)?", name) is not None and len(name) <= 255
+        return re.fullmatch(rf"{own}(\.[A-Za-z0-9._-]+)?", name) is not None and len(name) <= _LONGEST_NAME_BYTES
 
     def may_reply_to(self, name: str) -> bool:
         """Whether replies may go to ``name``: not into our own machinery, where they would be taken for requests."""

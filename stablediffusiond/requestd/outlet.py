@@ -43,9 +43,10 @@ class Outlet:
 
     async def wants_previews(self, where: Address) -> bool:
         """Whether somebody listens who has asked for previews: a message that nobody gets comes back."""
+        if (key := self._topology.previews_of(where.reply_to)) is None:
+            return False
         question = answers.preview(where, PreviewFacts(id=where.job_id, index=0, step=1, steps=1), b"")
         try:
-            key = self._topology.previews_of(where.reply_to)
             await self._publisher.publish(question, key, exchange=self._topology.events)
         except Unroutable:
             return False
@@ -54,7 +55,8 @@ class Outlet:
     def preview(self, where: Address, facts: PreviewFacts, jpeg: bytes, *, requested: bool) -> None:
         """Show what there is: to all who listen if the request asked for it, else to those who did."""
         key = where.reply_to if requested else self._topology.previews_of(where.reply_to)
-        self._publisher.publish_and_forget(answers.preview(where, facts, jpeg), self._topology.events, key)
+        if key is not None:
+            self._publisher.publish_and_forget(answers.preview(where, facts, jpeg), self._topology.events, key)
 
     def progress(self, where: Address, step: int, steps: int) -> None:
         """Say how far a job is, to whoever listens now."""

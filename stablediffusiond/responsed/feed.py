@@ -37,7 +37,9 @@ class Feed:
         self._prefetch = prefetch
         self._wants_progress = progress
         #: Routing keys of events: what is said to the queue's name is for all who listen to events at all.
-        self._events = [queue] * (progress or previews) + [Topology.previews_of(queue)] * previews
+        self._events = [queue] * (progress or previews)
+        if previews and (key := Topology.previews_of(queue)) is not None:
+            self._events.append(key)
         self._arrived: deque[Delivery] = deque()
         self._latest: OrderedDict[tuple[object, ...], Line] = OrderedDict()
         self._given = Given(prefetch)

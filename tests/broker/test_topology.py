@@ -71,3 +71,9 @@ def test_replies_cannot_be_sent_into_our_own_machinery() -> None:
     assert topology.may_reply_to("amq.gen-xyz")
     assert not topology.may_reply_to("stablediffusiond")
     assert not topology.may_reply_to("stablediffusiond.crashed")
+
+
+def test_a_name_that_leaves_no_room_has_no_previews_of_its_own() -> None:
+    assert Topology.previews_of("results." + "x" * 239) == "preview.results." + "x" * 239
+    assert Topology.previews_of("results." + "x" * 240) is None
+    assert Topology.previews_of("ä" * 124) is None

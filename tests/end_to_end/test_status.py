@@ -1,5 +1,6 @@
 """``stablediffusion_client status`` and ``cancel``, by an ordinary client, with a daemon whose device only counts."""
 
+import contextlib
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,11 +131,20 @@ def test_it_may_be_watched(operated: Operated) -> None:
     shown = ""
     while shown.count("img/s in the last minute") < 2:
         shown += os.read(screen, 65536).decode()
+    reading = threading.Thread(target=read_to_the_end, args=(screen,))
+    reading.start()  # a screen that nobody looks at any more is full one day
     for process in (people, script):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+    reading.join()
     os.close(screen)
     script.stdout.close()
+
+
+def read_to_the_end(screen: int) -> None:
+    with contextlib.suppress(OSError):  # nobody writes to it any more
+        while os.read(screen, 65536):
+            pass
 
 
 def test_an_alarm_is_told_from_daemons_that_are_away(operated: Operated, client: Client) -> None:
