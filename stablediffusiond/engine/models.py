@@ -97,13 +97,14 @@ def _open(name: str, dtype: torch.dtype, *, allow_pickle: bool) -> Any:
     if name.endswith((".safetensors", *_PICKLED)):
         if not path.is_file():
             raise ModelUnavailable(f"model {name!r}: no such file")
-        if not allow_pickle:
-            _refuse_pickles([path], name)
+        if path.suffix in _PICKLED and not allow_pickle:
+            raise _refusal(name, path)
         return StableDiffusionPipeline.from_single_file(str(path), **options)
     if name.startswith(("/", "./", "../", "~")) and not path.is_dir():
         raise ModelUnavailable(f"model {name!r}: no such folder")
     if not allow_pickle:
-        _refuse_pickles(_only_weights(path), name)
+        if pickles := _only_weights(path):
+            raise _refusal(name, pickles[0])
         options["use_safetensors"] = True  # of a hub's files, too
     return DiffusionPipeline.from_pretrained(str(path) if name.startswith("~") else name, **options)
 
@@ -114,13 +115,11 @@ def _only_weights(folder: Path) -> list[Path]:
     return [file for file in found if not any(file.parent.glob("*.safetensors"))]
 
 
-def _refuse_pickles(files: Sequence[Path], name: str) -> None:
-    for file in files:
-        if file.suffix in _PICKLED:
-            raise ModelUnavailable(
-                f"model {name!r}: {file.name} is a pickle, and can run code when it is opened; convert it to "
-                "safetensors, or write [model] allow_pickle = true if you trust who made it"
-            )
+def _refusal(name: str, pickled: Path) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"model {name!r}: {pickled.name} is a pickle, and can run code when it is opened; convert it to "
+        "safetensors, or write [model] allow_pickle = true if you trust who made it"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -49,19 +49,22 @@ class Crashed:
         """Take crashed jobs from ``channel``, one at a time, for as long as it lives."""
 
         def on_delivery(delivery: Delivery) -> None:
-            task = asyncio.create_task(self._answer(delivery), name="answering a crashed job")
+            task = asyncio.create_task(self._receive(delivery), name="answering a crashed job")
             self._tasks.add(task)
             task.add_done_callback(self._on_answered)
 
         await channel.consume(self._topology.crashed, on_delivery, prefetch=1)
 
-    async def _answer(self, delivery: Delivery) -> None:
+    async def _receive(self, delivery: Delivery) -> None:
         if self._ledger.recognise(delivery):
             return
         if delivery.earlier_deliveries < ROUNDS:
             await asyncio.sleep(_ROUND_SECONDS)
             delivery.requeue()
-            return
+        else:
+            await self._answer(delivery)
+
+    async def _answer(self, delivery: Delivery) -> None:
         message, fields = delivery.message, Body()
         if delivery.earlier_deliveries > ROUNDS + REQUEST_DELIVERY_LIMIT:
             message = replace(message, headers={})  # answering has not worked either: believe only the plain properties

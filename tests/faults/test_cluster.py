@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.bench import Bench
-from tests.faults.books import Account, Books
+from tests.faults.books import Account
 from tools.private_cluster import PrivateCluster
+
+pytestmark = pytest.mark.usefixtures("new_books")
 
 #: Jobs that nobody has answered; more than these end only if some were submitted, drawn and answered without the node.
 OPEN = 6
@@ -28,16 +30,6 @@ def cluster() -> Iterator[PrivateCluster]:
 def bench(cluster: PrivateCluster) -> Iterator[Bench]:
     with Bench(stand_in=True, broker=cluster.nodes[0], url=cluster.url, environment=PATIENCE) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def undisturbed(bench: Bench) -> dict[str, Account]:
-    return bench.undisturbed()
-
-
-@pytest.fixture(autouse=True)
-def _new_books(bench: Bench, undisturbed: dict[str, Account]) -> None:
-    bench.books = Books()
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ import pytest
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
 from tests.faults import faults
 from tests.faults.bench import Bench
-from tests.faults.books import Account, Books, Fields
+from tests.faults.books import Account, Fields
 from tests.faults.dying import HUNG_AFTER_SECONDS, KILLS, POISON
 from tools.daemons import Daemon
+
+pytestmark = pytest.mark.usefixtures("new_books")
 
 #: Those that are over within seconds; the soak has the others too.
 QUICK = (
@@ -40,17 +42,6 @@ WATCHDOG_SECONDS = 1.5
 def bench() -> Iterator[Bench]:
     with Bench(stand_in=True, environment={"WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000))}) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def undisturbed(bench: Bench) -> dict[str, Account]:
-    return bench.undisturbed()
-
-
-@pytest.fixture(autouse=True)
-def _new_books(bench: Bench, undisturbed: dict[str, Account]) -> None:
-    """What one fault has spoilt is not counted against the next."""
-    bench.books = Books()
 
 
 def submit_some(bench: Bench, count: int) -> None:
