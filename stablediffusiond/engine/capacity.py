@@ -1,6 +1,7 @@
 """How many rows a UNet call may have, for each shape: measured, set, and learnt from running out of memory."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -17,6 +18,8 @@ _WORTHWHILE: Final = 1.08
 _ABOUT_AS_GOOD: Final = 0.95
 #: What is urgent may take so many times as long with others in its call as alone.
 _SLOWER_AT_MOST: Final = 2.0
+#: After so long what did not fit is tried again: whoever else had the memory may have given it back.
+_LEARNT_SECONDS: Final = 600.0
 
 
 class Measured(Protocol):
@@ -65,7 +68,12 @@ class Capacity:
     """Rows at most, by shape: a larger picture has room for fewer."""
 
     def __init__(
-        self, own: Shape, table: dict[int, float], images: int | None = None, most_pixels: int | None = None
+        self,
+        own: Shape,
+        table: dict[int, float],
+        images: int | None = None,
+        most_pixels: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``table`` was measured at the shape ``own``; ``images``, if set, overrides what follows from it.
 
@@ -75,7 +83,8 @@ class Capacity:
         self.table = table
         self.rows = 2 * images if images is not None else max(2, best_rows(table))
         self.most_pixels = most_pixels
-        self._learnt: dict[Shape, int] = {}
+        self._clock = clock
+        self._learnt: dict[Shape, tuple[int, float]] = {}  #: rows, and until when
 
     @property
     def images(self) -> int:
@@ -86,7 +95,8 @@ class Capacity:
         """At least 1; fewer where some rows are urgent, which others may slow down only so far."""
         rows = self._rows_beside(urgent_rows) if urgent_rows else self.rows
         scaled = max(1, rows * self.own.pixels // shape.pixels)
-        return min(scaled, self._learnt.get(shape, scaled))
+        learnt, until = self._learnt.get(shape, (scaled, 0.0))
+        return min(scaled, learnt) if self._clock() < until else scaled
 
     def _rows_beside(self, urgent_rows: int) -> int:
         if urgent_rows >= self.rows:
@@ -97,5 +107,10 @@ class Capacity:
 
     def learn_too_many(self, shape: Shape, rows: int) -> None:
         """A call of ``rows`` rows did not fit."""
-        self._learnt[shape] = max(1, min(rows // 2, self.rows_at_most(shape)))
-        log.warning("%s: %d rows do not fit into memory; from now on at most %d", shape, rows, self._learnt[shape])
+        fewer = max(1, min(rows // 2, self.rows_at_most(shape)))
+        self._learnt[shape] = (fewer, self._clock() + _LEARNT_SECONDS)
+        log.warning("%s: %d rows do not fit into memory; for ten minutes at most %d", shape, rows, fewer)
+
+    def forget(self, shape: Shape) -> None:
+        """Not even one row did fit, so that it was not for their number."""
+        self._learnt.pop(shape, None)

@@ -296,6 +296,7 @@ class Engine:
             except OutOfMemory:
                 self._denoiser.free_memory()
                 if min(rows, rows_at_once) == 1:
+                    self._capacity.forget(shape)
                     raise
                 self._capacity.learn_too_many(shape, min(rows, rows_at_once))
 

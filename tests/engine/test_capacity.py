@@ -48,8 +48,9 @@ def test_one_image_under_guidance_always_fits_into_a_call() -> None:
     assert Capacity(OWN, {1: 0.1, 2: 0.3}).rows == 2
 
 
-def test_what_did_not_fit_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    capacity = Capacity(OWN, TWO_CORES)
+def test_what_did_not_fit_is_not_tried_again_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
+    capacity = Capacity(OWN, TWO_CORES, clock=lambda: now)
     capacity.learn_too_many(OWN, 8)
     assert capacity.rows_at_most(OWN) == 4
     assert capacity.rows_at_most(Shape(256, 512)) == 16
@@ -57,6 +58,10 @@ def test_what_did_not_fit_is_not_tried_again(caplog: pytest.LogCaptureFixture) -
     for _ in range(5):
         capacity.learn_too_many(OWN, capacity.rows_at_most(OWN))
     assert capacity.rows_at_most(OWN) == 1
+    now += 599
+    assert capacity.rows_at_most(OWN) == 1
+    now += 1
+    assert capacity.rows_at_most(OWN) == 8
 
 
 def test_others_in_a_call_slow_down_what_is_urgent_only_so_far() -> None:

@@ -213,6 +213,18 @@ def test_what_does_not_fit_even_alone_fails_and_the_others_do_not() -> None:
     running.close()
 
 
+def test_one_that_never_fits_leaves_the_others_as_many_rows_as_before(running: Running) -> None:
+    running.device.forward_errors[1] = OutOfMemory("no")
+    running.engine.submit(task(1))
+    assert code(running.until_end(1)[1]) == "out_of_memory"
+    running.engine.pause("until all are here")
+    for key in (2, 3, 4):
+        running.engine.submit(task(key))
+    running.engine.resume()
+    running.until_end(2, 3, 4)
+    assert set(running.device.rows) == {6}
+
+
 def test_a_picture_that_cannot_fit_is_refused_before_it_begins(running: Running) -> None:
     running.engine.submit(task(1, width=1024, height=1024))
     assert code(running.until_end(1)[1]) == "too_large"
