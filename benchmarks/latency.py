@@ -6,8 +6,8 @@ An open loop: jobs of 8 to 30 steps and two sizes arrive at 30, 60, 80 and 120 %
 pipeline can draw, at the same moments for each contestant. The engine is driven in this process, without a broker. "One
 at a time" calls the pipeline for one after the other; "static batches" takes up to eight that wait and are alike.
 
-Each load lasts for minutes, since a queue takes that long to become as long as it is on average: of the first forty jobs
-the second slowest is a matter of luck, and says nothing about anybody's policy.
+Each load lasts for minutes, since a queue takes that long to become as long as it is on average: of the first forty
+jobs the second slowest is a matter of luck, and says nothing about anybody's policy.
 """
 
 import os
