@@ -1,11 +1,13 @@
 """Jobs without end, faults at random, and an account of every job: what was lost, what came out wrong.
 
-    python benchmarks/soak.py [--minutes 10] [--faults all|none|NAME,NAME] [--seed S] [--stand-in] [--output FILE.json]
+    python benchmarks/soak.py [--minutes 10] [--faults all|none|NAME,NAME] [--seed S] [--stand-in] [--cluster]
 
 A private broker, request daemons and a response daemon behind proxies, one client. The same seed makes the same faults
-in the same order. ``--stand-in`` draws without a model, for many more jobs: what is tested is the way, not the device.
+in the same order. ``--stand-in`` draws without a model, for many more jobs: what is tested is the way, not the device;
+one job in twenty is then one that the device fails for. With ``--cluster`` the broker is three nodes, without proxies.
 """
 
+import contextlib
 import os
 import random
 import statistics
@@ -23,11 +25,18 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from benchmarks import report
 from stablediffusiond.messages.request import Priority
-from tests.faults import faults
+from tests.faults import faults, prompts
 from tests.faults.bench import Bench
+from tests.faults.books import CRASHED, HARD_KINDS, POISONED
+from tools.private_broker import PrivateBroker
+from tools.private_cluster import PrivateCluster
 
 _SAMPLE_SECONDS = 2.0
 _PRIORITIES: tuple[Priority, ...] = ("normal", "normal", "high", "low")
+_HARD_JOBS = 0.05
+#: For ``larger than a message`` and for ``impatient_broker``.
+_CONFIG = "max_message_size = 1048576\n"
+_ADVANCED = "[{rabbit, [{channel_tick_interval, 500}]}]."
 
 
 @dataclass
@@ -48,9 +57,11 @@ class Usage:
 class Soak:
     """Jobs and the meter on threads of their own; faults on the caller's, which outlives the broker that it starts."""
 
-    def __init__(self, bench: Bench, names: list[str], seed: int, window: int, pause_seconds: float) -> None:
+    def __init__(
+        self, bench: Bench, weights: dict[faults.Fault, int], seed: int, window: int, pause_seconds: float
+    ) -> None:
         self._bench = bench
-        self._names = names
+        self._weights = weights
         self._seed = seed
         self._window = window
         self._pause_seconds = pause_seconds
@@ -70,22 +81,23 @@ class Soak:
 
     def _submit(self) -> None:
         chance = random.Random(self._seed)
-        kinds = list(self._bench.kinds)
+        hard = [kind for kind in self._bench.kinds if kind in HARD_KINDS]
+        kinds = [kind for kind in self._bench.kinds if kind not in (*hard, prompts.POISON)]
         while not self._stop.is_set():
             if self._bench.books.wait_for_room(self._window, 1):
-                self._bench.submit(chance.choice(kinds), priority=chance.choice(_PRIORITIES))
+                kind = chance.choice(hard if hard and chance.random() < _HARD_JOBS else kinds)
+                self._bench.submit(kind, priority=chance.choice(_PRIORITIES))
 
     def _break(self, end: float) -> None:
         chance = random.Random(self._seed + 1)
-        weights = [faults.WEIGHTS[faults.BY_NAME[name]] for name in self._names]
         while time.monotonic() < end:
             time.sleep(chance.uniform(0, 2 * self._pause_seconds))
-            if not self._names:
+            if not self._weights:
                 continue
-            [name] = chance.choices(self._names, weights)
-            ended = self._bench.books.ended
+            [fault] = chance.choices(list(self._weights), list(self._weights.values()))
+            name, ended = fault.__name__, self._bench.books.ended
             print(f"{time.strftime('%H:%M:%S')} fault {self.made.total() + 1}: {name} ({ended} jobs)", file=sys.stderr)
-            faults.BY_NAME[name](self._bench, chance)
+            fault(self._bench, chance)
             self.made[name] += 1
 
     def _measure(self) -> None:
@@ -98,7 +110,8 @@ class Soak:
 def account(soak: Soak, bench: Bench, reference: Any) -> dict[str, Any]:
     books = bench.books
     wrong = books.wrong(reference)
-    left = _left_over(bench)
+    crashed = sum(account.kind == prompts.POISON for account in books.accounts.values())
+    left = _left_over(bench, {".dead": crashed} if crashed else {})
     made = {
         "jobs": len(books.accounts),
         "faults": soak.made.total(),
@@ -110,6 +123,7 @@ def account(soak: Soak, bench: Bench, reference: Any) -> dict[str, Any]:
         "ends_before_pictures": books.overtaken(),
         "publishes_refused": bench.refusals,
         "client_connections": bench.reader.connections,
+        "in_dead_because_they_crashed": crashed,
         "left_in_queues": left,
         "processes": {name: _summary(list(lives.values())) for name, lives in soak.usage.items()},
     }
@@ -120,12 +134,12 @@ def account(soak: Soak, bench: Bench, reference: Any) -> dict[str, Any]:
     return made
 
 
-def _left_over(bench: Bench) -> dict[str, int]:
-    """What the queues hold when they had time to become empty; RabbitMQ counts every five seconds."""
+def _left_over(bench: Bench, expected: dict[str, int]) -> dict[str, int]:
+    """What the queues hold besides, when they had time to become empty; RabbitMQ counts every five seconds."""
     deadline = time.monotonic() + 60
-    while (left := bench.depths()) and time.monotonic() < deadline:
+    while (left := bench.depths()) != expected and time.monotonic() < deadline:
         time.sleep(1)
-    return left
+    return {} if left == expected else left
 
 
 def _summary(lives: list[Usage]) -> dict[str, Any]:
@@ -146,21 +160,34 @@ def _summary(lives: list[Usage]) -> dict[str, Any]:
 def main() -> int:
     parser = report.options(__doc__, "soak.json")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--faults", default="all", help="all, none, or names: " + ", ".join(faults.BY_NAME))
+    parser.add_argument("--faults", default="all", help="all, none, or names of functions in tests/faults/faults.py")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--cluster", action="store_true", help="a broker of three nodes")
     parser.add_argument("--daemons", type=int, default=2, help="request daemons")
     parser.add_argument("--window", type=int, default=40, help="jobs under way at a time")
     parser.add_argument("--pause", type=float, default=2, help="seconds from one fault to the next, on average")
     chosen = parser.parse_args()
-    names = {"all": list(faults.BY_NAME), "none": []}.get(chosen.faults) or [
-        name for name in chosen.faults.split(",") if name != "none"
-    ]
+    weights = faults.OF_A_CLUSTER if chosen.cluster else faults.OF_A_NODE
+    named = [fault.__name__ for fault in weights] if chosen.faults == "all" else chosen.faults.split(",")
+    weights = {
+        fault: weight
+        for fault, weight in weights.items()
+        if fault.__name__ in named and (chosen.stand_in or fault is not faults.poison)  # the model has no such prompt
+    }
     print(f"seed {chosen.seed}", file=sys.stderr)
-    with Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons) as bench:
-        reference = bench.undisturbed()
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(PrivateCluster()) if chosen.cluster else None
+        broker = None if cluster else stack.enter_context(PrivateBroker(config=_CONFIG, advanced=_ADVANCED))
+        bench = stack.enter_context(
+            Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons, broker=broker, cluster=cluster)
+        )
+        if chosen.stand_in:
+            bench.kinds.update(HARD_KINDS)
+        reference = {**bench.undisturbed(), prompts.POISON: CRASHED}
+        bench.kinds[prompts.POISON] = POISONED
         bench.broker.settle()
-        soak = Soak(bench, names, chosen.seed, chosen.window, chosen.pause)
+        soak = Soak(bench, weights, chosen.seed, chosen.window, chosen.pause)
         soak.run(chosen.minutes * 60)
         unended = ""
         try:

@@ -37,6 +37,7 @@ from tests.faults.books import Account, Books, Fields, kinds
 from tests.faults.proxy import Proxy
 from tools.daemons import Daemon, response_daemon
 from tools.private_broker import BrokerUnavailable, PrivateBroker
+from tools.private_cluster import PrivateCluster
 
 HEARTBEAT_SECONDS: Final = 5
 _PAUSE_SECONDS: Final = 0.1
@@ -52,24 +53,25 @@ class Bench:
         seed: int = 0,
         requestds: int = 1,
         broker: PrivateBroker | None = None,
-        url: str | None = None,
+        cluster: PrivateCluster | None = None,
         environment: Mapping[str, str] | None = None,
         phase: str = "never",
     ) -> None:
-        """``stand_in``: draw without a model. ``broker``: somebody else's node, which is then not to be broken.
+        """``stand_in``: draw without a model. ``broker``: a node that is up already, in place of one of our own.
 
-        ``url`` is a way to it past our proxies, for a broker of several nodes.
+        ``cluster``: several of them; everybody speaks to them past our proxies.
         ``phase``: what the request daemons are to die of, or their device to fail in.
         """
         self.chance = random.Random(seed)
         self._stand_in = stand_in
         self._stack = contextlib.ExitStack()
-        self.broker = broker or self._stack.enter_context(PrivateBroker())
+        self.cluster = cluster
+        self.broker = cluster.nodes[0] if cluster else broker or self._stack.enter_context(PrivateBroker())
         #: The daemons' and the client's ways to the broker.
         self.jobs_path, self.replies_path, self.client_path = (
             self._stack.enter_context(Proxy(self.broker.port)) for _ in range(3)
         )
-        self._url = url
+        url = self._url = cluster.url if cluster else None
         name = uuid.uuid4().hex[:8]
         self.topology = Topology(f"requests-{name}", f"results-{name}")
         self.port = _free_port()
@@ -160,14 +162,18 @@ class Bench:
     # The end
 
     def settle(self, timeout_seconds: float = 120) -> None:
-        """Heal everything and wait until each job has ended and the daemons hold none."""
-        self.heal()
-        if not self.books.wait_for_ends(timeout_seconds):
-            raise AssertionError(f"no end in {timeout_seconds:g} s: {self.books.lost()}")
-
-    def heal(self) -> None:
+        """Heal everything, again and again, and wait until each job has ended."""
         for path in (self.jobs_path, self.replies_path, self.client_path):
             path.heal()
+        deadline = time.monotonic() + timeout_seconds
+        self.revive()
+        while not self.books.wait_for_ends(1):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no end in {timeout_seconds:g} s: {self.books.lost()}")
+            self.revive()
+
+    def revive(self) -> None:
+        """Start what has died, as systemd would."""
         self.requestds = [self._again(daemon, self._requestd) for daemon in self.requestds]
         self.responsed = self._again(self.responsed, self._responsed)
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from stablediffusiond.frames import Frame
+from tests.faults import prompts
 
 Fields = dict[str, object]
 
@@ -74,6 +75,10 @@ class Books:
         with self._changed:
             return self._changed.wait_for(lambda: self._open < most, timeout_seconds)
 
+    def has_ended(self, job_id: str) -> bool:
+        with self._changed:
+            return bool(self.accounts[job_id].ends)
+
     def wait_for_ends(self, timeout_seconds: float) -> bool:
         """Wait until every job has ended."""
         return self.wait_for_room(1, timeout_seconds)
@@ -132,18 +137,30 @@ def _distance(one: bytes, other: bytes) -> int:
     return int(np.abs(pixels[0] - pixels[1]).max()) if pixels[0].shape == pixels[1].shape else 255
 
 
+_SMALL: Final[Fields] = {"width": 64, "height": 64, "steps": 3, "guidance_scale": 7.5, "seed": 7}
+
+#: Jobs that the stand-in fails for, that the broker does not take, or that a wrong clock would end.
+HARD_KINDS: Final[dict[str, Fields]] = {
+    **{prompt: {**_SMALL, "prompt": prompt, "count": 2} for prompt in prompts.OF_THE_DEVICE},
+    "larger than a message": {**_SMALL, "prompt": "cat", "width": 640, "height": 640},
+    "with a deadline": {**_SMALL, "prompt": "cat", "deadline_seconds": 4 * 3600},
+}
+#: The job that ends whoever begins it, and how it ends itself.
+POISONED: Final[Fields] = {**_SMALL, "prompt": prompts.POISON}
+CRASHED: Final = Account(prompts.POISON, ends=[Frame({"type": "failed", "error": {"code": "crashed"}}, None)])
+
+
 def kinds(picture: str) -> dict[str, Fields]:
     """Jobs of all sorts, small; ``picture`` is an init image in base64. One of them is refused, as it should be."""
-    small: Fields = {"width": 64, "height": 64, "steps": 3, "guidance_scale": 7.5}
     made: dict[str, Fields] = {
-        "refused": {**small, "prompt": "cat", "steps": 0},
-        "img2img": {**small, "prompt": "a blue house", "image": picture, "seed": 5, "strength": 0.8},
+        "refused": {**_SMALL, "prompt": "cat", "steps": 0},
+        "img2img": {**_SMALL, "prompt": "a blue house", "image": picture, "seed": 5, "strength": 0.8},
     }
     subjects = ("a red cat", "a green tree", "a yellow car", "a white boat")
     for number, (subject, steps) in enumerate((subject, steps) for subject in subjects for steps in (2, 3, 4)):
         count = (1, 1, 2, 1, 4)[number % 5]
         made[f"{subject}, {steps} steps, {count}"] = {
-            **small, "prompt": subject, "steps": steps, "count": count, "seed": 100 + number,
+            **_SMALL, "prompt": subject, "steps": steps, "count": count, "seed": 100 + number,
             "sampler": ("DDIM", "Euler a", "PLMS")[number % 3],
         }  # fmt: skip
     return made

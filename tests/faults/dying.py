@@ -7,7 +7,6 @@ SIGKILL from inside, so that the moment is exact and nothing is cleaned up. In s
 import asyncio
 import itertools
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -26,17 +25,10 @@ from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.desk import Desk
 from stablediffusiond.requestd.ledger import Ledger
 from stablediffusiond.requestd.outlet import Outlet
-from tests.faults import stand_in
-from tests.faults.stand_in import StandIn
+from tests.faults import prompts, stand_in
+from tests.faults.stand_in import StandIn, die
 
-#: The prompt that ends the daemon in the phase ``poison``, and hangs it in the phase ``hung``.
-POISON: Final = "poison"
 HUNG_AFTER_SECONDS: Final = 0.5
-OUT_OF_MEMORY, NOT_A_NUMBER, UNDECODABLE = "too much for memory", "not a number", "undecodable"  #: in ``device_fails``
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def loading() -> None:
@@ -80,25 +72,13 @@ def published_and_not_acked() -> None:
     _before(Ledger, "settle")
 
 
-def poison() -> None:
-    """Whoever draws the poisoned prompt dies of it, every time."""
-    begin = Engine._begin
-
-    def dying(self: Engine, sample: Any) -> None:
-        if sample.task.request.prompt == POISON:
-            die()
-        begin(self, sample)
-
-    patch.object(Engine, "_begin", dying).start()
-
-
 def hung() -> None:
     """The device draws until it gets the prompt that it never comes back from."""
     patch.object(engine, "_LONGEST_STEP_SECONDS", HUNG_AFTER_SECONDS).start()
     call = Engine._call
 
     def hanging(self: Engine, batch: list[Any]) -> Any:
-        if any(sample.task.request.prompt == POISON for sample in batch):
+        if any(sample.task.request.prompt == prompts.HANGING for sample in batch):
             threading.Event().wait()
         return call(self, batch)
 
@@ -114,19 +94,19 @@ def device_fails() -> None:
     rows, step, finish = (getattr(StableDiffusionDenoiser, name) for name in ("_rows", "step", "finish"))
 
     def no_room(self: Any, samples: Any) -> Any:
-        if any(sample.task.request.prompt == OUT_OF_MEMORY for sample in samples):
+        if any(sample.task.request.prompt == prompts.OUT_OF_MEMORY for sample in samples):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return rows(self, samples)
 
     def no_numbers(self: Any, samples: Any, rows_at_once: int) -> Any:
         failures = step(self, samples, rows_at_once)
         for sample in samples:
-            if sample.task.request.prompt == NOT_A_NUMBER:
+            if sample.task.request.prompt == prompts.NOT_A_NUMBER:
                 _state(sample).latents = _state(sample).latents * float("nan")
         return failures
 
     def no_picture(self: Any, sample: Any) -> Any:
-        if sample.task.request.prompt == UNDECODABLE:
+        if sample.task.request.prompt == prompts.UNDECODABLE:
             _state(sample).latents = _state(sample).latents[:, :2]  # which no decoder takes
         return finish(self, sample)
 
@@ -216,7 +196,6 @@ PHASES: Final = {
     phase.__name__: phase
     for phase in (
         *KILLS,
-        poison,
         hung,
         device_fails,
         clock_jumps,

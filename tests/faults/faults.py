@@ -5,6 +5,7 @@ A fault may return before the mending is done: the next one then comes into the 
 
 import contextlib
 import random
+import signal
 import socket
 import struct
 import time
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from typing import Final
 
 from stablediffusiond.frames import Listen, encode_op
+from tests.faults import prompts
 from tests.faults.bench import Bench
 from tests.faults.dying import KILLS
 from tests.faults.proxy import Proxy
+from tools.private_broker import PrivateBroker
 
 Fault = Callable[[Bench, random.Random], None]
 
@@ -39,6 +42,40 @@ def stop_requestd(bench: Bench, chance: random.Random) -> None:
     if (code := bench.requestds[number].stop()) not in {0, -15}:
         raise AssertionError(f"SIGTERM ended a request daemon with {code}\n{bench.requestds[number].log[-5000:]}")
     bench.restart_requestd(number=number)
+
+
+def hang_requestd(bench: Bench, chance: random.Random) -> None:
+    """It stands still, as with a device that never answers, until it is ended as by systemd's watchdog."""
+    number = chance.randrange(len(bench.requestds))
+    bench.requestds[number].process.send_signal(signal.SIGSTOP)
+    time.sleep(chance.choice((1, 4, 12)))
+    bench.restart_requestd(number=number)
+
+
+def freeze_a_daemon(bench: Bench, chance: random.Random) -> None:
+    """It stands still and goes on, as with its machine; meanwhile the broker may have given it up."""
+    process = chance.choice((*bench.requestds, bench.responsed)).process
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(chance.choice((1, 4, 25)))
+    process.send_signal(signal.SIGCONT)
+
+
+def no_room_for_a_log(bench: Bench, chance: random.Random) -> None:
+    bench.restart_requestd("unheard", chance.randrange(len(bench.requestds)))
+
+
+def clock_set(bench: Bench, chance: random.Random) -> None:
+    """A daemon whose clock is set by hours with each UNet call of a job that has a deadline."""
+    bench.restart_requestd("clock_jumps", chance.randrange(len(bench.requestds)))
+
+
+def poison(bench: Bench, _: random.Random) -> None:
+    """A job that ends whoever begins it; the daemons are started again each time, until it is given up."""
+    job_id = bench.submit(prompts.POISON)
+    deadline = time.monotonic() + 120
+    while not bench.books.has_ended(job_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        bench.revive()
 
 
 def kill_responsed(bench: Bench, _: random.Random) -> None:
@@ -116,6 +153,19 @@ def restart_broker(bench: Bench, _: random.Random) -> None:
     bench.ctl("start_app")
 
 
+def impatient_broker(bench: Bench, chance: random.Random) -> None:
+    """It closes the channel of whoever has a message for three seconds; a node with an advanced.config looks often."""
+    _set_consumer_timeout(bench, 3_000)
+    time.sleep(chance.choice((4, 8)))
+    _set_consumer_timeout(bench, 1_800_000)
+
+
+def _set_consumer_timeout(bench: Bench, milliseconds: int) -> None:
+    """Channels ask for it when they begin."""
+    bench.ctl("eval", f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
+    bench.ctl("close_all_connections", "patience has changed")
+
+
 def memory_alarm(bench: Bench, chance: random.Random) -> None:
     bench.ctl("set_vm_memory_high_watermark", "0.00001")
     time.sleep(chance.choice((1, 4, 14)))
@@ -143,33 +193,66 @@ def permissions_revoked(bench: Bench, chance: random.Random) -> None:
     bench.ctl("set_permissions", "guest", ".*", ".*", ".*")
 
 
-#: Every fault, and how often it is chosen beside the others.
-WEIGHTS: Final[dict[Fault, int]] = {
+def kill_node(bench: Bench, chance: random.Random) -> None:
+    """Of a cluster, any node: in turn it leads a queue or follows, and has clients or none."""
+    node = chance.choice(_nodes(bench))
+    node.kill()
+    time.sleep(chance.choice((0, 3, 10)))
+    node.start()
+
+
+def node_stands_still(bench: Bench, chance: random.Random) -> None:
+    """Its connections stay open and nothing is answered; then it is started anew, as docs/operations.md says."""
+    node = chance.choice(_nodes(bench))
+    node.pause()
+    time.sleep(chance.choice((2, 12)))
+    node.resume()
+    node.restart()
+
+
+_OF_ANY_BROKER: Final[dict[Fault, int]] = {
     kill_requestd: 4,
     kill_requestd_in_a_phase: 3,
     stop_requestd: 2,
+    hang_requestd: 2,
+    freeze_a_daemon: 2,
+    no_room_for_a_log: 1,
+    clock_set: 1,
+    poison: 1,
     kill_responsed: 5,
     client_reset: 8,
     client_dies: 6,
     client_hangs: 1,
+    close_all_connections: 3,
+    results_refused: 1,
+    permissions_revoked: 1,
+}
+#: The faults of a broker that is one node behind proxies, and how often each is chosen beside the others.
+OF_A_NODE: Final[dict[Fault, int]] = {
+    **_OF_ANY_BROKER,
     connections_reset: 8,
     connection_cut_inside_a_frame: 6,
     silence: 3,
     slow_line: 2,
     late_line: 2,
-    close_all_connections: 3,
     kill_broker: 2,
     restart_broker: 1,
     memory_alarm: 1,
     disk_alarm: 1,
-    results_refused: 1,
-    permissions_revoked: 1,
+    impatient_broker: 2,
 }
-BY_NAME: Final = {fault.__name__: fault for fault in WEIGHTS}
+#: Likewise of one that is three.
+OF_A_CLUSTER: Final[dict[Fault, int]] = {**_OF_ANY_BROKER, kill_node: 12, node_stands_still: 4}
 
 
 def _path(bench: Bench, chance: random.Random) -> Proxy:
     return chance.choice((bench.jobs_path, bench.replies_path, bench.client_path))
+
+
+def _nodes(bench: Bench) -> list[PrivateBroker]:
+    if bench.cluster is None:
+        raise ValueError("this fault is one of a cluster")
+    return bench.cluster.nodes
 
 
 def _greedy_reader(bench: Bench) -> "contextlib.AbstractContextManager[socket.socket]":

@@ -1,17 +1,24 @@
 """A device that is there at once, and whose pictures tell whether each step was made once and for the right request."""
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from stablediffusiond.engine.job import Pixels, Sample, Shape
-from stablediffusiond.errors import JobError
+from stablediffusiond.errors import JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from tests.faults import prompts
 
 _STEP_SECONDS = 0.01
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class StandIn:
@@ -37,17 +44,27 @@ class StandIn:
 
     def begin(self, sample: Sample) -> None:
         request = sample.task.request
+        if request.prompt == prompts.POISON:
+            die()
         said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
         sample.state = hashlib.sha256(repr(said).encode())
         sample.steps = request.steps
 
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         time.sleep(_STEP_SECONDS)
+        if any(sample.task.request.prompt == prompts.OUT_OF_MEMORY for sample in samples):
+            raise OutOfMemory("the device has no room for this")
         for sample in samples:
             _hash_of(sample).update(b"step %d" % sample.step)
-        return {}
+        return {
+            place: ModelError("not a number")
+            for place, sample in enumerate(samples)
+            if sample.task.request.prompt == prompts.NOT_A_NUMBER
+        }
 
     def finish(self, sample: Sample) -> Pixels:
+        if sample.task.request.prompt == prompts.UNDECODABLE:
+            raise ModelError("no decoder takes this")
         shape = sample.shape
         noise = np.random.default_rng(int.from_bytes(_hash_of(sample).digest(), "big"))
         return noise.integers(0, 256, (shape.height, shape.width, 3), np.uint8)

@@ -28,7 +28,7 @@ def cluster() -> Iterator[PrivateCluster]:
 
 @pytest.fixture(scope="module")
 def bench(cluster: PrivateCluster) -> Iterator[Bench]:
-    with Bench(stand_in=True, broker=cluster.nodes[0], url=cluster.url, environment=PATIENCE) as made:
+    with Bench(stand_in=True, cluster=cluster, environment=PATIENCE) as made:
         yield made
 
 

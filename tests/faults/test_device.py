@@ -1,13 +1,13 @@
 """What a device can do to us: run out of memory, reckon nonsense, refuse to decode, in the middle of the jobs of others."""
 
-from tests.faults import dying
+from tests.faults import prompts
 from tests.faults.bench import Bench
 from tools.private_broker import PrivateBroker
 
 CODES = {
-    dying.OUT_OF_MEMORY: "out_of_memory",
-    dying.NOT_A_NUMBER: "model_error",
-    dying.UNDECODABLE: "model_error",
+    prompts.OUT_OF_MEMORY: "out_of_memory",
+    prompts.NOT_A_NUMBER: "model_error",
+    prompts.UNDECODABLE: "model_error",
 }
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
-from tests.faults import faults
+from tests.faults import faults, prompts
 from tests.faults.bench import Bench
 from tests.faults.books import Account, Fields
-from tests.faults.dying import HUNG_AFTER_SECONDS, KILLS, POISON
+from tests.faults.dying import HUNG_AFTER_SECONDS, KILLS
 from tools.daemons import Daemon
 
 pytestmark = pytest.mark.usefixtures("new_books")
@@ -70,12 +70,12 @@ def test_a_fault_among_jobs(bench: Bench, undisturbed: dict[str, Account], fault
 
 
 def test_a_poisoned_job_takes_nobody_with_it(bench: Bench, undisturbed: dict[str, Account]) -> None:
-    daemon = bench.restart_requestd("poison")
-    publish(bench, "poisoned", {"prompt": POISON, "width": 64, "height": 64, "steps": 2})
+    daemon = bench.restart_requestd()
+    publish(bench, "poisoned", {"prompt": prompts.POISON, "width": 64, "height": 64, "steps": 2})
     submit_some(bench, INNOCENT)
     for _ in range(REQUEST_DELIVERY_LIMIT):
         assert daemon.process.wait(120) == -9
-        daemon = bench.restart_requestd("poison")
+        daemon = bench.restart_requestd()
     assert daemon.process.wait(120) == -9
     bench.settle()
     [end] = bench.books.accounts.pop("poisoned").ends
@@ -121,7 +121,7 @@ def test_a_device_that_hangs_is_ended_by_the_watchdog_and_a_long_job_is_not(
         assert fed_within(daemon, WATCHDOG_SECONDS)
     assert time.monotonic() - began > 2 * HUNG_AFTER_SECONDS
 
-    publish(bench, "hung", {**long, "prompt": POISON, "steps": 2, "count": 1})
+    publish(bench, "hung", {**long, "prompt": prompts.HANGING, "steps": 2, "count": 1})
     submit_some(bench, 8)
     daemon.wait_log("job hung begins")
     while fed_within(daemon, WATCHDOG_SECONDS):

@@ -74,7 +74,7 @@ def test_a_job_that_is_submitted_twice(bench: Bench, books: FullBooks, moment: M
     elif moment == "published":
         books.wait_for_done(job_id, 1)
     submit(bench, job_id, said_by=said_by)
-    bench.heal()
+    bench.revive()
     books.wait_for_done(job_id, 2)
     assert books.came.keys() == {f"{job_id}/{which}" for which in (0, 1, "done")}
     for frames in books.came.values():
