@@ -1,14 +1,16 @@
 """Pictures in and out, by Pillow: the init image of a request, the PNG of a reply."""
 
+import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 from typing import Final
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from stablediffusiond.engine.job import Pixels
-from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.errors import InvalidRequest, ModelError, OutOfMemory, TooLarge
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP")
 #: An init image is shrunk anyway; beyond this it is not decoded, however small its file is: it would take 100 MB.
@@ -58,16 +60,36 @@ def _open(data: bytes, width: int, height: int) -> Image.Image:
 
 
 def encode_preview(pixels: Pixels) -> bytes:
-    """A small JPEG, a quarter of the picture's size, of what there is for each latent: (H/8, W/8, 3) uint8."""
+    """A small JPEG, a quarter of the picture's size, of what there is for each latent: (H/8, W/8, 3) uint8.
+
+    Raises:
+        ModelError, OutOfMemory: Pillow cannot make one.
+    """
     height, width, _ = pixels.shape
     out = io.BytesIO()
-    larger = Image.fromarray(pixels, "RGB").resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
-    larger.save(out, format="JPEG", quality=80)
+    with _as_job_errors():
+        larger = Image.fromarray(pixels, "RGB").resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+        larger.save(out, format="JPEG", quality=80)
     return out.getvalue()
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """A PNG of ``pixels`` (H, W, 3) uint8; the same pixels give the same bytes."""
+    """A PNG of ``pixels`` (H, W, 3) uint8; the same pixels give the same bytes.
+
+    Raises:
+        ModelError, OutOfMemory: Pillow cannot make one.
+    """
     out = io.BytesIO()
-    Image.fromarray(pixels, "RGB").save(out, format="PNG", compress_level=6)
+    with _as_job_errors():
+        Image.fromarray(pixels, "RGB").save(out, format="PNG", compress_level=6)
     return out.getvalue()
+
+
+@contextlib.contextmanager
+def _as_job_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(f"this machine has no memory for the picture's file: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the picture cannot be encoded: {error}") from error

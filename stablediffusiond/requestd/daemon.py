@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 #: Until jobs are taken systemd is asked, every so often, to wait so much longer.
 _NOTICE_SECONDS: Final = 20
 _EXTENSION_SECONDS: Final = 60
+#: A model that is not there by then has a device that hangs, or a way to its hub that does.
+_LONGEST_LOAD_SECONDS: Final = 2 * 3600
 _STATUS_SECONDS: Final = 1
 
 
@@ -133,9 +135,10 @@ async def serve(settings: Settings, reload: Reload) -> None:
         Link(settings.broker, "stablediffusiond replies") as outlet,
         served(settings.metrics.host, settings.metrics.port, "port") as metrics,
     ):
-        patience = asyncio.create_task(_ask_for_patience(), name="asking for patience")
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        loaded = await _load(settings, device)
+        loading = asyncio.create_task(_load(settings, device), name="loading")
+        patience = asyncio.create_task(_ask_for_patience(loading), name="asking for patience")
+        loaded = await loading
         if stop.is_set():
             return
         daemon = Daemon(settings, topology, loaded, inlet, outlet)
@@ -171,8 +174,6 @@ async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacit
 def _import_and_load(settings: Settings) -> Denoiser:
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
-    # Threads that wait for each other sleep: spinning, they slow a picture down fifteenfold while others use the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
     return load(settings.model, settings.engine.compile)
@@ -191,11 +192,13 @@ async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[N
         saying.create_task(feed_watchdog(lambda: daemon.engine.healthy), name="watchdog")
 
 
-async def _ask_for_patience() -> None:
-    """Ask systemd to wait for as long as the start takes: a model may be large, a broker may be late."""
-    while True:
+async def _ask_for_patience(loading: asyncio.Task[object]) -> None:
+    """Ask systemd to wait for as long as the start takes, since a model may be large and a broker late; not for ever."""
+    end = time.monotonic() + _LONGEST_LOAD_SECONDS
+    while loading.done() or time.monotonic() < end:
         notify(EXTEND_TIMEOUT_USEC=_EXTENSION_SECONDS * 1_000_000)
         await asyncio.sleep(_NOTICE_SECONDS)
+    log.error("the model is not loaded after %g s; systemd may end this", _LONGEST_LOAD_SECONDS)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

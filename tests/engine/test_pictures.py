@@ -1,12 +1,14 @@
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from stablediffusiond.engine import pictures
-from stablediffusiond.engine.pictures import encode_png, open_init_image
-from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.engine.job import Pixels
+from stablediffusiond.engine.pictures import encode_png, encode_preview, open_init_image
+from stablediffusiond.errors import InvalidRequest, JobError, ModelError, OutOfMemory, TooLarge
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -66,3 +68,16 @@ def test_the_same_pixels_are_the_same_bytes_and_nothing_is_lost() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (24, 16, 3), np.uint8)
     assert encode_png(pixels) == encode_png(pixels.copy())
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels)
+
+
+@pytest.mark.parametrize("encode", [encode_png, encode_preview])
+@pytest.mark.parametrize(("error", "told"), [(MemoryError(), OutOfMemory), (OSError("encoder error -2"), ModelError)])
+def test_a_picture_that_cannot_be_encoded_is_its_jobs_affair(
+    monkeypatch: pytest.MonkeyPatch, encode: Callable[[Pixels], bytes], error: Exception, told: type[JobError]
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", failing)
+    with pytest.raises(told):
+        encode(np.zeros((8, 8, 3), np.uint8))

@@ -5,6 +5,7 @@ PART is one of the functions here.
 
 import asyncio
 import sys
+import threading
 from unittest.mock import patch
 
 from stablediffusiond.broker.link import Link
@@ -26,6 +27,11 @@ def engine_without_a_word() -> None:
 
 def encoder() -> None:
     patch.object(desk, "encode_png", side_effect=ERROR).start()
+
+
+def never_loaded() -> None:
+    patch.multiple(daemon, _NOTICE_SECONDS=0.1, _LONGEST_LOAD_SECONDS=0.5).start()
+    patch.object(daemon, "_import_and_load", lambda _: threading.Event().wait()).start()
 
 
 def answer_for_the_crashed() -> None:

@@ -33,6 +33,13 @@ async def test_the_process_ends_with_an_error_and_the_job_stays(
         await connection.close()
 
 
+def test_a_model_that_never_loads_is_left_to_systemd(environment: dict[str, str]) -> None:
+    with Daemon("tests.requestd.dying", environment, "never_loaded") as daemon:
+        daemon.wait_log("the model is not loaded after 0.5 s")
+        assert daemon.notices.count("EXTEND_TIMEOUT_USEC=60000000") > 1
+        assert "READY=1" not in daemon.notices
+
+
 async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ever(
     environment: dict[str, str], settings: BrokerSettings, topology: Topology
 ) -> None:
