@@ -193,7 +193,7 @@ async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[N
 
 
 async def _ask_for_patience(loading: asyncio.Task[object]) -> None:
-    """Ask systemd to wait for as long as the start takes, since a model may be large and a broker late; not for ever."""
+    """Ask systemd to wait as long as the start takes, since a model may be large and a broker late; not for ever."""
     end = time.monotonic() + _LONGEST_LOAD_SECONDS
     while loading.done() or time.monotonic() < end:
         notify(EXTEND_TIMEOUT_USEC=_EXTENSION_SECONDS * 1_000_000)
