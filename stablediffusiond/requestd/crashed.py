@@ -58,7 +58,7 @@ class Crashed:
     async def _receive(self, delivery: Delivery) -> None:
         if self._ledger.recognise(delivery):
             return
-        if delivery.earlier_deliveries < ROUNDS:
+        if _has_rounds_left(delivery):
             await asyncio.sleep(_ROUND_SECONDS)
             delivery.requeue()
         else:
@@ -84,3 +84,9 @@ class Crashed:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self.broken.done():
             self.broken.set_exception(error)
+
+
+def _has_rounds_left(delivery: Delivery) -> bool:
+    """RabbitMQ 4.0 gives a job out for the first time with the count that it died of, and then counts from one."""
+    died_of = REQUEST_DELIVERY_LIMIT + 1
+    return delivery.earlier_deliveries < ROUNDS or delivery.earlier_deliveries == died_of
