@@ -110,25 +110,32 @@ set_up_system() {
 
 # --- Python
 
+# with_pip PYTHON ...: pip, with room for the gigabytes that it unpacks: /tmp may lie in memory
+with_pip() {
+  local python=$1
+  shift
+  TMPDIR=${TMPDIR:-/var/tmp} "$python" -m pip "$@"
+}
+
 # torch first, and by itself: without a GPU nobody shall download gigabytes of CUDA.
 install_torch() {
   local python=$1/bin/python
   "$python" -c 'import torch' 2>/dev/null && return
   say "installing torch"
   if [ -n "${TORCH_INDEX_URL:-}" ]; then
-    quietly "$python" -m pip install -q --index-url "$TORCH_INDEX_URL" torch
+    quietly with_pip "$python" install -q --index-url "$TORCH_INDEX_URL" torch
   elif command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-    quietly "$python" -m pip install -q torch
+    quietly with_pip "$python" install -q torch
   elif plain_torch_is_small "$python"; then
-    quietly "$python" -m pip install -q torch==2.13.0
+    quietly with_pip "$python" install -q torch==2.13.0
   else
-    quietly "$python" -m pip install -q --index-url "$CPU_INDEX" torch
+    quietly with_pip "$python" install -q --index-url "$CPU_INDEX" torch
   fi
 }
 
 plain_torch_is_small() {
   local plan
-  plan=$("$1" -m pip install -q --dry-run --ignore-installed --report - torch==2.13.0 2>>"$LOG") || return 1
+  plan=$(with_pip "$1" install -q --dry-run --ignore-installed --report - torch==2.13.0 2>>"$LOG") || return 1
   ! grep -q '"name": "nvidia-' <<<"$plan"
 }
 
@@ -142,7 +149,7 @@ install_package() {
   fi
   install_torch "$venv"
   say "installing stablediffusiond and what it needs"
-  quietly "$venv/bin/python" -m pip install -q "$@"
+  quietly with_pip "$venv/bin/python" install -q "$@"
 }
 
 # The environment of this checkout, made anew if pyproject.toml has changed since the last time.
