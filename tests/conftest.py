@@ -1,6 +1,7 @@
 """What all tests share: a broker of their own, names that nobody else uses, and no hurry on slow machines."""
 
 import os
+import signal
 import socket
 import uuid
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ hypothesis_settings.load_profile("shared machine")
 
 
 def pytest_configure() -> None:
-    """Before torch is loaded: its threads sleep while they wait. Spinning they starve the other programs of a test."""
+    """What the programs that tests start inherit, and torch, which is not loaded yet."""
+    # Threads that wait sleep: spinning they starve the other programs of a test.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A shell that runs us in the background has us ignore Ctrl-C, and our programs with us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def test_a_model_that_never_loads_is_left_to_systemd(environment: dict[str, str]
         daemon.wait_log("the model is not loaded after 0.5 s")
         assert daemon.notices.count("EXTEND_TIMEOUT_USEC=60000000") > 1
         assert "READY=1" not in daemon.notices
+        daemon.kill()
 
 
 async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ever(
