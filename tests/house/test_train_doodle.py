@@ -81,7 +81,7 @@ def run(name: str, *options: str) -> str:
 def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     work = ["--work", str(tmp_path / "work"), "--device", "cpu"]
     run("autoencoder", *work, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2")
-    run("latents", *work, "--count", "320")
+    run("latents", *work, "--count", "64")
     run("words", *work, "--steps", "2")
     run("unet", *work, "--steps", "2", "--batch", "8")
     assert "goes on at step 2 " in run("unet", *work, "--steps", "3", "--batch", "8")
@@ -89,7 +89,7 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     assert (tmp_path / "model/model_index.json").is_file()
     again = ["--work", str(tmp_path / "again"), "--device", "cpu"]
     run("reopen", *again[:2], "--model", str(tmp_path / "model"))
-    run("latents", *again, "--count", "320")
+    run("latents", *again, "--count", "64")
     run("unet", *again, "--steps", "2", "--batch", "8", "--begin-with", str(tmp_path / "again/unet"))
     run("judge", *work, "--steps", "2")
     report = json.loads(
