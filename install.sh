@@ -250,38 +250,63 @@ keys_of() {
   awk '/^\[/ { section = $1 } match($0, /^(# )?[a-z_]+ = /) { sub(/^# /, ""); print section, $1 }' "$1" | sort -u
 }
 
-# Users of RabbitMQ for the daemons and for clients, each with the least it needs; never guest. Passwords are random, and
-# go by standard input: an argument could be read in the list of processes.
+# Users of RabbitMQ for the daemons and for clients, each with the least it needs; never guest. Passwords are random; the
+# broker is told their hashes, in a file: an argument could be read in the list of processes, and the rabbitmqctl of
+# Debian 13 waits for ever for a password on its standard input.
 # Clients publish to amq.default and tell .control; the names of our queues stand with these because RabbitMQ from 4.3 on
 # counts a queue only for those who have some right to it. The right to write to a queue itself gives nothing that
 # amq.default has not given: reading it takes another.
 install_broker_access() {
   quietly systemctl start rabbitmq-server.service
-  if ! rabbitmqctl -q list_vhosts | grep -qx $VHOST; then quietly rabbitmqctl -q add_vhost $VHOST; fi
+  broker_users=()
   broker_user stablediffusiond broker-url root:root 600 \
     '^(stablediffusiond|results|amq\.gen)' '^(stablediffusiond|results|amq\.gen|amq\.default)' '.*'
   broker_user stablediffusion_client client-url root:stablediffusion 640 \
     '^results\.' '^(amq\.default|stablediffusiond(\.(control|high|low|crashed|dead|unroutable))?)$' '^results'
+  tell_broker
 }
 
 # broker_user NAME FILE OWNER MODE CONFIGURE WRITE READ
 broker_user() {
-  local file=$CONFIG/$2 password verb=add_user
+  local file=$CONFIG/$2
   if [ -e "$file" ] && ! grep -qzx "amqp://$1:[^@]*@localhost:5672/$VHOST\s*" "$file"; then
     say "keeping $file, which names another broker, or another way to it"
     return
   fi
-  if [ -e "$file" ]; then
-    password=$(sed -E 's|^[^:]*://[^:]*:([^@]*)@.*|\1|' "$file")
-  else
-    password=$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')
-    (umask 077 && printf 'amqp://%s:%s@localhost:5672/%s\n' "$1" "$password" $VHOST >"$file")
+  if [ ! -e "$file" ]; then
+    (umask 077 && printf 'amqp://%s:%s@localhost:5672/%s\n' \
+      "$1" "$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')" $VHOST >"$file")
   fi
   chown "$3" "$file"
   chmod "$4" "$file"
-  if rabbitmqctl -q list_users | cut -f1 | grep -qx "$1"; then verb=change_password; fi
-  printf '%s' "$password" | quietly rabbitmqctl -q $verb "$1"
-  quietly rabbitmqctl -q set_permissions -p $VHOST "$1" "$5" "$6" "$7"
+  broker_users+=("$1" "$file" "$5" "$6" "$7")
+}
+
+# The vhost and `broker_users`, as RabbitMQ's definitions: made where they are missing, as they should be where not.
+# https://www.rabbitmq.com/docs/passwords#computing-password-hash
+tell_broker() {
+  local definitions
+  [ ${#broker_users[@]} -gt 0 ] || return 0
+  definitions=$(mktemp /var/tmp/stablediffusiond.XXXXXX)
+  chown root:rabbitmq "$definitions"
+  chmod 640 "$definitions"
+  python3 -c '
+import base64, hashlib, json, os, sys
+vhost, *rest = sys.argv[1:]
+users, permissions = [], []
+for name, file, configure, write, read in zip(*[iter(rest)] * 5):
+    with open(file, encoding="utf-8") as url:
+        password = url.read().split("@")[0].rpartition(":")[2]
+    salt = os.urandom(4)
+    salted = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    users.append({
+        "name": name, "password_hash": salted, "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": [],
+    })
+    permissions.append({"user": name, "vhost": vhost, "configure": configure, "write": write, "read": read})
+json.dump({"vhosts": [{"name": vhost}], "users": users, "permissions": permissions}, sys.stdout)
+' "$VHOST" "${broker_users[@]}" >"$definitions"
+  quietly rabbitmqctl -q import_definitions "$definitions"
+  rm -f "$definitions"
 }
 
 install_units() {
