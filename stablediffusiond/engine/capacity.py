@@ -52,10 +52,18 @@ def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
             table[rows] = time_rows(rows)
         except OutOfMemory:
             break
-        if rows > 1 and rows / table[rows] < _WORTHWHILE * (rows // 2) / table[rows // 2]:
-            break
+        if not _worthwhile(table, rows):
+            for again in (rows // 2, rows):  # something else may have used the machine
+                table[again] = min(table[again], time_rows(again))
+            if not _worthwhile(table, rows):
+                break
         rows *= 2
     return table
+
+
+def _worthwhile(table: dict[int, float], rows: int) -> bool:
+    """Whether ``rows`` rows bring more than half of them."""
+    return rows == 1 or rows / table[rows] >= _WORTHWHILE * (rows // 2) / table[rows // 2]
 
 
 def best_rows(table: dict[int, float]) -> int:

@@ -16,6 +16,17 @@ def test_measuring_ends_where_more_rows_bring_no_more_throughput() -> None:
     assert best_rows(TWO_CORES) == 8
 
 
+def test_what_is_slow_only_once_does_not_end_the_measuring() -> None:
+    asked: list[int] = []
+
+    def seconds(rows: int) -> float:
+        asked.append(rows)
+        return TWO_CORES[rows] * (3 if rows == 4 and asked.count(4) == 1 else 1)
+
+    assert measure(seconds) == TWO_CORES
+    assert asked == [1, 2, 4, 2, 4, 8, 16, 8, 16]
+
+
 def test_measuring_ends_where_memory_does() -> None:
     def seconds(rows: int) -> float:
         if rows > 4:
