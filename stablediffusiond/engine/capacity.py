@@ -1,5 +1,6 @@
 """How many rows a UNet call may have, for each shape: measured, set, and learnt from running out of memory."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -47,17 +48,15 @@ def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
     """
     table: dict[int, float] = {}
     rows = 1
-    while rows <= _MOST_ROWS:
-        try:
+    with contextlib.suppress(OutOfMemory):
+        while rows <= _MOST_ROWS:
             table[rows] = time_rows(rows)
-        except OutOfMemory:
-            break
-        if not _worthwhile(table, rows):
-            for again in (rows // 2, rows):  # something else may have used the machine
-                table[again] = min(table[again], time_rows(again))
             if not _worthwhile(table, rows):
-                break
-        rows *= 2
+                for again in (rows // 2, rows):  # something else may have used the machine
+                    table[again] = min(table[again], time_rows(again))
+                if not _worthwhile(table, rows):
+                    break
+            rows *= 2
     return table
 
 
