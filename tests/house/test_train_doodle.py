@@ -68,32 +68,46 @@ def test_known_words_are_one_token_and_all_others_are_bytes(tmp_path: Path) -> N
     assert (BUILT_IN / "tokenizer/vocab.json").is_file() or (BUILT_IN / "tokenizer/tokenizer.json").is_file()
 
 
-def run(name: str, *options: str) -> str:
+#: Each command as ``python -m`` has it, in one process: torch is loaded once. What each says ends with a NUL.
+ONE_AFTER_THE_OTHER = """
+import json, runpy, sys
+for name, *options in json.loads(sys.argv[1]):
+    sys.argv = [name, *options]
+    runpy.run_module(f"tools.train_doodle.{name}", run_name="__main__", alter_sys=True)
+    print(end=chr(0), flush=True)
+"""
+
+
+def run(*commands: list[str]) -> list[str]:
+    """What each of ``commands``, a module's name and its options, has said."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"tools.train_doodle.{name}", *options],
+        [sys.executable, "-W", "ignore", "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
         cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split("\0")[:-1]
 
 
 @pytest.mark.timeout(600)
 def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
-    work = ["--work", str(tmp_path / "work"), "--device", "cpu"]
-    run("autoencoder", *work, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2")
-    run("latents", *work, "--count", "64")
-    run("words", *work, "--steps", "2")
-    run("unet", *work, "--steps", "2", "--batch", "8")
-    assert "goes on at step 2 " in run("unet", *work, "--steps", "3", "--batch", "8")
-    run("export", *work[:2], "--output", str(tmp_path / "model"))
-    assert (tmp_path / "model/model_index.json").is_file()
-    again = ["--work", str(tmp_path / "again"), "--device", "cpu"]
-    run("reopen", *again[:2], "--model", str(tmp_path / "model"))
-    run("latents", *again, "--count", "64")
-    run("unet", *again, "--steps", "2", "--batch", "8", "--begin-with", str(tmp_path / "again/unet"))
-    run("judge", *work, "--steps", "2")
-    report = json.loads(
-        run("evaluate", *work, "--model", str(tmp_path / "model"), "--prompts", "4", "--each-word", "1")
+    work, model = ["--work", str(tmp_path / "work")], str(tmp_path / "model")
+    again = ["--work", str(tmp_path / "again")]
+    on_cpu, two_steps = ["--device", "cpu"], ["--steps", "2", "--batch", "8"]
+    said = run(
+        ["autoencoder", *work, *on_cpu, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2"],
+        ["latents", *work, *on_cpu, "--count", "64"],
+        ["words", *work, *on_cpu, "--steps", "2"],
+        ["unet", *work, *on_cpu, *two_steps],
+        ["unet", *work, *on_cpu, "--steps", "3", "--batch", "8"],
+        ["export", *work, "--output", model],
+        ["reopen", *again, "--model", model],
+        ["latents", *again, *on_cpu, "--count", "64"],
+        ["unet", *again, *on_cpu, *two_steps, "--begin-with", str(tmp_path / "again/unet")],
+        ["judge", *work, *on_cpu, "--steps", "2"],
+        ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--each-word", "1"],
     )
+    assert "goes on at step 2 " in said[4]
+    assert (tmp_path / "model/model_index.json").is_file()
+    report = json.loads(said[-1])
     assert (report["prompts"], report["single words"]) == (4, 14)
     assert set(report) >= {"subject", "colour", "ground", "all three", "single words right"}
