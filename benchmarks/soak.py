@@ -7,6 +7,7 @@ in the same order. ``--stand-in`` draws without a model, for many more jobs: wha
 one job in twenty is then one that the device fails for. With ``--cluster`` the broker is three nodes, without proxies.
 """
 
+import argparse
 import contextlib
 import os
 import random
@@ -157,6 +158,29 @@ def _summary(lives: list[Usage]) -> dict[str, Any]:
     }
 
 
+def _weights(chosen: argparse.Namespace) -> dict[faults.Fault, int]:
+    """The faults that were asked for."""
+    weights = faults.OF_A_CLUSTER if chosen.cluster else faults.OF_A_NODE
+    # The model has no prompt that ends the process.
+    offered = {fault.__name__: fault for fault in weights if chosen.stand_in or fault is not faults.poison}
+    named = {"all": list(offered), "none": []}.get(chosen.faults, chosen.faults.split(","))
+    if unknown := set(named) - set(offered):
+        raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(offered)}")
+    return {offered[name]: weights[offered[name]] for name in named}
+
+
+def _bench(chosen: argparse.Namespace, stack: contextlib.ExitStack) -> Bench:
+    """A broker as it was asked for, and what works on it; up until ``stack`` is closed."""
+    cluster = stack.enter_context(PrivateCluster()) if chosen.cluster else None
+    broker = None if cluster else stack.enter_context(PrivateBroker(config=_CONFIG, advanced=_ADVANCED))
+    bench = stack.enter_context(
+        Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons, broker=broker, cluster=cluster)
+    )
+    if chosen.stand_in:
+        bench.kinds.update(HARD_KINDS)
+    return bench
+
+
 def main() -> int:
     parser = report.options(__doc__, "soak.json")
     parser.add_argument("--minutes", type=float, default=10)
@@ -168,22 +192,10 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=40, help="jobs under way at a time")
     parser.add_argument("--pause", type=float, default=2, help="seconds from one fault to the next, on average")
     chosen = parser.parse_args()
-    weights = faults.OF_A_CLUSTER if chosen.cluster else faults.OF_A_NODE
-    named = [fault.__name__ for fault in weights] if chosen.faults == "all" else chosen.faults.split(",")
-    weights = {
-        fault: weight
-        for fault, weight in weights.items()
-        if fault.__name__ in named and (chosen.stand_in or fault is not faults.poison)  # the model has no such prompt
-    }
+    weights = _weights(chosen)
     print(f"seed {chosen.seed}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(PrivateCluster()) if chosen.cluster else None
-        broker = None if cluster else stack.enter_context(PrivateBroker(config=_CONFIG, advanced=_ADVANCED))
-        bench = stack.enter_context(
-            Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons, broker=broker, cluster=cluster)
-        )
-        if chosen.stand_in:
-            bench.kinds.update(HARD_KINDS)
+        bench = _bench(chosen, stack)
         reference = {**bench.undisturbed(), prompts.POISON: CRASHED}
         bench.kinds[prompts.POISON] = POISONED
         bench.broker.settle()

@@ -15,7 +15,6 @@ import json
 import random
 import socket
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -29,12 +28,13 @@ from PIL import Image
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.submitter import Submitter
-from stablediffusiond.errors import BrokerError, FramingError
-from stablediffusiond.frames import Ack, Frame, Listen, encode_op, read_frame
+from stablediffusiond.errors import BrokerError
+from stablediffusiond.frames import Frame
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.settings import BrokerSettings
 from tests.faults.books import Account, Books, Fields, kinds
 from tests.faults.proxy import Proxy
+from tests.faults.reader import Reader
 from tools.daemons import Daemon, response_daemon
 from tools.private_broker import BrokerUnavailable, PrivateBroker
 from tools.private_cluster import PrivateCluster
@@ -267,56 +267,6 @@ class Bench:
                 process = psutil.Process(daemon.process.pid)
                 found[name] = (process.pid, process.memory_info().rss / 1e6, process.num_fds())
         return found
-
-
-class Reader:
-    """Reads one queue off the socket for as long as it takes, and acks each reply by hand."""
-
-    def __init__(self, port: int, queue: str, on_frame: Callable[[Frame], None]) -> None:
-        self.queue = queue
-        self._port = port
-        self._on_frame = on_frame
-        self._stop = threading.Event()
-        self._socket: socket.socket | None = None
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self.listening = threading.Event()
-        self.connections = 0
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self.reset()
-        if self._thread.ident is not None:
-            self._thread.join(20)
-
-    def reset(self) -> None:
-        """Break the connection in the middle of whatever comes."""
-        if (current := self._socket) is not None:
-            with contextlib.suppress(OSError):
-                current.shutdown(socket.SHUT_RDWR)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError, FramingError):
-                self._read()
-            self._stop.wait(_PAUSE_SECONDS)
-
-    def _read(self) -> None:
-        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
-            self._socket = connection
-            self.connections += 1
-            connection.sendall(encode_op(Listen(queue=self.queue, encoding="binary", ack="manual", prefetch=8)))
-            with connection.makefile("rb") as stream:
-                while (frame := read_frame(stream)) is not None:
-                    delivery = frame.head.get("delivery")
-                    if frame.head["type"] == "listening":
-                        self.listening.set()
-                        connection.settimeout(None)
-                    elif isinstance(delivery, int):
-                        self._on_frame(frame)
-                        connection.sendall(encode_op(Ack(delivery=delivery)))
 
 
 def _init_image() -> str:
