@@ -1,8 +1,8 @@
-"""Figures for Prometheus, where the settings name a port.
+"""Metrics for Prometheus, where the settings name a port.
 
 The parts of a daemon count in plain attributes, whether anybody looks or not; those are read only when somebody asks,
 on the daemon's loop, to which most of them belong. A thread of the library's brings them over HTTP. So nobody who draws
-or streams waits for a figure, and without a port there is neither thread nor library.
+or streams waits for them, and without a port there is neither thread nor library.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stablediffusiond.distribution import Distribution
 from stablediffusiond.errors import AddressInUse
+from stablediffusiond.histogram import Histogram
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
+    from prometheus_client import Metric as MetricFamily
     from prometheus_client.core import CollectorRegistry
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _LOOP_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
-class Counter:
+class CounterMetric:
     """What only grows: one number, or one for each value of ``label``."""
 
     name: str
@@ -39,7 +39,7 @@ class Counter:
 
 
 @dataclass(frozen=True)
-class Gauge:
+class GaugeMetric:
     """What is so now: one number, or one for each value of ``label``."""
 
     name: str
@@ -49,26 +49,26 @@ class Gauge:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramMetric:
     """How values are spread."""
 
     name: str
     meaning: str
-    distribution: Distribution
+    histogram: Histogram
 
 
-Figure = Counter | Gauge | Histogram
+Metric = CounterMetric | GaugeMetric | HistogramMetric
 
 
 class Metrics:
-    """What is told."""
+    """The metrics of one daemon."""
 
     def __init__(self) -> None:
         #: Called for each answer, on the loop; set once there is something to tell.
-        self.collect: Callable[[], Iterable[Figure]] = tuple
+        self.collect: Callable[[], Iterable[Metric]] = tuple
 
-    async def now(self) -> "list[Metric]":
-        return [_metric(figure) for figure in (*self.collect(), _resident_memory())]
+    async def now(self) -> "list[MetricFamily]":
+        return [_family(metric) for metric in (*self.collect(), _resident_memory())]
 
 
 @contextlib.asynccontextmanager
@@ -104,33 +104,33 @@ def _registry(metrics: Metrics) -> "CollectorRegistry":
 
     loop = asyncio.get_running_loop()
 
-    class Figures(Collector):
-        def collect(self) -> "list[Metric]":
+    class MetricsCollector(Collector):
+        def collect(self) -> "list[MetricFamily]":
             return asyncio.run_coroutine_threadsafe(metrics.now(), loop).result(_LOOP_SECONDS)
 
     registry = CollectorRegistry(support_collectors_without_names=True)
-    registry.register(Figures())
+    registry.register(MetricsCollector())
     return registry
 
 
-def _metric(figure: Figure) -> "Metric":
+def _family(metric: Metric) -> "MetricFamily":
     from prometheus_client import core  # noqa: PLC0415
 
-    if isinstance(figure, Histogram):
-        spread = figure.distribution
-        bounds = [*(str(float(bound)) for bound in spread.bounds), "+Inf"]
-        buckets = list(zip(bounds, itertools.accumulate(spread.counts), strict=True))
-        return core.HistogramMetricFamily(figure.name, figure.meaning, buckets=buckets, sum_value=spread.total)
-    family = core.CounterMetricFamily if isinstance(figure, Counter) else core.GaugeMetricFamily
-    if not isinstance(figure.value, Mapping):
-        return family(figure.name, figure.meaning, value=figure.value)
-    labelled = family(figure.name, figure.meaning, labels=[figure.label])
-    for name, value in figure.value.items():
+    if isinstance(metric, HistogramMetric):
+        histogram = metric.histogram
+        bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))
+        return core.HistogramMetricFamily(metric.name, metric.meaning, buckets=buckets, sum_value=histogram.total)
+    family = core.CounterMetricFamily if isinstance(metric, CounterMetric) else core.GaugeMetricFamily
+    if not isinstance(metric.value, Mapping):
+        return family(metric.name, metric.meaning, value=metric.value)
+    labelled = family(metric.name, metric.meaning, labels=[metric.label])
+    for name, value in metric.value.items():
         labelled.add_metric([name], value)
     return labelled
 
 
-def _resident_memory() -> Gauge:
+def _resident_memory() -> GaugeMetric:
     """Under the name that Prometheus's own libraries give it."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return Gauge("process_resident_memory_bytes", "Resident memory", pages * os.sysconf("SC_PAGE_SIZE"))
+    return GaugeMetric("process_resident_memory_bytes", "Resident memory", pages * os.sysconf("SC_PAGE_SIZE"))

@@ -7,9 +7,9 @@ import urllib.request
 
 import pytest
 
-from stablediffusiond.distribution import Distribution
 from stablediffusiond.errors import SettingsError
-from stablediffusiond.metrics import Counter, Gauge, Histogram, served
+from stablediffusiond.histogram import Histogram
+from stablediffusiond.metrics import CounterMetric, GaugeMetric, HistogramMetric, served
 
 
 def read(port: int) -> str:
@@ -20,13 +20,13 @@ def read(port: int) -> str:
 
 async def test_what_the_parts_count_is_told_when_somebody_asks(free_port: int) -> None:
     before = set(threading.enumerate())
-    spread = Distribution((0.1, 1))
+    spread = Histogram((0.1, 1))
     async with served("127.0.0.1", free_port, "port") as metrics:
         assert "process_resident_memory_bytes" in await asyncio.to_thread(read, free_port)
         metrics.collect = lambda: [
-            Counter("jobs", "Jobs", {"done": 3, "expired": 1}, "outcome"),
-            Gauge("paused", "Paused", value=True),
-            Histogram("seconds", "Seconds", spread),
+            CounterMetric("jobs", "Jobs", {"done": 3, "expired": 1}, "outcome"),
+            GaugeMetric("paused", "Paused", value=True),
+            HistogramMetric("seconds", "Seconds", spread),
         ]
         for value in (0.1, 0.5, 0.7, 4):
             spread.add(value)

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stablediffusiond import settings as settings_module
 from stablediffusiond.errors import SettingsError
-from stablediffusiond.settings import Settings, load
+from stablediffusiond.settings import Settings, load, loading
 
 EXAMPLE = Path(__file__).parents[1] / "settings.example.toml"
 
@@ -43,6 +42,14 @@ def test_the_example_shows_every_key_with_its_default() -> None:
         assert list(shown[name]) == list(section.model_fields), name
         for key, each in section.model_fields.items():
             assert f"# {each.description}\n" in text, f"[{name}] {key} is explained"
+
+
+def test_a_byte_order_mark_is_skipped_in_the_file_and_in_secrets(tmp_path: Path) -> None:
+    url = tmp_path / "url"
+    url.write_bytes(b"\xef\xbb\xbfamqp://there/")
+    file = tmp_path / "settings.toml"
+    file.write_bytes(f'\ufeff[broker]\nurl_file = "{url}"\n'.encode())
+    assert load(file).broker.url.get_secret_value() == "amqp://there/"
 
 
 def test_the_environment_overrides_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +144,6 @@ def test_a_url_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, monkeypa
     def refuse(*_: object) -> str:
         raise PermissionError
 
-    monkeypatch.setattr(settings_module, "_read", lambda _: {"broker": {"url_file": str(tmp_path / "url")}})
+    monkeypatch.setattr(loading, "_read", lambda _: {"broker": {"url_file": str(tmp_path / "url")}})
     monkeypatch.setattr(Path, "read_text", refuse)
     assert "is not for you to read; ask to be taken into the group" in complaint(file)

@@ -1,47 +1,33 @@
-"""One AMQP channel whose methods can be awaited.
+"""One AMQP channel: declaring queues, consuming, publishing with confirms. Every method can be awaited.
 
-A channel ends as a whole: closed by the broker, closed with its connection, or because its consumer was cancelled
-(its queue was deleted). Whatever was being waited for then fails, and ``lost`` says why. A channel is never mended;
-whoever used it opens another one, and settles no delivery of the old one there.
+How an answer of the broker is awaited, and how a channel ends, stands in ``awaitable_channel``.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
-import pika
 from pika import exceptions
 from pika.channel import Channel as PikaChannel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
+from stablediffusiond.broker.awaitable_channel import AwaitableChannel, settle
+from stablediffusiond.broker.confirms import Confirms
 from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
 from stablediffusiond.errors import (
     BrokerError,
     BrokerLost,
-    BrokerRefused,
-    MessageTooLarge,
-    Nacked,
-    QueueMismatch,
     QueueMissing,
-    Unroutable,
 )
-
-T = TypeVar("T")
 
 _CONFIRM_SECONDS: Final = 10.0
 _SLOWEST_BYTES_A_SECOND: Final = 20_000
-#: How long the broker may take to answer: a quorum queue without a leader may not answer at all.
-_ANSWER_SECONDS: Final = 30.0
-_TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max(?:imum)? size (\d+)")
 
 #: As ``reply_to``: the channel that publishes the message gets the answers, without a queue.
 #: https://www.rabbitmq.com/docs/direct-reply-to
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
-
-_BY_REPLY_CODE: dict[int, type[BrokerError]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
 
 
 @dataclass(frozen=True)
@@ -52,31 +38,15 @@ class Depth:
     consumers: int
 
 
-@dataclass(frozen=True)
-class _Unconfirmed:
-    """A publish that the broker has not answered yet."""
-
-    confirmed: asyncio.Future[None]
-    key: tuple[str | None, str]  #: message_id and routing key, by which it comes back if nobody takes it
-    size: int  #: of its body, in bytes
-
-
-class Channel:
+class Channel(AwaitableChannel):
     """Made by ``Connection.channel``."""
 
     def __init__(self, channel: PikaChannel) -> None:
-        loop = asyncio.get_running_loop()
-        self._channel = channel
-        #: Done, with the reason, as soon as this channel is of no use any more.
-        self.lost: asyncio.Future[BrokerError] = loop.create_future()
-        self._waiting: set[asyncio.Future[Any]] = set()
-        self._unconfirmed: dict[int, _Unconfirmed] = {}
-        self._returned: set[tuple[str | None, str]] = set()
-        self._published = 0
+        super().__init__(channel)
+        self._confirms = Confirms()
         self._retired = False
-        self._got: asyncio.Future[Delivery | None] = loop.create_future()
-        channel.add_callback(lambda _: _settle(self._got, None), [Basic.GetEmpty], one_shot=False)
-        channel.add_on_close_callback(self._on_close)
+        self._got: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
+        channel.add_callback(lambda _: settle(self._got, None), [Basic.GetEmpty], one_shot=False)
         channel.add_on_cancel_callback(lambda _: self.abandon(QueueMissing("its queue was deleted")))
 
     # Topology
@@ -152,7 +122,7 @@ class Channel:
 
         def deliver(_: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
             message = from_properties(properties, body)
-            _settle(answer, Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
+            settle(answer, Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
 
         return await self._await(answer, lambda: self._channel.basic_get(queue, deliver))
 
@@ -188,10 +158,8 @@ class Channel:
             Nacked: the broker does not want it now.
             BrokerError: the channel ended first; whether the message arrived is in doubt.
         """
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send(message, exchange, routing_key, mandatory=mandatory)
-        key = (message.message_id, routing_key)
-        self._unconfirmed[self._published] = _Unconfirmed(confirmed, key, len(message.body))
+        confirmed = self._confirms.expect(message, routing_key)
         patience_seconds = _CONFIRM_SECONDS + len(message.body) / _SLOWEST_BYTES_A_SECOND
         try:
             async with asyncio.timeout(patience_seconds):
@@ -210,16 +178,6 @@ class Channel:
         self._retired = True
         self._close_if_retired()
 
-    async def close(self) -> None:
-        """Close; deliveries that were not settled go back to their queues. Never raises."""
-        self.abandon(BrokerLost("closed by us"))
-
-    def abandon(self, reason: BrokerError) -> None:
-        """End this channel because of ``reason``."""
-        self._fail(reason)
-        if self._channel.is_open:
-            self._channel.close()
-
     def _send(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool) -> None:
         try:
             self._channel.basic_publish(exchange, routing_key, message.body, to_properties(message), mandatory)
@@ -227,81 +185,22 @@ class Channel:
             raise BrokerLost(str(error) or type(error).__name__) from None
         except exceptions.AMQPError as error:
             raise ValueError(f"AMQP cannot carry {message}: {type(error).__name__}") from error
-        self._published += 1
-
-    async def _call(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
-        """Send one method and wait for its answer: pika's callbacks as one awaitable."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return await self._await(answer, lambda: send(lambda frame: _settle(answer, frame)))
-
-    async def _await(self, answer: asyncio.Future[T], send: Callable[[], object]) -> T:
-        if self.lost.done():
-            raise self.lost.result()
-        self._waiting.add(answer)
-        try:
-            send()
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await answer
-        except TimeoutError:
-            reason = BrokerLost(f"no answer for {_ANSWER_SECONDS:.0f} s")
-            self.abandon(reason)
-            raise reason from None
-        except exceptions.AMQPError as error:
-            raise BrokerLost(str(error) or type(error).__name__) from None
-        finally:
-            self._waiting.discard(answer)
+        self._confirms.count()
 
     def _on_return(self, _: PikaChannel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
-        self._returned.add((properties.message_id, method.routing_key or ""))  # the confirm follows and decides
+        self._confirms.on_return(properties.message_id, method.routing_key or "")
 
     def _on_confirm(self, frame: "Method[Basic.Ack | Basic.Nack]") -> None:
-        last = frame.method.delivery_tag
-        tags = [tag for tag in self._unconfirmed if tag <= last] if frame.method.multiple else [last]
-        for tag in tags:
-            if tag not in self._unconfirmed:
-                continue  # published and forgotten
-            publish = self._unconfirmed.pop(tag)
-            confirmed, key = publish.confirmed, publish.key
-            if confirmed.done():
-                continue
-            if isinstance(frame.method, pika.spec.Basic.Nack):
-                confirmed.set_exception(Nacked(f"the broker does not take messages for {key[1]!r}: queue full?"))
-            elif key in self._returned:
-                self._returned.discard(key)
-                confirmed.set_exception(Unroutable(key[1]))
-            else:
-                confirmed.set_result(None)
+        self._confirms.on_confirm(frame)
         self._close_if_retired()
 
     def _close_if_retired(self) -> None:
-        if self._retired and not self._unconfirmed:
+        if self._retired and not len(self._confirms):
             self.abandon(BrokerLost("closed by us"))
 
-    def _on_close(self, _: PikaChannel, error: Exception) -> None:
-        if isinstance(error, exceptions.ChannelClosedByBroker):
-            if found := _TOO_LARGE.search(error.reply_text):
-                self._refuse_larger_than(int(found[1]))
-                self._fail(BrokerLost(error.reply_text))  # the others shared the channel, and did nothing wrong
-                return
-            self._fail(_BY_REPLY_CODE.get(error.reply_code, BrokerLost)(error.reply_text))
-        else:
-            self._fail(BrokerLost(str(error) or type(error).__name__))
-
-    def _refuse_larger_than(self, most: int) -> None:
-        for publish in self._unconfirmed.values():
-            if publish.size > most and not publish.confirmed.done():
-                publish.confirmed.set_exception(MessageTooLarge(publish.size, most))
+    def _on_too_large(self, most: int) -> None:
+        self._confirms.refuse_larger_than(most)
 
     def _fail(self, reason: BrokerError) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
-        for waiting in (*self._waiting, *(each.confirmed for each in self._unconfirmed.values())):
-            if not waiting.done():
-                waiting.set_exception(reason)
-        self._unconfirmed.clear()
-
-
-def _settle(answer: asyncio.Future[T], value: T) -> None:
-    """Answer, unless whoever asked has given up or was told that the channel is lost."""
-    if not answer.done():
-        answer.set_result(value)
+        super()._fail(reason)
+        self._confirms.fail(reason)

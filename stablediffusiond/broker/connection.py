@@ -11,8 +11,8 @@ from pika.channel import Channel as PikaChannel
 
 from stablediffusiond.broker import tls
 from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.parameters import is_external, parameters, shown
-from stablediffusiond.broker.tolerance import TolerantConnection
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
@@ -57,7 +57,7 @@ class Connection:
     async def _open(cls, settings: BrokerSettings, url: str, name: str) -> "Connection":
         self = cls(name)
         opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
-        opening = TolerantConnection(
+        opening = LenientConnection(
             parameters(settings, url, name),
             on_open_callback=lambda connection: None if opened.done() else opened.set_result(connection),
             on_open_error_callback=lambda _, error: (

@@ -14,8 +14,8 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
-from stablediffusiond.distribution import Distribution
 from stablediffusiond.errors import BrokerError, BrokerLost, MessageTooLarge, Unroutable
+from stablediffusiond.histogram import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Publisher:
         #: Called with the reason when a queue refuses messages, and with None when it takes them again.
         self._on_refusal = on_refusal
         #: From the first try to the confirm; for anybody to look at.
-        self.seconds = Distribution(_SECONDS)
+        self.seconds = Histogram(_SECONDS)
 
     async def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
         """Publish ``message`` and return when the broker has it, however many outages that takes.

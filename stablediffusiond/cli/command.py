@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from stablediffusiond import __version__
-from stablediffusiond.cli.output import all_written
+from stablediffusiond.cli.standard_output import all_written
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.messages.request import Request
 
@@ -122,21 +122,21 @@ def command(
     config: Path | None,
     **options: str | None,
 ) -> None:
-    from stablediffusiond.cli import errand, wish  # noqa: PLC0415 (--help and --version need no AMQP)
+    from stablediffusiond.cli import request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
-    prompt = wish.read(prompt)
+    prompt = request_arguments.read(prompt)
     if wait is False and (output or timeout):
         raise click.UsageError("--output and --timeout need somebody who waits; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    request, warnings = wish.request(prompt, options, image)
+    request, warnings = request_arguments.request(prompt, options, image)
     for warning in warnings:
         click.echo(f"{_NAME}: {warning}", err=True)
-    waiting = wait if wait is not None else bool(output or timeout) or not wish.is_json(prompt)
+    waiting = wait if wait is not None else bool(output or timeout) or not request_arguments.is_json(prompt)
     if waiting:
-        errand.draw(request, output, config, timeout_seconds=timeout, as_json=as_json)
+        submission.draw(request, output, config, timeout_seconds=timeout, as_json=as_json)
     else:
-        errand.enqueue(request, config, as_json=as_json)
+        submission.enqueue(request, config, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> int:

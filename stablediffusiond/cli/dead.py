@@ -13,12 +13,12 @@ import click
 from stablediffusiond.errors import QueueMissing, StableDiffusiondError, Unroutable
 
 if TYPE_CHECKING:
-    from stablediffusiond.client.kept import Kept, Shelf
+    from stablediffusiond.client.dead_letters import DeadLetter, DeadLetterQueue
 
 _QUEUES: Final = ("dead", "unroutable")
 
 
-class NotKept(StableDiffusiondError):
+class NoSuchDeadLetter(StableDiffusiondError):
     """Raised when there is no message of that id."""
 
     exit_code = 1
@@ -64,15 +64,17 @@ def command(context: click.Context, *, queue: str, config: Path | None) -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print each as a line of JSON (docs/schema/kept.schema.json).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each as a line of JSON (docs/schema/dead_letter.schema.json)."
+)
 @click.pass_obj
 def list_command(where: _Where, *, as_json: bool) -> None:
     """List what is there: id, since when, how large, why."""
 
-    async def work(shelf: "Shelf") -> None:
-        async for kept in shelf.each(lambda _: True):
-            click.echo(kept.facts.model_dump_json(exclude_none=True) if as_json else _line(kept))
-            await shelf.leave(kept)
+    async def work(queue: "DeadLetterQueue") -> None:
+        async for letter in queue.each(lambda _: True):
+            click.echo(letter.facts.model_dump_json(exclude_none=True) if as_json else _line(letter))
+            await queue.leave(letter)
 
     _on(where, work)
 
@@ -84,17 +86,17 @@ def list_command(where: _Where, *, as_json: bool) -> None:
 def show_command(where: _Where, *, message_id: str, body: bool) -> None:
     """Show a message as JSON, its body if that is text."""
 
-    async def work(shelf: "Shelf") -> None:
+    async def work(queue: "DeadLetterQueue") -> None:
         found = False
-        async for kept in shelf.each(lambda kept: kept.facts.id == message_id):
+        async for letter in queue.each(lambda letter: letter.facts.id == message_id):
             found = True
             if body:
-                sys.stdout.buffer.write(kept.message.body)
+                sys.stdout.buffer.write(letter.message.body)
             else:
-                click.echo(_page(kept))
-            await shelf.leave(kept)
+                click.echo(_page(letter))
+            await queue.leave(letter)
         if not found:
-            raise NotKept(f"there is no message {message_id!r}")
+            raise NoSuchDeadLetter(f"there is no message {message_id!r}")
 
     _on(where, work)
 
@@ -111,16 +113,16 @@ def retry_command(where: _Where, *, message_ids: tuple[str, ...], everything: bo
     """
     chosen = _Chosen(message_ids, everything=everything)
 
-    async def work(shelf: "Shelf") -> None:
+    async def work(queue: "DeadLetterQueue") -> None:
         stay: list[str] = []
-        async for kept in shelf.each(chosen):
+        async for letter in queue.each(chosen):
             try:
-                await shelf.retry(kept)
+                await queue.retry(letter)
             except (Unroutable, QueueMissing) as error:
-                stay.append(f"{kept.facts.id}: {error}")
-                await shelf.leave(kept)
+                stay.append(f"{letter.facts.id}: {error}")
+                await queue.leave(letter)
             else:
-                click.echo(kept.facts.id)
+                click.echo(letter.facts.id)
         if stay:
             raise NotRetried(f"these stay: {'; '.join(stay)}")
         chosen.check()
@@ -136,10 +138,10 @@ def drop_command(where: _Where, *, message_ids: tuple[str, ...], everything: boo
     """Take messages off the queue for good. Their ids are printed."""
     chosen = _Chosen(message_ids, everything=everything)
 
-    async def work(shelf: "Shelf") -> None:
-        async for kept in shelf.each(chosen):
-            shelf.drop(kept)
-            click.echo(kept.facts.id)
+    async def work(queue: "DeadLetterQueue") -> None:
+        async for letter in queue.each(chosen):
+            queue.drop(letter)
+            click.echo(letter.facts.id)
         chosen.check()
 
     _on(where, work)
@@ -154,38 +156,38 @@ class _Chosen:
         self._missing = set(message_ids)
         self._ids = None if everything else frozenset(message_ids)
 
-    def __call__(self, kept: "Kept") -> bool:
-        self._missing.discard(kept.facts.id)
-        return self._ids is None or kept.facts.id in self._ids
+    def __call__(self, letter: "DeadLetter") -> bool:
+        self._missing.discard(letter.facts.id)
+        return self._ids is None or letter.facts.id in self._ids
 
     def check(self) -> None:
-        """Raise NotKept for those that were named and not there."""
+        """Raise NoSuchDeadLetter for those that were named and not there."""
         if self._missing:
-            raise NotKept(f"there is no message {', '.join(map(repr, sorted(self._missing)))}")
+            raise NoSuchDeadLetter(f"there is no message {', '.join(map(repr, sorted(self._missing)))}")
 
 
-def _on(where: _Where, work: Callable[["Shelf"], Coroutine[Any, Any, None]]) -> None:
+def _on(where: _Where, work: Callable[["DeadLetterQueue"], Coroutine[Any, Any, None]]) -> None:
     """Do ``work`` on the queue that was chosen."""
-    from stablediffusiond.client.kept import opened  # noqa: PLC0415 (--help needs no AMQP)
+    from stablediffusiond.client.dead_letters import opened  # noqa: PLC0415 (--help needs no AMQP)
     from stablediffusiond.settings import load  # noqa: PLC0415
 
     async def run() -> None:
-        async with opened(load(where.config, operator=True), unroutable=where.unroutable) as shelf:
-            await work(shelf)
+        async with opened(load(where.config, operator=True), unroutable=where.unroutable) as queue:
+            await work(queue)
 
     asyncio.run(run())
 
 
-def _line(kept: "Kept") -> str:
-    facts = kept.facts
+def _line(letter: "DeadLetter") -> str:
+    facts = letter.facts
     why = facts.reason or f"{facts.type or 'message'} for {facts.was_for or 'an unknown queue'}"
     return f"{facts.id}  {facts.kept_at or 'at an unknown time'}  {facts.body_bytes} bytes  {why}"
 
 
-def _page(kept: "Kept") -> str:
-    message = kept.message
+def _page(letter: "DeadLetter") -> str:
+    message = letter.message
     shown = {
-        **kept.facts.model_dump(exclude_none=True),
+        **letter.facts.model_dump(exclude_none=True),
         "message_id": message.message_id,
         "correlation_id": message.correlation_id,
         "headers": dict(message.headers),

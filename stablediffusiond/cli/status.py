@@ -46,13 +46,13 @@ def _line(status: "ServiceStatus") -> str:
 
 
 def _show(client: "Client", *, watch: bool) -> None:
-    from stablediffusiond.cli import board  # noqa: PLC0415 (a tenth of a second that scripts need not pay)
+    from stablediffusiond.cli import status_view  # noqa: PLC0415 (a tenth of a second that scripts need not pay)
 
     status = client.status()
     if not watch:
-        board.show(status)
+        status_view.show(status)
         return
-    with board.live(status) as update:
+    with status_view.live(status) as update:
         while True:
             time.sleep(_PAUSE_SECONDS)
             update(_next(client))

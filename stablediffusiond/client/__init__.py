@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Self
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import Event, Image, Preview
-from stablediffusiond.client.inbox import Inbox
 from stablediffusiond.client.listener import Listener
+from stablediffusiond.client.reply_buffer import ReplyBuffer
 from stablediffusiond.client.submitter import Submitter
 from stablediffusiond.errors import InvalidRequest, JobFailed, QueueMissing, StableDiffusiondError, Unroutable
 from stablediffusiond.messages.replies import Cancel, Done, Failed, Progress
@@ -44,7 +44,7 @@ class Job:
 
     request: Request
     warnings: list[str]  #: what was accepted and ignored
-    _inbox: Inbox = field(repr=False)
+    _replies: ReplyBuffer = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -58,7 +58,7 @@ class Job:
             ResponsesAway: the response daemon has gone, and did not come back in time. To go on, call this again.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while (event := self._inbox.take(self.id, deadline)) is not None:
+        while (event := self._replies.take(self.id, deadline)) is not None:
             yield event
 
 
@@ -85,12 +85,12 @@ class Client:
         self._topology = Topology(self._settings.queues.requests, self._settings.queues.results)
         #: Where the replies to this client's jobs go. Whoever knows its name can read them.
         self.queue = f"{self._topology.results}.{uuid.uuid4()}"
-        self._inbox = Inbox()
+        self._replies = ReplyBuffer()
         self._submitter = Submitter(self._settings.broker, reconnect_seconds)
         self._listener = Listener(
             self._settings.responses,
             self.queue,
-            self._inbox,
+            self._replies,
             progress=progress,
             previews=previews,
             reconnect_seconds=reconnect_seconds,
@@ -108,7 +108,7 @@ class Client:
     def close(self) -> None:
         """Leave. Jobs that have not ended are drawn all the same; their pictures wait in ``queue`` for seven days."""
         self._listener.close()
-        if self._listener.started and not len(self._inbox):
+        if self._listener.started and not len(self._replies):
             try:
                 self._submitter.delete_queue(self.queue)
             except StableDiffusiondError as error:
@@ -127,11 +127,11 @@ class Client:
         """
         job = self._job(request, fields)
         self._listener.start()  # first of all, so that the replies have a queue to go to
-        self._inbox.open(job.id)
+        self._replies.open(job.id)
         try:
             self._publish(job.request, self.queue)
         except StableDiffusiondError:
-            self._inbox.forget(job.id)
+            self._replies.forget(job.id)
             raise
         return job
 
@@ -174,13 +174,13 @@ class Client:
         Raises:
             BrokerError: the broker cannot be reached.
         """
-        return self._submitter.survey(self._topology)
+        return self._submitter.query_status(self._topology)
 
     def _job(self, request: Request | None, fields: dict[str, object]) -> Job:
         if request is not None and fields:
             raise InvalidRequest("give a Request or its fields, not both", field=next(iter(fields)))
         made, warnings = (request, []) if request is not None else Request.from_fields(fields)
-        return Job(made, warnings, self._inbox)
+        return Job(made, warnings, self._replies)
 
     def _publish(self, request: Request, reply_to: str | None) -> None:
         body, most = request.to_json(), self._settings.limits.max_request_bytes

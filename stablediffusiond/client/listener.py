@@ -1,4 +1,4 @@
-"""The way from the response daemon to the inbox: a thread that reads the socket and connects again when it breaks.
+"""From the response daemon to the reply buffer: a thread that reads the socket, and connects again when it breaks.
 
 Nothing is lost with a connection: what was not acked on it comes again on the next one.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from stablediffusiond.client.events import from_frame
-from stablediffusiond.client.inbox import Inbox
+from stablediffusiond.client.reply_buffer import ReplyBuffer
 from stablediffusiond.errors import BrokerError, FramingError, ResponsesAway
 from stablediffusiond.frames import Ack, Auth, Frame, Listen, encode_op, read_frame
 from stablediffusiond.settings import ResponseSettings
@@ -25,7 +25,7 @@ _PAUSE_SECONDS: Final = (0.1, 2.0)
 _KEEPALIVE_SECONDS: Final = 30
 
 
-class Wire:
+class ResponseConnection:
     """One connection that listens to one queue."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Listener:
         self,
         settings: ResponseSettings,
         queue: str,
-        inbox: Inbox,
+        replies: ReplyBuffer,
         *,
         progress: bool,
         previews: bool,
@@ -132,13 +132,13 @@ class Listener:
             ack="manual",
             prefetch=_PREFETCH,
         )
-        self._inbox = inbox
+        self._replies = replies
         self._reconnect_seconds = reconnect_seconds
         self._reach_broker = reach_broker
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._wire: Wire | None = None
+        self._connection: ResponseConnection | None = None
 
     def start(self) -> None:
         """Listen; returns when the daemon does, so that the queue is there. Does nothing when called again.
@@ -150,7 +150,7 @@ class Listener:
         with self._starting:
             if self._thread is not None:
                 return
-            self._wire = Wire(self._settings, self._listen, self._patience_for_daemon)
+            self._connection = ResponseConnection(self._settings, self._listen, self._patience_for_daemon)
             self._thread = threading.Thread(target=self._run, name="stablediffusiond replies", daemon=True)
             self._thread.start()
 
@@ -161,9 +161,9 @@ class Listener:
 
     def close(self) -> None:
         self._stop.set()
-        self._inbox.close()
-        if self._wire is not None:
-            self._wire.shut()
+        self._replies.close()
+        if self._connection is not None:
+            self._connection.shut()
         if self._thread is not None:
             self._thread.join()
 
@@ -175,45 +175,45 @@ class Listener:
 
     def _run(self) -> None:
         try:
-            while self._wire is not None:
-                self._read(self._wire)
-                self._wire.close()
-                self._wire = self._again()
+            while self._connection is not None:
+                self._read(self._connection)
+                self._connection.close()
+                self._connection = self._again()
         finally:
-            self._inbox.close()  # whatever ends this thread, nobody shall wait for it
+            self._replies.close()  # whatever ends this thread, nobody shall wait for it
 
-    def _read(self, wire: Wire) -> None:
-        """Put what comes into the inbox until the connection ends."""
+    def _read(self, connection: ResponseConnection) -> None:
+        """Put what comes into the buffer until the connection ends."""
         if self._stop.is_set():
             return
         try:
-            for frame in wire.frames():
-                self._receive(frame, wire)
+            for frame in connection.frames():
+                self._receive(frame, connection)
         except ResponsesAway as error:
-            self._inbox.fail(error)
+            self._replies.fail(error)
 
-    def _receive(self, frame: Frame, wire: Wire) -> None:
+    def _receive(self, frame: Frame, connection: ResponseConnection) -> None:
         if frame.head.get("type") == "error":
             log.warning("the response daemon says: %s", frame.head.get("message"))
             return
         delivery = frame.head.get("delivery")
-        ack = functools.partial(wire.ack, delivery) if isinstance(delivery, int) else _nothing
+        ack = functools.partial(connection.ack, delivery) if isinstance(delivery, int) else _nothing
         event = from_frame(frame)
         if event is None:
             ack()
         else:
-            self._inbox.put(event, ack)
+            self._replies.put(event, ack)
 
-    def _again(self) -> Wire | None:
+    def _again(self) -> ResponseConnection | None:
         """The next connection, made as soon as a thread waits for a reply; None once we are closed."""
-        while self._inbox.wait_until_wanted():
+        while self._replies.wait_until_wanted():
             try:
                 return self._reconnect()
             except ResponsesAway as error:
-                self._inbox.fail(error)
+                self._replies.fail(error)
         return None
 
-    def _reconnect(self) -> Wire:
+    def _reconnect(self) -> ResponseConnection:
         """Try for ``reconnect_seconds``."""
         deadline = time.monotonic() + self._reconnect_seconds
         pause_seconds, longest_seconds = _PAUSE_SECONDS
@@ -221,7 +221,7 @@ class Listener:
             if self._stop.wait(pause_seconds):
                 raise ResponsesAway("the client is closed")
             try:
-                return Wire(self._settings, self._listen)
+                return ResponseConnection(self._settings, self._listen)
             except ResponsesAway:
                 if time.monotonic() >= deadline:
                     raise

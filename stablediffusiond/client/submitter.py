@@ -17,7 +17,7 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.client.survey import survey
+from stablediffusiond.client.status_query import query_status
 from stablediffusiond.errors import BrokerAway, BrokerLost, Nacked
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import BrokerSettings
@@ -60,9 +60,9 @@ class Submitter:
         """
         self._run(self._publish(message, exchange, routing_key, mandatory=mandatory))
 
-    def survey(self, topology: Topology) -> ServiceStatus:
+    def query_status(self, topology: Topology) -> ServiceStatus:
         """How the service is. Raises BrokerError."""
-        return self._run(self._survey(topology))
+        return self._run(self._query_status(topology))
 
     def delete_queue(self, name: str) -> None:
         """Delete the queue ``name`` with what it holds. Raises BrokerError."""
@@ -127,9 +127,9 @@ class Submitter:
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, longest_seconds)
 
-    async def _survey(self, topology: Topology) -> ServiceStatus:
+    async def _query_status(self, topology: Topology) -> ServiceStatus:
         connection = await self._connect()
-        return await survey(connection, topology)
+        return await query_status(connection, topology)
 
     async def _delete_queue(self, name: str) -> None:
         channel = await self._open_channel()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from stablediffusiond.distribution import Distribution
 from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.job import (
@@ -30,6 +29,7 @@ from stablediffusiond.engine.job import (
     Task,
 )
 from stablediffusiond.errors import Cancelled, Expired, JobError, OutOfMemory, TooLarge
+from stablediffusiond.histogram import Histogram
 from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
 
@@ -116,8 +116,8 @@ class Engine:
         self._accounts: dict[int, _Account] = {}
         self._undecoded: deque[Sample] = deque()
         #: What a UNet call and its scheduler steps take, and how many rows it has; for anybody to look at.
-        self.step_seconds = Distribution(_STEP_SECONDS)
-        self.rows_per_call = Distribution(_ROWS)
+        self.step_seconds = Histogram(_STEP_SECONDS)
+        self.rows_per_call = Histogram(_ROWS)
 
     # From any thread
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
-from stablediffusiond.messages.spellings import Body, canonical, shown
+from stablediffusiond.messages.aliases import Body, canonical, shown
 
 Priority = Literal["low", "normal", "high"]
 JobType = Literal["txt2img", "img2img"]

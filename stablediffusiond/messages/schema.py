@@ -7,10 +7,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from stablediffusiond.messages.kept import KeptMessage
+from stablediffusiond.messages.aliases import ALIASES, IGNORED
+from stablediffusiond.messages.dead_letter import DeadLetterFacts
 from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
 from stablediffusiond.messages.request import Request
-from stablediffusiond.messages.spellings import ALIASES, IGNORED
 from stablediffusiond.messages.status import Ask, ServiceStatus, WorkerStatus
 
 Schema = dict[str, object]
@@ -25,7 +25,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
     "ask": Ask,
     "status": WorkerStatus,
     "service": ServiceStatus,
-    "kept": KeptMessage,
+    "dead_letter": DeadLetterFacts,
 }
 
 

@@ -1,7 +1,8 @@
 """The request daemon: jobs from the broker to the engine, pictures from the engine to the broker.
 
-``daemon`` is its life, ``intake`` takes deliveries, ``ledger`` knows which jobs are in its hands, ``desk`` brings each
-from delivery to ack, ``admission`` reads requests, ``answers`` words the replies, ``crashed`` answers the jobs that
-nobody survived. ``control`` hears what is said to all daemons, ``tally`` counts, ``report`` says how things are,
-``figures`` what Prometheus is told.
+``daemon`` is its life. ``request_consumer`` takes deliveries, ``in_flight`` holds those that are not acked,
+``admission`` validates requests, ``job_processor`` takes each from delivery to ack. ``reply_messages`` makes the
+replies, ``reply_publisher`` publishes them. ``dead_letters`` answers jobs that reached the delivery limit. ``control``
+handles what is sent to all daemons, ``cancellations`` remembers what was cancelled, ``counters`` counts,
+``status_report`` is the answer to ``status``, ``metrics`` what Prometheus gets.
 """

@@ -7,13 +7,13 @@ from datetime import datetime
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.messages.aliases import Body
 from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request, parse
-from stablediffusiond.messages.spellings import Body
 from stablediffusiond.settings import LimitSettings
 
 
 @dataclass(frozen=True)
-class Address:
+class ReplyAddress:
     """Where the replies to a message go, and what they carry; readable even where the message itself is not."""
 
     job_id: str
@@ -22,36 +22,36 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Order:
+class AcceptedRequest:
     """A request as it was accepted."""
 
     request: Request
-    address: Address
+    address: ReplyAddress
     warnings: list[str]
     published_at: datetime | None
     deadline: float | None  #: by time.monotonic: from here on nobody asks a clock that may be set
 
 
-def address(message: Message, topology: Topology, fields: Body | None = None, fallback_id: str = "") -> Address:
+def address(message: Message, topology: Topology, fields: Body | None = None, fallback_id: str = "") -> ReplyAddress:
     """The address of ``message``; replies that nobody may receive where they were asked for go to ``results``."""
     said = (fields or {}).get("id")
     job_id = str(said if isinstance(said, str | int) and said != "" else message.message_id or fallback_id)
     job_id = job_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
     reply_to = message.reply_to if message.reply_to and topology.may_reply_to(message.reply_to) else topology.results
-    return Address(job_id, reply_to, message.correlation_id or job_id)
+    return ReplyAddress(job_id, reply_to, message.correlation_id or job_id)
 
 
 def admit(
     message: Message,
     fields: Body,
-    where: Address,
+    where: ReplyAddress,
     topology: Topology,
     limits: LimitSettings,
     *,
     priority: Priority,
     received_at: datetime,
-) -> Order:
-    """The order in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
+) -> AcceptedRequest:
+    """The request in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
 
     How long it has waited already is the difference of two clocks, the publisher's and ours at ``received_at``. After
     that our clock may be set as anybody likes.
@@ -69,7 +69,7 @@ def admit(
     if request.deadline_seconds is not None:
         waited = (received_at - (message.timestamp or received_at)).total_seconds()
         deadline = time.monotonic() + request.deadline_seconds - max(0.0, waited)
-    return Order(request, where, warnings, message.timestamp, deadline)
+    return AcceptedRequest(request, where, warnings, message.timestamp, deadline)
 
 
 def read(message: Message, limits: LimitSettings) -> Body:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from stablediffusiond.broker.message import Message
 from stablediffusiond.messages.replies import Cancel
 from stablediffusiond.messages.status import Ask, WorkerStatus
-from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,12 @@ _ANSWERS_AT_ONCE: Final = 16
 class Control:
     """Obeys and answers."""
 
-    def __init__(self, cancel: Callable[[str], None], status: Callable[[], WorkerStatus], outlet: Outlet) -> None:
+    def __init__(
+        self, cancel: Callable[[str], None], status: Callable[[], WorkerStatus], replies: ReplyPublisher
+    ) -> None:
         self._cancel = cancel
         self._status = status
-        self._outlet = outlet
+        self._replies = replies
         self._answering: set[asyncio.Task[None]] = set()
 
     def on_message(self, message: Message) -> None:
@@ -44,7 +46,7 @@ class Control:
         if question.reply_to is None or len(self._answering) >= _ANSWERS_AT_ONCE:
             log.debug("a question is not answered: it says not whom, or too many were asked")
             return
-        answer = self._outlet.answer(question.reply_to, question.correlation_id, self._status())
+        answer = self._replies.answer(question.reply_to, question.correlation_id, self._status())
         task = asyncio.create_task(answer, name="answering how we are")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)

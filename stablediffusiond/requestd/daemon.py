@@ -22,12 +22,12 @@ from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.engine import Denoiser, Engine
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
-from stablediffusiond.requestd.crashed import Crashed
-from stablediffusiond.requestd.desk import Desk
-from stablediffusiond.requestd.figures import Figures
-from stablediffusiond.requestd.intake import Intake
-from stablediffusiond.requestd.outlet import Outlet
-from stablediffusiond.requestd.report import Report
+from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
+from stablediffusiond.requestd.job_processor import JobProcessor
+from stablediffusiond.requestd.metrics import RequestMetrics
+from stablediffusiond.requestd.reply_publisher import ReplyPublisher
+from stablediffusiond.requestd.request_consumer import RequestConsumer
+from stablediffusiond.requestd.status_report import StatusReport
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
 
@@ -45,11 +45,16 @@ class Daemon:
     """What the parts have to do with each other."""
 
     def __init__(
-        self, settings: Settings, topology: Topology, loaded: tuple[Denoiser, Capacity], inlet: Link, outlet: Link
+        self,
+        settings: Settings,
+        topology: Topology,
+        loaded: tuple[Denoiser, Capacity],
+        consume_link: Link,
+        publish_link: Link,
     ) -> None:
         denoiser, self.capacity = loaded
         self._drain_seconds = settings.engine.drain_seconds
-        self._out = outlet
+        self._out = publish_link
         self._refusal: str | None = None
         loop = asyncio.get_running_loop()
         self.engine = Engine(
@@ -57,37 +62,39 @@ class Daemon:
             self.capacity,
             high_alone=settings.engine.high_alone,
             progress_interval_seconds=settings.engine.progress_interval_seconds,
-            on_event=lambda event: _tell(loop, partial(self.desk.on_event, event)),
+            on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
         )
-        publisher = Publisher(outlet, on_refusal=self._on_refusal)
-        replies = Outlet(publisher, topology)
+        publisher = Publisher(publish_link, on_refusal=self._on_refusal)
+        replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
-        self.desk = Desk(self.engine, replies, topology, settings.limits, encoders)
-        self.desk.on_change = self.govern
+        self.processor = JobProcessor(self.engine, replies, topology, settings.limits, encoders)
+        self.processor.on_change = self.update_pause
         prefetch = self.capacity.images + settings.engine.waiting_jobs
-        self.report = Report(
+        self.report = StatusReport(
             model=settings.model.name,
             denoiser=denoiser,
             capacity=self.capacity,
             engine=self.engine,
-            ledger=self.desk.ledger,
-            tally=self.desk.tally,
+            in_flight=self.processor.in_flight,
+            counters=self.processor.counters,
         )
-        self.figures = Figures(
+        self.metrics = RequestMetrics(
             report=self.report,
-            tally=self.desk.tally,
+            counters=self.processor.counters,
             engine=self.engine,
             publisher=publisher,
-            inlet=inlet,
-            outlet=outlet,
+            consume_link=consume_link,
+            publish_link=publish_link,
         )
-        control = Control(self.desk.cancel, self.report.full, replies)
-        self.crashed = Crashed(topology, replies, self.desk.ledger)
-        self.intake = Intake(inlet, topology, self.desk, self.crashed, prefetch=prefetch, on_control=control.on_message)
+        control = Control(self.processor.cancel, self.report.full, replies)
+        self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
+        self.consumer = RequestConsumer(
+            consume_link, topology, self.processor, self.crashed, prefetch=prefetch, on_control=control.on_message
+        )
 
-    def govern(self) -> None:
+    def update_pause(self) -> None:
         """Pause the engine while its pictures cannot leave."""
-        connection, backlog = self._out.live, self.desk.unpublished
+        connection, backlog = self._out.live, self.processor.unpublished
         blocked = connection is not None and not connection.accepting.is_set()
         if blocked or self._refusal:
             self.engine.pause(self._refusal or "the broker takes no publishes")
@@ -100,7 +107,7 @@ class Daemon:
         """Tell systemd how things are, once a second if that has changed."""
         said = ""
         while True:
-            line = self.report.line(await self.intake.backlog(), self._refusal or self._out.trouble)
+            line = self.report.line(await self.consumer.backlog(), self._refusal or self._out.trouble)
             if line != said:
                 notify(STATUS=line)
                 said = line
@@ -108,20 +115,20 @@ class Daemon:
 
     async def drain(self) -> None:
         """Give back what has not begun; let the rest be drawn, published and acked within the time allowed."""
-        await self.intake.stop()
-        self.desk.give_back_waiting()
-        running = [held.task for held in self.desk.ledger if held.task is not None]
+        await self.consumer.stop()
+        self.processor.requeue_waiting()
+        running = [job.task for job in self.processor.in_flight if job.task is not None]
         if running:
             log.info("%d jobs are running; they have %g s", len(running), self._drain_seconds)
             notify(EXTEND_TIMEOUT_USEC=int((self._drain_seconds + _EXTENSION_SECONDS) * 1_000_000))
             await asyncio.wait(running, timeout=self._drain_seconds)
-        if len(self.desk.ledger):
-            log.warning("%d jobs are given back unfinished", len(self.desk.ledger))
-        self.desk.give_back_all()
+        if len(self.processor.in_flight):
+            log.warning("%d jobs are given back unfinished", len(self.processor.in_flight))
+        self.processor.requeue_all()
 
     def _on_refusal(self, reason: str | None) -> None:
         self._refusal = reason
-        self.govern()
+        self.update_pause()
 
 
 async def serve(settings: Settings, reload: Reload) -> None:
@@ -131,23 +138,23 @@ async def serve(settings: Settings, reload: Reload) -> None:
     async with (
         stop_signal() as stop,
         reload.on_hangup(),
-        Link(settings.broker, "stablediffusiond takes jobs", prepare) as inlet,
-        Link(settings.broker, "stablediffusiond replies") as outlet,
+        Link(settings.broker, "stablediffusiond takes jobs", prepare) as consume_link,
+        Link(settings.broker, "stablediffusiond replies") as publish_link,
         served(settings.metrics.host, settings.metrics.port, "port") as metrics,
     ):
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
         loading = asyncio.create_task(_load(settings, device), name="loading")
-        patience = asyncio.create_task(_ask_for_patience(loading), name="asking for patience")
+        extending = asyncio.create_task(_extend_start_timeout(loading), name="asking for extending")
         loaded = await loading
         if stop.is_set():
             return
-        daemon = Daemon(settings, topology, loaded, inlet, outlet)
-        outlet.on_change = daemon.govern
-        metrics.collect = daemon.figures
+        daemon = Daemon(settings, topology, loaded, consume_link, publish_link)
+        publish_link.on_change = daemon.update_pause
+        metrics.collect = daemon.metrics
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
-        taking = asyncio.create_task(daemon.intake.run(), name="taking jobs")
-        announcing = asyncio.create_task(_announce(daemon, settings, patience, reload), name="announcing")
-        parts = (inlet.task, outlet.task, drawing, announcing, daemon.desk.broken, daemon.crashed.broken)
+        taking = asyncio.create_task(daemon.consumer.run(), name="taking jobs")
+        ready = asyncio.create_task(_serve_ready(daemon, settings, extending, reload), name="ready")
+        parts = (consume_link.task, publish_link.task, drawing, ready, daemon.processor.broken, daemon.crashed.broken)
         try:
             await first_of(stop.wait(), taking, *parts)
             notify(STOPPING=1)
@@ -155,7 +162,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
             await first_of(daemon.drain(), *parts)
         finally:
             taking.cancel()
-            announcing.cancel()
+            ready.cancel()
             daemon.engine.stop()
 
 
@@ -179,20 +186,20 @@ def _import_and_load(settings: Settings) -> Denoiser:
     return load(settings.model, settings.engine.compile)
 
 
-async def _announce(daemon: Daemon, settings: Settings, patience: asyncio.Task[None], reload: Reload) -> None:
+async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Task[None], reload: Reload) -> None:
     """Tell systemd that jobs are being taken, and from then on that the engine gets on with them."""
-    await daemon.intake.consuming.wait()
-    patience.cancel()
+    await daemon.consumer.consuming.wait()
+    extending.cancel()
     log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.capacity.images)
     notify(READY=1)
-    reload.apply = lambda again: daemon.desk.limit(again.limits)
-    daemon.govern()
+    reload.apply = lambda again: daemon.processor.limit(again.limits)
+    daemon.update_pause()
     async with asyncio.TaskGroup() as saying:
         saying.create_task(daemon.keep_status(), name="status")
         saying.create_task(feed_watchdog(lambda: daemon.engine.healthy), name="watchdog")
 
 
-async def _ask_for_patience(loading: asyncio.Task[object]) -> None:
+async def _extend_start_timeout(loading: asyncio.Task[object]) -> None:
     """Ask systemd to wait as long as the start takes, since a model may be large and a broker late; not for ever."""
     end = time.monotonic() + _LONGEST_LOAD_SECONDS
     while loading.done() or time.monotonic() < end:
@@ -201,7 +208,7 @@ async def _ask_for_patience(loading: asyncio.Task[object]) -> None:
     log.error("the model is not loaded after %g s; systemd may end this", _LONGEST_LOAD_SECONDS)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+def _call_on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     """Have ``callback`` run on the loop, from the engine's thread, which may outlive the loop by a step."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)

@@ -1,6 +1,6 @@
-"""The response daemon: replies from queues to sockets. No torch, no state.
+"""The response daemon: replies from the broker to sockets.
 
-``daemon`` is its life, ``server`` takes connections, ``doorway`` makes the Unix socket for them, ``session`` is one
-client from hello to goodbye, ``feed`` is what a session gets from the broker, ``given`` what it has passed on, ``pipe``
-its socket, ``lines`` words what goes over it, ``figures`` is what Prometheus is told.
+``daemon`` is its life, ``server`` accepts connections, ``unix_socket`` makes the Unix socket. ``session`` is one client
+from connect to close, ``client_stream`` its socket, ``queue_consumer`` the AMQP consumer that it reads from,
+``deduplication`` what it was sent already, ``lines`` the JSON lines, ``metrics`` what Prometheus gets.
 """

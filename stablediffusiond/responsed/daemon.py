@@ -9,7 +9,7 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.metrics import served
-from stablediffusiond.responsed.figures import Figures
+from stablediffusiond.responsed.metrics import ResponseMetrics
 from stablediffusiond.responsed.server import Server
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import Settings
@@ -23,20 +23,20 @@ async def serve(settings: Settings, reload: Reload) -> None:
     async with (
         stop_signal() as stop,
         reload.on_hangup(),
-        Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as inlet,
-        Link(settings.broker, "stablediffusion_responsed cancels") as outlet,
+        Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as consume_link,
+        Link(settings.broker, "stablediffusion_responsed cancels") as publish_link,
         served(settings.metrics.host, settings.metrics.responses_port, "responses_port") as metrics,
     ):
-        server = Server(settings.responses, topology, inlet, Publisher(outlet))
+        server = Server(settings.responses, topology, consume_link, Publisher(publish_link))
         for address in await server.open():
             log.info("listening on %s", address)
 
         def tell() -> None:
-            trouble = f"; {inlet.trouble}" if inlet.trouble else ""
+            trouble = f"; {consume_link.trouble}" if consume_link.trouble else ""
             notify(STATUS=f"{server.clients} clients{trouble}")
 
-        server.on_change = inlet.on_change = tell
-        metrics.collect = Figures(server, inlet, outlet)
+        server.on_change = consume_link.on_change = tell
+        metrics.collect = ResponseMetrics(server, consume_link, publish_link)
         reload.apply = lambda again: server.limit(again.responses)
         # Ready without the broker too: a boot must not wait for it, and clients may.
         notify(READY=1)
@@ -44,7 +44,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         # All the work is this loop's: that it comes to feed the watchdog shows that the work goes on.
         watchdog = asyncio.create_task(feed_watchdog(lambda: server.listening), name="watchdog")
         try:
-            await first_of(stop.wait(), inlet.task, outlet.task, server.broken)
+            await first_of(stop.wait(), consume_link.task, publish_link.task, server.broken)
             notify(STOPPING=1)
         finally:
             watchdog.cancel()

@@ -16,9 +16,9 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import AddressInUse, SettingsError
 from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
-from stablediffusiond.responsed.doorway import BACKLOG, Doorway
-from stablediffusiond.responsed.pipe import Pipe
+from stablediffusiond.responsed.client_stream import ClientStream
 from stablediffusiond.responsed.session import Session
+from stablediffusiond.responsed.unix_socket import BACKLOG, UnixSocket
 from stablediffusiond.service import inherited_sockets
 from stablediffusiond.settings import ResponseSettings
 
@@ -40,7 +40,7 @@ class Server:
         self._publisher = publisher
         self._sessions: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
-        self._doorway: Doorway | None = None
+        self._unix_socket: UnixSocket | None = None
         self.turned_away = 0
         #: Replies and events that clients have taken, by their type.
         self.written: Counter[str] = Counter()
@@ -71,8 +71,8 @@ class Server:
             return [await self._take_over(each) for each in inherited]
         names = await self._open_host(self._settings.host, self._settings.port)
         if self._settings.socket is not None:
-            self._doorway = Doorway(self._settings.socket)
-            names.append(await self._take_over(self._doorway.open()))
+            self._unix_socket = UnixSocket(self._settings.socket)
+            names.append(await self._take_over(self._unix_socket.open()))
         return names
 
     def limit(self, settings: ResponseSettings) -> None:
@@ -81,8 +81,8 @@ class Server:
 
     async def close(self) -> None:
         """Take no more connections and end those that there are; what was not written out goes back."""
-        if self._doorway is not None:
-            self._doorway.remove()
+        if self._unix_socket is not None:
+            self._unix_socket.remove()
         for server in self._servers:
             server.close()
         for session in self._sessions:
@@ -135,17 +135,17 @@ class Server:
         return _name(server.sockets[0].getsockname())
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pipe = Pipe(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
+        stream = ClientStream(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
         if self.clients >= self._settings.max_connections:
             self.turned_away += 1
-            log.warning("%s is turned away: %d clients are connected", pipe.peer, self.clients)
+            log.warning("%s is turned away: %d clients are connected", stream.peer, self.clients)
             line = lines.error("too_many_connections", f"{self.clients} clients are connected; try again later")
             writer.writelines(frames.encode(line.head))
             writer.close()
             return
-        session = Session(pipe, self._settings, self._topology, self._link, self._publisher)
+        session = Session(stream, self._settings, self._topology, self._link, self._publisher)
         session.on_written = self._count
-        task = asyncio.create_task(session.run(), name=f"session {pipe.peer}")
+        task = asyncio.create_task(session.run(), name=f"session {stream.peer}")
         self._sessions.add(task)
         task.add_done_callback(self._on_end)
         self.on_change()

@@ -23,9 +23,9 @@ from stablediffusiond.errors import FramingError, OpError, StableDiffusiondError
 from stablediffusiond.frames import Ack, Auth, CancelOp, Listen, Op, Ping
 from stablediffusiond.messages.replies import Cancel
 from stablediffusiond.responsed import lines
-from stablediffusiond.responsed.feed import Feed
+from stablediffusiond.responsed.client_stream import ClientGone, ClientStream, Stalled
 from stablediffusiond.responsed.lines import Line
-from stablediffusiond.responsed.pipe import ClientGone, Pipe, Stalled
+from stablediffusiond.responsed.queue_consumer import QueueConsumer
 from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
@@ -48,18 +48,18 @@ class Session:
     """Made by the server for each connection."""
 
     def __init__(
-        self, pipe: Pipe, settings: ResponseSettings, topology: Topology, link: Link, publisher: Publisher
+        self, stream: ClientStream, settings: ResponseSettings, topology: Topology, link: Link, publisher: Publisher
     ) -> None:
-        self._pipe = pipe
+        self._stream = stream
         self._settings = settings
         self._topology = topology
         self._link = link
         self._publisher = publisher
         self._writing = asyncio.Lock()
-        self._feed: Feed | None = None
+        self._consumer: QueueConsumer | None = None
         self._plain = False
         #: Who may open a Unix socket is for the file's permissions to say.
-        self._trusted = pipe.is_local or settings.token is None
+        self._trusted = stream.is_local or settings.token is None
         self._ack_deadline: asyncio.TimerHandle | None = None
         #: Called with the type of each reply and event that the client has taken.
         self.on_written: Callable[[str], None] = lambda _: None
@@ -73,9 +73,9 @@ class Session:
             if listen is not None:
                 await self._serve(listen)
         except ClientGone as error:
-            log.debug("%s: %s", self._pipe.peer, error)
+            log.debug("%s: %s", self._stream.peer, error)
         except Stalled as error:
-            log.warning("%s is cut off, and its replies go back: %s", self._pipe.peer, error)
+            log.warning("%s is cut off, and its replies go back: %s", self._stream.peer, error)
         except FramingError as error:
             await self._say_goodbye("line_too_long", str(error))
         except HandshakeTimeout as error:
@@ -85,7 +85,7 @@ class Session:
         finally:
             if self._ack_deadline is not None:
                 self._ack_deadline.cancel()
-            self._pipe.close()
+            self._stream.close()
 
     # Hello
 
@@ -94,11 +94,11 @@ class Session:
         line, spoke = None, False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.hello_seconds):
-                line = await self._pipe.line()
+                line = await self._stream.line()
             spoke = line is not None
-        spoke = spoke or self._pipe.mid_line
+        spoke = spoke or self._stream.mid_line
         self._plain = not spoke
-        self._pipe.check()
+        self._stream.check()
         if self._plain and not self._trusted:
             raise Unauthorized(_SPEAK_FIRST)
         return await self._first_words(line) if spoke else Listen(queue=self._topology.results)
@@ -108,7 +108,7 @@ class Session:
         try:
             async with asyncio.timeout(self._settings.handshake_seconds):
                 while True:
-                    line = line if line is not None else await self._pipe.line()
+                    line = line if line is not None else await self._stream.line()
                     if line is None:
                         return None
                     op = await self._obey(line)
@@ -123,7 +123,7 @@ class Session:
     async def _serve(self, listen: Listen) -> None:
         """Read and write at the same time, until one of them ends."""
         prefetch = listen.prefetch or self._settings.default_prefetch
-        self._feed = Feed(
+        self._consumer = QueueConsumer(
             self._link,
             self._topology,
             listen.queue,
@@ -132,8 +132,8 @@ class Session:
             previews=listen.previews,
         )
         parts = [
-            asyncio.create_task(self._feed.run()),
-            asyncio.create_task(self._write_replies(self._feed, listen)),
+            asyncio.create_task(self._consumer.run()),
+            asyncio.create_task(self._write_replies(self._consumer, listen)),
             asyncio.create_task(self._read_ops(listen)),
             asyncio.create_task(self._feel_pulse()),
         ]
@@ -147,38 +147,38 @@ class Session:
         for ended in done:
             ended.result()
 
-    async def _write_replies(self, feed: Feed, listen: Listen) -> None:
+    async def _write_replies(self, consumer: QueueConsumer, listen: Listen) -> None:
         if not self._plain:
-            await self._announce(feed, listen)
+            await self._announce(consumer, listen)
         while True:
-            await self._write_next(feed, listen)
+            await self._write_next(consumer, listen)
 
-    async def _write_next(self, feed: Feed, listen: Listen) -> None:
+    async def _write_next(self, consumer: QueueConsumer, listen: Listen) -> None:
         """Write one reply or event. Whoever waits for the next one holds nothing of the last: it may be large."""
-        line, number = await feed.next()
+        line, number = await consumer.next()
         await self._say(line, listen.encoding)
         self.on_written(str(line.head["type"]))
         if number is None:
             return
         if listen.ack == "auto":
-            feed.settle(number)
+            consumer.settle(number)
         else:
             self._expect_ack()
 
-    async def _announce(self, feed: Feed, listen: Listen) -> None:
+    async def _announce(self, consumer: QueueConsumer, listen: Listen) -> None:
         """Say that the queue is there and consumed: from now on no reply to it can be missed."""
         try:
             async with asyncio.timeout(_ATTACH_SECONDS):
-                await feed.attached.wait()
+                await consumer.attached.wait()
         except TimeoutError:
             reason = "the broker cannot be reached; replies will come when it is back"
             await self._say(lines.error("broker_away", reason))
-        await feed.attached.wait()
+        await consumer.attached.wait()
         await self._say(lines.listening(listen.queue))
 
     async def _read_ops(self, listen: Listen) -> None:
         """Obey, until the client says no more. One that acks nothing any more has then gone; others may still read."""
-        while (line := await self._pipe.line()) is not None:
+        while (line := await self._stream.line()) is not None:
             await self._obey(line)
         if listen.ack == "auto":
             await asyncio.get_running_loop().create_future()
@@ -186,7 +186,7 @@ class Session:
     async def _feel_pulse(self) -> None:
         while True:
             await asyncio.sleep(_PULSE_SECONDS)
-            self._pipe.check()
+            self._stream.check()
 
     # Ops
 
@@ -221,7 +221,7 @@ class Session:
             self._trusted = True
 
     def _check_listen(self, listen: Listen) -> None:
-        if self._feed is not None:
+        if self._consumer is not None:
             raise OpError("already_listening", "one connection listens to one queue; open another")
         if not self._topology.is_results_queue(listen.queue):
             own = self._topology.results
@@ -230,7 +230,7 @@ class Session:
             raise OpError("bad_op", f"prefetch must be at most {self._settings.max_prefetch}")
 
     def _on_ack(self, number: int) -> None:
-        if self._feed is None or not self._feed.settle(number):
+        if self._consumer is None or not self._consumer.settle(number):
             raise OpError("unknown_delivery", f"there was no delivery {number} on this connection")
         self._expect_ack()
 
@@ -247,11 +247,11 @@ class Session:
 
     async def _say(self, line: Line, encoding: frames.Encoding = "base64") -> None:
         async with self._writing:
-            await self._pipe.write(frames.encode(line.head, line.data, encoding))
+            await self._stream.write(frames.encode(line.head, line.data, encoding))
 
     async def _say_goodbye(self, code: str, message: str) -> None:
         """Say why the connection is closed, to whoever still listens."""
-        log.info("%s: %s: %s", self._pipe.peer, code, message)
+        log.info("%s: %s: %s", self._stream.peer, code, message)
         with contextlib.suppress(ClientGone, Stalled):
             await self._say(lines.error(code, message))
 
@@ -263,8 +263,8 @@ class Session:
         self._ack_deadline = loop.call_later(self._settings.stall_seconds, self._on_no_ack)
 
     def _on_no_ack(self) -> None:
-        if self._feed is not None and self._feed.outstanding and not self._acking.done():
-            reason = f"{self._feed.outstanding} deliveries and no ack for {self._settings.stall_seconds:g} s"
+        if self._consumer is not None and self._consumer.outstanding and not self._acking.done():
+            reason = f"{self._consumer.outstanding} deliveries and no ack for {self._settings.stall_seconds:g} s"
             self._acking.set_exception(Stalled(reason))
 
 

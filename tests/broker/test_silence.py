@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stablediffusiond.broker import channel as channel_module
-from stablediffusiond.broker import parameters
+from stablediffusiond.broker import awaitable_channel, parameters
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
 from stablediffusiond.errors import BrokerAway, BrokerLost
@@ -40,7 +39,7 @@ async def test_who_does_not_greet_is_given_up(proxy: Proxy) -> None:
 
 
 async def test_who_does_not_answer_is_given_up(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(awaitable_channel, "_ANSWER_SECONDS", 0.3)
     connection = await Connection.open(by(proxy), "test")
     declaring, getting = await connection.channel(), await connection.channel()
     proxy.silence("down")

@@ -20,9 +20,9 @@ COMMAND = [sys.executable, "-c", _SCRIPT]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")}
+    dead_letter = {name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")}
     return {
-        **kept,
+        **dead_letter,
         "PYTHONPATH": str(ROOT),
         "STABLEDIFFUSIOND_BROKER__URL": settings.broker.url.get_secret_value(),
         "STABLEDIFFUSIOND_QUEUES__REQUESTS": settings.queues.requests,

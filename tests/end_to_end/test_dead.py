@@ -12,7 +12,7 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology, declare
-from stablediffusiond.client.kept import opened
+from stablediffusiond.client.dead_letters import opened
 from stablediffusiond.settings import Settings
 from tests.end_to_end.conftest import Operated
 from tools.private_broker import PrivateBroker

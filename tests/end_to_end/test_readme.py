@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stablediffusiond.settings import Settings, load
-from tests.house.test_demo import ENVIRONMENT, clone
+from tests.project.test_demo import ENVIRONMENT, clone
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text("utf-8")

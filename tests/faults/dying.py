@@ -22,9 +22,9 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.engine import engine
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd import daemon
-from stablediffusiond.requestd.desk import Desk
-from stablediffusiond.requestd.ledger import Ledger
-from stablediffusiond.requestd.outlet import Outlet
+from stablediffusiond.requestd.in_flight import InFlightJobs
+from stablediffusiond.requestd.job_processor import JobProcessor
+from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from tests.faults import prompts, stand_in
 from tests.faults.stand_in import StandIn, die
 
@@ -53,23 +53,23 @@ def mid_step() -> None:
 
 
 def drawn_and_not_published() -> None:
-    _before(Desk, "_send")
+    _before(JobProcessor, "_send")
 
 
 def between_two_images() -> None:
     """The second picture of a job has been confirmed, and it has more."""
-    reply = Outlet.reply
+    reply = ReplyPublisher.reply
 
-    async def dying(self: Outlet, where: Any, message: Any) -> None:
+    async def dying(self: ReplyPublisher, where: Any, message: Any) -> None:
         await reply(self, where, message)
         if message.type == "image" and message.headers["index"] == 1:
             die()
 
-    patch.object(Outlet, "reply", dying).start()
+    patch.object(ReplyPublisher, "reply", dying).start()
 
 
 def published_and_not_acked() -> None:
-    _before(Ledger, "settle")
+    _before(InFlightJobs, "settle")
 
 
 def hung() -> None:
@@ -139,25 +139,25 @@ def clock_jumps() -> None:
 
 def unacked_for_long() -> None:
     """A job takes seconds between its last picture and its ack."""
-    settle = Ledger.settle
+    settle = InFlightJobs.settle
 
-    def late(self: Ledger, held: Any) -> None:
+    def late(self: InFlightJobs, held: Any) -> None:
         asyncio.get_running_loop().call_later(12, settle, self, held)
 
-    patch.object(Ledger, "settle", late).start()
+    patch.object(InFlightJobs, "settle", late).start()
 
 
 def slow_steps() -> None:
     """A job takes long, and the log tells each time that its redelivery is taken for what it is."""
     patch.object(stand_in, "_STEP_SECONDS", 0.5).start()
-    recognise = Ledger.recognise
+    recognise = InFlightJobs.recognise
 
-    def telling(self: Ledger, delivery: Any) -> bool:
+    def telling(self: InFlightJobs, delivery: Any) -> bool:
         if known := recognise(self, delivery):
             print("recognised", file=sys.stderr)  # noqa: T201
         return known
 
-    patch.object(Ledger, "recognise", telling).start()
+    patch.object(InFlightJobs, "recognise", telling).start()
 
 
 def unheard() -> None:

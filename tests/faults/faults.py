@@ -163,7 +163,7 @@ def impatient_broker(bench: Bench, chance: random.Random) -> None:
 def _set_consumer_timeout(bench: Bench, milliseconds: int) -> None:
     """Channels ask for it when they begin."""
     bench.ctl("eval", f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
-    bench.ctl("close_all_connections", "patience has changed")
+    bench.ctl("close_all_connections", "extending has changed")
 
 
 def memory_alarm(bench: Bench, chance: random.Random) -> None:

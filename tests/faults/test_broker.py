@@ -17,7 +17,7 @@ SHORT = {"prompt": "a red cat", "width": 64, "height": 64, "steps": 2}
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    """A broker with little patience and small messages, and a daemon that draws one image at a time."""
+    """A broker with little extending and small messages, and a daemon that draws one image at a time."""
     strict = PrivateBroker(
         config=f"max_message_size = 1048576\nconsumer_timeout = {CONSUMER_TIMEOUT_SECONDS * 1000}\n",
         advanced="[{rabbit, [{channel_tick_interval, 500}]}].",

@@ -12,14 +12,14 @@ from typing import Final
 from pika import spec
 
 from stablediffusiond import frames
+from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
-from stablediffusiond.broker.tolerance import TolerantConnection
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
-from stablediffusiond.requestd import answers
-from stablediffusiond.requestd.admission import Address, address, admit, read
+from stablediffusiond.requestd import reply_messages
+from stablediffusiond.requestd.admission import ReplyAddress, address, admit, read
 from stablediffusiond.responsed import lines
 from stablediffusiond.settings import LimitSettings
 
@@ -51,7 +51,7 @@ def admitted(message: Message) -> None:
         admit(message, fields, where, TOPOLOGY, LIMITS, priority="normal", received_at=datetime.now(UTC))
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
-        _carried(answers.dead(message, where.job_id, TOPOLOGY.requests, str(error)))
+        _carried(reply_messages.dead(message, where.job_id, TOPOLOGY.requests, str(error)))
     except JobError as error:
         _answered(where, error)
 
@@ -61,7 +61,7 @@ def image(data: bytes) -> None:
     try:
         picture = open_init_image(data, 64, 64)
     except JobError as error:
-        _answered(Address("job", "results", "job"), error)
+        _answered(ReplyAddress("job", "results", "job"), error)
     else:
         assert (picture.size, picture.mode) == ((64, 64), "RGB")
 
@@ -70,7 +70,7 @@ def properties(encoded: bytes) -> None:
     """The properties of a message as they come over the wire, in a content header frame."""
     payload = struct.pack(">HHQ", 60, 0, 2) + encoded
     data = struct.pack(">BHL", spec.FRAME_HEADER, 1, len(payload)) + payload + bytes([spec.FRAME_END])
-    connection = TolerantConnection.__new__(TolerantConnection)
+    connection = LenientConnection.__new__(LenientConnection)
     connection._frame_buffer = data
     try:
         _, frame = connection._read_frame()
@@ -78,7 +78,7 @@ def properties(encoded: bytes) -> None:
         return  # no broker would send this: what is outside the table is its own writing
     message = from_properties(frame.properties, b"{}")
     admitted(message)
-    _carried(answers.dead(message, "job", TOPOLOGY.requests, "a reason"))
+    _carried(reply_messages.dead(message, "job", TOPOLOGY.requests, "a reason"))
     reply_line(message)
 
 
@@ -115,8 +115,8 @@ def frame(stream: bytes) -> None:
 TARGETS: Final[dict[str, Target]] = {each.__name__: each for each in (request, image, properties, reply, op, frame)}
 
 
-def _answered(where: Address, error: JobError) -> None:
-    reply = answers.failed(where, error)
+def _answered(where: ReplyAddress, error: JobError) -> None:
+    reply = reply_messages.failed(where, error)
     assert len(reply.body) < 10_000, "an error is for people to read"
     json.loads(reply.body)
     _carried(reply)

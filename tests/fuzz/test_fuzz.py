@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stablediffusiond.messages.aliases import ALIASES, IGNORED, UNFOLDED
 from stablediffusiond.messages.request import Request
-from stablediffusiond.messages.spellings import ALIASES, IGNORED, UNFOLDED
 from tests.fuzz import seeds, targets
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))

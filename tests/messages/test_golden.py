@@ -10,11 +10,11 @@ from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.replies import Cancel, Done, ImageFacts, PreviewFacts
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import Ask, CallTime, JobStatus, QueueStatus, ServiceStatus, WorkerStatus
-from stablediffusiond.requestd import answers
-from stablediffusiond.requestd.admission import Address
+from stablediffusiond.requestd import reply_messages
+from stablediffusiond.requestd.admission import ReplyAddress
 
 GOLDEN = Path(__file__).parent / "golden"
-WHERE = Address(job_id="job-1", reply_to="results.alice", correlation_id="corr-1")
+WHERE = ReplyAddress(job_id="job-1", reply_to="results.alice", correlation_id="corr-1")
 FACTS = ImageFacts(
     id="job-1", index=1, count=2, type="img2img", prompt="a red cat", negative_prompt="dog", seed=43, width=128, height=128,
     steps=20, guidance_scale=7.5, sampler="DPM++ 2M Karras", strength=0.75, eta=0.0, model="doodle",
@@ -77,23 +77,23 @@ def done() -> Message:
         total_seconds=2,
         warnings=["'C' is accepted and ignored"],
     )
-    return answers.done(WHERE, reply)
+    return reply_messages.done(WHERE, reply)
 
 
 @pytest.mark.parametrize(
     ("name", "made"),
     [
         ("request", request()),
-        ("image", wire(answers.image(WHERE, FACTS, b"the bytes of a PNG"))),
+        ("image", wire(reply_messages.image(WHERE, FACTS, b"the bytes of a PNG"))),
         ("done", wire(done())),
-        ("failed", wire(answers.failed(WHERE, InvalidRequest("'steps' must be at least 1", field="steps")))),
-        ("progress", wire(answers.progress(WHERE, 7, 40))),
-        ("preview", wire(answers.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG"))),
+        ("failed", wire(reply_messages.failed(WHERE, InvalidRequest("'steps' must be at least 1", field="steps")))),
+        ("progress", wire(reply_messages.progress(WHERE, 7, 40))),
+        ("preview", wire(reply_messages.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG"))),
         ("cancel", json.loads(Cancel(cancel="job-1").model_dump_json())),
         ("ask", json.loads(Ask(status=True).model_dump_json())),
-        ("status", wire(answers.status("corr-1", WORKER))),
+        ("status", wire(reply_messages.status("corr-1", WORKER))),
         ("service", json.loads(SERVICE.model_dump_json(exclude_none=True))),
-        ("unroutable", wire(answers.unroutable(done(), "results.gone"))),
+        ("unroutable", wire(reply_messages.unroutable(done(), "results.gone"))),
     ],
 )
 def test_the_wire_has_not_changed(name: str, made: dict[str, object]) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
+from stablediffusiond.messages.aliases import ALIASES, IGNORED
 from stablediffusiond.messages.request import MAX_ID_BYTES, MAX_PROMPT_CHARACTERS, Request, parse
-from stablediffusiond.messages.spellings import ALIASES, IGNORED
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
 

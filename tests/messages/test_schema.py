@@ -5,8 +5,8 @@ import jsonschema
 import pytest
 
 from stablediffusiond.messages import schema
+from stablediffusiond.messages.aliases import ALIASES, IGNORED
 from stablediffusiond.messages.replies import Done, ImageFacts
-from stablediffusiond.messages.spellings import ALIASES, IGNORED
 from stablediffusiond.messages.status import ServiceStatus, WorkerStatus
 
 CHECKED_IN = Path(__file__).parents[2] / "docs/schema"

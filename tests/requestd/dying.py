@@ -11,7 +11,7 @@ from unittest.mock import patch
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.requestd import answers, daemon, desk
+from stablediffusiond.requestd import daemon, job_processor, reply_messages
 from tests.engine.fake import FakeDenoiser
 
 ERROR = RuntimeError("nobody expected this")
@@ -26,7 +26,7 @@ def engine_without_a_word() -> None:
 
 
 def encoder() -> None:
-    patch.object(desk, "encode_png", side_effect=ERROR).start()
+    patch.object(job_processor, "encode_png", side_effect=ERROR).start()
 
 
 def never_loaded() -> None:
@@ -36,14 +36,14 @@ def never_loaded() -> None:
 
 def answer_for_the_crashed() -> None:
     """Headers are what answering stumbles over."""
-    dead = answers.dead
+    dead = reply_messages.dead
 
     def stumbling(request: Message, *said: str) -> Message:
         if request.headers:
             raise ERROR
         return dead(request, *said)
 
-    patch.object(answers, "dead", stumbling).start()
+    patch.object(reply_messages, "dead", stumbling).start()
 
 
 def link_of_jobs() -> None:

@@ -12,9 +12,9 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.pictures import MAX_INIT_PIXELS, open_init_image
 from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
+from stablediffusiond.messages.aliases import ALIASES
 from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
-from stablediffusiond.messages.spellings import ALIASES
-from stablediffusiond.requestd.admission import Order, address, admit, read
+from stablediffusiond.requestd.admission import AcceptedRequest, address, admit, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.settings import LimitSettings
 
@@ -22,7 +22,7 @@ TOPOLOGY = Topology()
 LIMITS = LimitSettings()
 
 
-def order(message: Message, limits: LimitSettings = LIMITS, received_at: datetime | None = None) -> Order:
+def accepted(message: Message, limits: LimitSettings = LIMITS, received_at: datetime | None = None) -> AcceptedRequest:
     fields = read(message, limits)
     return admit(
         message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits,
@@ -31,24 +31,24 @@ def order(message: Message, limits: LimitSettings = LIMITS, received_at: datetim
 
 
 def test_the_address_comes_from_the_properties() -> None:
-    where = order(Message(b'{"prompt": "cat"}', message_id="m", correlation_id="c", reply_to="mine")).address
+    where = accepted(Message(b'{"prompt": "cat"}', message_id="m", correlation_id="c", reply_to="mine")).address
     assert (where.job_id, where.correlation_id, where.reply_to) == ("m", "c", "mine")
 
 
 def test_without_properties_replies_go_to_results_under_the_job_id() -> None:
-    where = order(Message(b'{"prompt": "cat", "id": "body"}')).address
+    where = accepted(Message(b'{"prompt": "cat", "id": "body"}')).address
     assert (where.job_id, where.correlation_id, where.reply_to) == ("body", "body", "results")
 
 
 def test_a_message_without_any_id_gets_one() -> None:
-    assert order(Message(b'{"prompt": "cat"}')).request.id == "fallback"
+    assert accepted(Message(b'{"prompt": "cat"}')).request.id == "fallback"
 
 
 def test_replies_into_our_own_queues_are_refused_and_answered_elsewhere() -> None:
     message = Message(b'{"prompt": "cat"}', reply_to="stablediffusiond")
     assert address(message, TOPOLOGY).reply_to == "results"
     with pytest.raises(InvalidRequest, match="reply_to"):
-        order(message)
+        accepted(message)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_replies_into_our_own_queues_are_refused_and_answered_elsewhere() -> Non
 )
 def test_the_limits_of_the_service_hold(body: bytes, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="at most"):
-        order(Message(body))
+        accepted(Message(body))
 
 
 def test_a_body_over_the_limit_is_not_even_parsed() -> None:
@@ -77,13 +77,13 @@ def test_a_body_over_the_limit_is_not_even_parsed() -> None:
 def test_the_deadline_counts_from_publication(waited_seconds: float, left_seconds: float) -> None:
     published = datetime(2026, 1, 1, tzinfo=UTC)
     message = Message(b'{"prompt": "cat", "deadline_seconds": 90}', timestamp=published)
-    made = order(message, received_at=published + timedelta(seconds=waited_seconds))
+    made = accepted(message, received_at=published + timedelta(seconds=waited_seconds))
     assert made.deadline == pytest.approx(time.monotonic() + left_seconds, abs=5)
 
 
 def test_a_deadline_may_be_as_far_as_a_number_goes_and_need_not_be() -> None:
-    assert order(Message(b'{"prompt": "cat", "deadline_seconds": 1e300}')).deadline is not None
-    assert order(Message(b'{"prompt": "cat"}')).deadline is None
+    assert accepted(Message(b'{"prompt": "cat", "deadline_seconds": 1e300}')).deadline is not None
+    assert accepted(Message(b'{"prompt": "cat"}')).deadline is None
 
 
 def test_an_id_too_long_for_amqp_is_cut_for_its_answer() -> None:
@@ -137,11 +137,11 @@ def test_nothing_in_a_message_opens_a_file_or_a_connection(place: str, reached: 
     ]
     refused = []
     Image.init()  # Pillow loads its decoders with the first picture
-    order(Message(b'{"prompt": "cat"}'))
+    accepted(Message(b'{"prompt": "cat"}'))
     reached.clear()
     for body in bodies:
         try:
-            made = order(Message(json.dumps(body).encode(), message_id=place, correlation_id=place, reply_to="mine"))
+            made = accepted(Message(json.dumps(body).encode(), message_id=place, correlation_id=place, reply_to="mine"))
             if made.request.image is not None:
                 open_init_image(made.request.image, 64, 64)
         except JobError as error:
@@ -173,10 +173,10 @@ def test_the_limits_have_defaults() -> None:
 )
 def test_one_more_than_the_default_is_refused(fields: dict[str, object], code: str) -> None:
     with pytest.raises(JobError) as caught:
-        order(Message(json.dumps({"prompt": "cat", **fields}).encode()))
+        accepted(Message(json.dumps({"prompt": "cat", **fields}).encode()))
     assert caught.value.code == code
 
 
 def test_as_much_as_the_default_is_taken() -> None:
     most = {"prompt": "x" * 10_000, "steps": 150, "count": 16, "width": 1024, "height": 1024}
-    assert order(Message(json.dumps(most).encode())).request.count == 16
+    assert accepted(Message(json.dumps(most).encode())).request.count == 16

@@ -8,7 +8,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import StableDiffusiondError
-from stablediffusiond.requestd.crashed import ROUNDS
+from stablediffusiond.requestd.dead_letters import ROUNDS
 from stablediffusiond.settings import BrokerSettings
 from tests.requestd import dying
 from tools.daemons import Daemon

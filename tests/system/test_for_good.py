@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.test_readme import CHECKOUT, blocks
-from tests.house.test_demo import clone
+from tests.project.test_demo import clone
 from tests.system.machine import Machine
 
 pytestmark = pytest.mark.system

@@ -1,0 +1,51 @@
+"""What is asked for: the argument, the options and perhaps standard input, as the fields of a request."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from stablediffusiond.errors import InvalidRequest, UnreadableMessage
+from stablediffusiond.messages.aliases import Body
+from stablediffusiond.messages.request import Request, parse
+
+
+def is_json(prompt: str) -> bool:
+    return prompt.lstrip().startswith("{")
+
+
+def read(prompt: str) -> str:
+    """The prompt; ``-`` is standard input."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"standard input is not UTF-8: {error}") from None
+
+
+def request(prompt: str, options: Mapping[str, object], image: Path | None) -> tuple[Request, list[str]]:
+    """The request and the warnings about it. Options stand beside the fields of JSON, and win over the same name.
+
+    Raises:
+        InvalidRequest: it cannot be drawn.
+    """
+    try:
+        prompt.encode()
+        fields: Body = parse(prompt.encode()) if is_json(prompt) else {"prompt": prompt}
+    except UnicodeEncodeError:
+        raise InvalidRequest("the prompt is not UTF-8", field="prompt") from None
+    except UnreadableMessage as error:
+        raise InvalidRequest(f"{error}; a prompt that begins with '{{' is taken for JSON") from None
+    fields |= {name: value for name, value in options.items() if value is not None}
+    if image is not None:
+        fields["image"] = _read(image)
+    return Request.from_fields(fields)
+
+
+def _read(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"--image: cannot read {image}: {error.strerror}") from None

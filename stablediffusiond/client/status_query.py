@@ -1,0 +1,84 @@
+"""How the service is: the broker counts its queues, and each request daemon says how it is.
+
+Every daemon that is connected reads the queue of crashed jobs, so the broker knows how many there are to wait for. The
+answers come without a queue (direct reply-to), so an ordinary client needs no right to make one.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from pydantic import ValidationError
+
+from stablediffusiond.broker.channel import DIRECT_REPLY_TO, Depth
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.topology import Topology, depths
+from stablediffusiond.messages.status import Ask, QueueRole, QueueStatus, ServiceStatus, WorkerStatus
+
+log = logging.getLogger(__name__)
+
+#: Who has not answered by then hangs, or is far away.
+_ANSWER_SECONDS: Final = 2.0
+
+
+async def query_status(connection: Connection, topology: Topology) -> ServiceStatus:
+    """Ask everybody, and wait for a short time.
+
+    Raises:
+        BrokerError: the connection is gone.
+    """
+    names: dict[QueueRole, str] = {
+        "high": topology.request_queue("high"),
+        "normal": topology.request_queue("normal"),
+        "low": topology.request_queue("low"),
+        "results": topology.results,
+        "crashed": topology.crashed,
+        "dead": topology.dead,
+        "unroutable": topology.unroutable,
+    }
+    found = await depths(connection, names.values())
+    crashed = found.get(topology.crashed)
+    connected = None if crashed is None else crashed.consumers
+    workers = [] if connected == 0 else await _ask(connection, topology, connected)
+    return ServiceStatus(
+        queues={role: _queue(name, found.get(name)) for role, name in names.items()},
+        workers=workers,
+        workers_connected=connected,
+        publishes_blocked=not connection.accepting.is_set(),
+    )
+
+
+async def _ask(connection: Connection, topology: Topology, connected: int | None) -> list[WorkerStatus]:
+    """What the request daemons say, ``connected`` of them or as many as answer in time."""
+    workers: list[WorkerStatus] = []
+    answers: asyncio.Queue[Message | None] = asyncio.Queue()
+    channel = await connection.channel()
+    channel.lost.add_done_callback(lambda _: answers.put_nowait(None))  # there is no such exchange, so nobody to ask
+    await channel.consume_answers(answers.put_nowait)
+    question = Message(
+        Ask(status=True).model_dump_json().encode(),
+        content_type="application/json",
+        reply_to=DIRECT_REPLY_TO,
+        persistent=False,
+    )
+    channel.publish_and_forget(question, topology.control, "")
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while connected is None or len(workers) < connected:
+                if (answer := await answers.get()) is None:
+                    break
+                try:
+                    workers.append(WorkerStatus.model_validate_json(answer.body))
+                except ValidationError as error:
+                    log.warning("a request daemon of another version answers: %s", error.errors(include_url=False)[0])
+    except TimeoutError:
+        log.debug("%d of %s request daemons have answered", len(workers), connected)
+    await channel.close()
+    return sorted(workers, key=lambda worker: (worker.host, worker.pid))
+
+
+def _queue(name: str, depth: Depth | None) -> QueueStatus:
+    if depth is None:
+        return QueueStatus(name=name)
+    return QueueStatus(name=name, messages=depth.messages, consumers=depth.consumers)

@@ -1,0 +1,120 @@
+"""What one session gets from the broker: a consumer on a channel of its own, made again after every outage.
+
+Nothing is kept here beyond the prefetch. Events may be lost, so only the newest of each kind and job waits for a slow
+reader.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from typing import Final
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.link import Link
+from stablediffusiond.broker.message import Delivery
+from stablediffusiond.broker.topology import Topology, declare_queues
+from stablediffusiond.errors import BrokerError
+from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.deduplication import ClientDeliveries
+from stablediffusiond.responsed.lines import Line
+
+log = logging.getLogger(__name__)
+
+_EVENTS_KEPT: Final = 100
+_PAUSE_SECONDS: Final = (0.1, 5.0)
+
+
+class QueueConsumer:
+    """Deliveries of ``queue``, numbered for one client."""
+
+    def __init__(
+        self, link: Link, topology: Topology, queue: str, *, prefetch: int, progress: bool, previews: bool
+    ) -> None:
+        self._link = link
+        self._topology = topology
+        self._queue = queue
+        self._prefetch = prefetch
+        self._wants_progress = progress
+        #: Routing keys of events: what is said to the queue's name is for all who listen to events at all.
+        self._events = [queue] * (progress or previews)
+        if previews and (key := Topology.previews_of(queue)) is not None:
+            self._events.append(key)
+        self._arrived: deque[Delivery] = deque()
+        self._latest: OrderedDict[tuple[object, ...], Line] = OrderedDict()
+        self._deliveries = ClientDeliveries(prefetch)
+        self._something = asyncio.Event()
+        #: Set each time the queue is consumed anew.
+        self.attached = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until cancelled, over as many connections as it takes."""
+        pause_seconds, longest_seconds = _PAUSE_SECONDS
+        while True:
+            connection = await self._link.connection()
+            channel: Channel | None = None
+            try:
+                channel = await self._attach(connection)
+                pause_seconds = _PAUSE_SECONDS[0]
+                await asyncio.wait({channel.lost})
+                log.debug("%s: %s", self._queue, channel.lost.result())
+            except BrokerError as error:
+                log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
+            finally:
+                # Their channel is gone: the broker gives them out again.
+                self._arrived.clear()
+                self._deliveries.detach()
+                if channel is not None:
+                    await channel.close()
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, longest_seconds)
+
+    async def next(self) -> tuple[Line, int | None]:
+        """The next line for the client, and its delivery number if it has to be settled."""
+        while True:
+            if self._arrived:
+                delivery = self._arrived.popleft()
+                number = self._deliveries.give(delivery)
+                return lines.reply(delivery, number), number
+            if self._latest:
+                return self._latest.popitem(last=False)[1], None
+            self._something.clear()
+            await self._something.wait()
+
+    @property
+    def outstanding(self) -> int:
+        """Deliveries that were handed out by ``next`` and not settled."""
+        return len(self._deliveries)
+
+    def settle(self, number: int) -> bool:
+        """Ack delivery ``number``; one that is settled already is left alone. False: there never was one."""
+        return self._deliveries.settle(number)
+
+    async def _attach(self, connection: Connection) -> Channel:
+        await declare_queues(connection, [self._topology.results_queue(self._queue)])
+        channel = await connection.channel()
+        try:
+            if self._events:
+                private = await channel.bind_private_queue(self._topology.events, self._events, _EVENTS_KEPT)
+                await channel.consume(private, self._on_event, prefetch=_EVENTS_KEPT)
+            await channel.consume(self._queue, self._on_delivery, prefetch=self._prefetch)
+        except BaseException:
+            await channel.close()
+            raise
+        self.attached.set()
+        return channel
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if not self._deliveries.recognise(delivery):
+            self._arrived.append(delivery)
+            self._something.set()
+
+    def _on_event(self, delivery: Delivery) -> None:
+        delivery.ack()
+        line = lines.event(delivery.message)
+        if line is None or (line.head["type"] == "progress" and not self._wants_progress):
+            return
+        self._latest[line.head["type"], line.head.get("id"), line.head.get("index")] = line
+        if len(self._latest) > _EVENTS_KEPT:
+            self._latest.popitem(last=False)
+        self._something.set()

@@ -1,0 +1,30 @@
+"""Typed settings: ``sections`` has a class for each section of the file, ``loading`` reads file and environment."""
+
+from stablediffusiond.settings.loading import find, load
+from stablediffusiond.settings.sections import (
+    BrokerSettings,
+    CompileMode,
+    EngineSettings,
+    LimitSettings,
+    LogSettings,
+    MetricsSettings,
+    ModelSettings,
+    QueueSettings,
+    ResponseSettings,
+    Settings,
+)
+
+__all__ = [
+    "BrokerSettings",
+    "CompileMode",
+    "EngineSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "ModelSettings",
+    "QueueSettings",
+    "ResponseSettings",
+    "Settings",
+    "find",
+    "load",
+]

@@ -1,0 +1,189 @@
+"""The settings: one class for each section, with the unit in each name.
+
+``settings.example.toml`` shows every key with its default; a test compares it with these classes.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
+
+CompileMode = Literal["off", "default", "max"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BrokerSettings(Section):
+    """The way to RabbitMQ."""
+
+    url: SecretStr = SecretStr("amqp://guest:guest@localhost:5672/%2F")
+    """amqp:// or amqps://user:password@host:port/vhost, %2F is the virtual host /; nodes of a cluster behind commas."""
+    url_file: Path | None = None
+    """A file that holds the URL, for those who may read it; used where url is left at its default."""
+    operator_url_file: Path = Path("/etc/stablediffusiond/broker-url")
+    """The daemons' URL: `stablediffusion_client dead` takes it in place of url_file, for those who may read it."""
+    heartbeat_seconds: Annotated[int, Field(ge=5, le=600)] = 15
+    """A silent broker is noticed within twice this, or within twenty seconds where that is longer."""
+    connect_timeout_seconds: PositiveFloat = 10
+    """For one try to connect, handshake included."""
+    blocked_timeout_seconds: PositiveFloat = 60
+    """How long a broker may block publishers (memory or disk alarm) before the connection is made anew."""
+    reconnect_min_seconds: PositiveFloat = 0.2
+    """The first wait after a lost connection; it doubles, with jitter, up to the next."""
+    reconnect_max_seconds: PositiveFloat = 15
+    """The longest wait between two tries. There is no last try."""
+    ca_file: Path | None = None
+    """amqps: the authority that signed the broker's certificate; default: the system's."""
+    certificate_file: Path | None = None
+    """amqps: our own certificate, where the broker asks for one; without a user in the URL, it says who we are."""
+    key_file: Path | None = None
+    """amqps: the key of that certificate; default: it lies in the same file."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The nodes, to be tried in this order: in a file, they may stand one on a line."""
+        return re.split(r"[\s,]+(?=amqps?://)", self.url.get_secret_value().strip())
+
+
+class QueueSettings(Section):
+    """Names of queues; what else they are called begins with these."""
+
+    requests: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "stablediffusiond"
+    """Requests; .high, .low, .crashed, .dead, .unroutable and the exchanges .control and .events derive from it."""
+    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "results"
+    """Replies to requests without reply_to; clients may listen to queues named results.<anything>."""
+
+
+class ResponseSettings(Section):
+    """The socket of the response daemon."""
+
+    host: str = "localhost"
+    """Everybody who reaches it can read results: an address that is not loopback needs a token."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 50007
+    """0: any free one, named in the log."""
+    socket: Path | None = None
+    """A Unix socket beside it, for the group stablediffusion; clients that have this setting use it in place of TCP."""
+    token: SecretStr | None = None
+    """What a client on TCP has to say first; 16 characters or more, such as `openssl rand -hex 16` prints."""
+    token_file: Path | None = None
+    """A file that holds the token, for those who may read it; used where token is not given."""
+    hello_seconds: PositiveFloat = 0.25
+    """A client that says nothing for so long is a plain listener."""
+    handshake_seconds: PositiveFloat = 10
+    """A client that has begun to speak must have said `listen`, or left, by then."""
+    stall_seconds: PositiveFloat = 60
+    """A reader that takes nothing, or acks nothing, for so long is cut off and its replies go back to the queue."""
+    max_connections: PositiveInt = 500
+    """Clients at once."""
+    max_line_bytes: Annotated[int, Field(ge=256)] = 65_536
+    """The longest line that a client may send."""
+    default_prefetch: PositiveInt = 4
+    """Replies on the way to one client, unless it asks for another number; this times a picture is its memory."""
+    max_prefetch: PositiveInt = 64
+    """The largest number it may ask for."""
+
+
+class ModelSettings(Section):
+    """What is drawn with."""
+
+    name: str = "doodle"
+    """doodle (built in), a folder in the diffusers layout, a .safetensors file, or a hub id."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: half precision on a GPU, float32 on a CPU."""
+    allow_pickle: bool = False
+    """Whether weights in .ckpt, .bin and .pt files are opened: a pickle can run code, so only from whom you trust."""
+
+
+class EngineSettings(Section):
+    """How many images step together, and how the daemon ends."""
+
+    max_images: PositiveInt | Literal["auto"] = "auto"
+    """Images in one UNet call, each two rows under guidance; auto: what a measurement at the start finds fastest."""
+    waiting_jobs: PositiveInt = 2
+    """Jobs held ready beside those being drawn, so that a free place is filled at once."""
+    drain_seconds: PositiveFloat = 60
+    """On SIGTERM: how long running jobs may go on before they are given back to the queue."""
+    progress_interval_seconds: PositiveFloat = 0.5
+    """At most one progress message a job in this time."""
+    encoder_threads: PositiveInt = 2
+    """Threads that make PNGs beside the device."""
+    high_alone: bool = False
+    """Whether images of low and normal priority wait while one of high priority steps."""
+    compile: CompileMode = "off"
+    """torch.compile for the UNet: off, default or max (slow to start, CUDA graphs on a GPU). All before READY."""
+
+
+class LimitSettings(Section):
+    """The most that one request may ask for."""
+
+    max_steps: PositiveInt = 150
+    """Denoising steps."""
+    max_images: PositiveInt = 16
+    """Images in one job."""
+    max_pixels: PositiveInt = 1_048_576
+    """Width times height of one image."""
+    max_request_bytes: PositiveInt = 16_777_216
+    """The body of a request, init image included."""
+    max_reply_bytes: PositiveInt = 12_582_912
+    """One reply; brokers from 4.0 refuse 16 MiB."""
+
+
+class LogSettings(Section):
+    """What the daemons write to standard error, that is, to the journal."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug, info, warning or error."""
+    format: Literal["auto", "text", "json"] = "auto"
+    """auto: entries with fields where the journal reads, else lines for people; text: those; json: an object a line."""
+
+
+class MetricsSettings(Section):
+    """Figures for Prometheus, at http://host:port/metrics."""
+
+    host: str = "127.0.0.1"
+    """Everybody who reaches it can read them."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """stablediffusiond's; 0: none. Of several on one host each needs its own (docs/operations.md)."""
+    responses_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """stablediffusion_responsed's; 0: none."""
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    broker: BrokerSettings = BrokerSettings()
+    queues: QueueSettings = QueueSettings()
+    responses: ResponseSettings = ResponseSettings()
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic-settings')
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file's values, which ``load`` hands in as arguments."""
+        return env_settings, init_settings

@@ -1,0 +1,122 @@
+"""Whatever is said to the socket ends in an error or a closed connection; the daemon lives, and others are served on."""
+
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stablediffusiond.broker.topology import Topology
+from tests.responsed.conftest import Client, Connect, Replies
+from tools.daemons import Daemon
+
+CROWD = 2_000
+
+
+@pytest.fixture(autouse=True)
+def _others_go_on(daemon: Daemon, connect: Connect, replies: Replies, queue: str) -> Iterator[None]:
+    """After each test: somebody who was there before still gets replies, and the log has no traceback."""
+    neighbour = connect().listen(f"{queue}-neighbour")
+    yield
+    replies.done(f"{queue}-neighbour")
+    assert neighbour.hear().head["type"] == "done"
+    assert daemon.process.poll() is None
+    assert "Traceback" not in daemon.log
+
+
+def test_a_byte_now_and_then_is_no_listen(connect: Connect) -> None:
+    client, began = connect(), time.monotonic()
+    client.socket.settimeout(0.2)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while time.monotonic() - began < 10:
+            client.socket.sendall(b"{")
+            with contextlib.suppress(TimeoutError):
+                if client.socket.recv(1, socket.MSG_PEEK):
+                    break
+    client.socket.settimeout(20)
+    assert client.hear_error() == "handshake_timeout"
+    assert client.ended()
+    assert time.monotonic() - began < 5, "handshake_seconds is 1"
+
+
+def test_binary_rubbish_without_an_end_of_line(connect: Connect) -> None:
+    client = connect()
+    client.socket.sendall(bytes(range(128, 256)) * 20)
+    assert client.hear_error() == "line_too_long"
+    assert client.ended()
+
+
+@pytest.mark.parametrize("said", [b'{"op":"listen","que', b"\x00", b'{"op":"ping"}\n{'])
+def test_half_a_line_and_then_nothing(connect: Connect, said: bytes) -> None:
+    polite, rude = connect(), connect()
+    for client in (polite, rude):
+        client.socket.sendall(said)
+    polite.socket.shutdown(socket.SHUT_WR)
+    assert polite.ended()
+    rude.abort()
+
+
+def test_queues_of_the_service_and_of_others_are_not_to_be_had(connect: Connect, names: Topology) -> None:
+    """A queue's name is its key: whoever knows one of ``results.…`` may listen; the service's own are nobody's."""
+    client = connect()
+    own = names.requests
+    for queue in (
+        own,
+        f"{own}.high",
+        f"{own}.dead",
+        f"{own}.unroutable",
+        "amq.gen-x",
+        "",
+        "resultsx",
+        f"{names.results}.#",
+        f"{names.results}./../{own}",
+    ):
+        client.say(op="listen", queue=queue)
+        assert client.hear_error() == "bad_queue", queue
+
+
+def op() -> st.SearchStrategy[bytes]:
+    words = st.sampled_from(
+        [
+            b'{"op":"ping"}', b'{"op":"ack","delivery":1}', b'{"op":"ack","delivery":-1}', b'{"op":"ack","delivery":1e99}',
+            b'{"op":"auth","token":"x"}', b'{"op":"listen","queue":"results.x"}', b'{"op":"listen"}', b"[]", b"null", b"",
+            b'{"op":{}}', b'{"op":"cancel","id":""}',
+        ]
+    )  # fmt: skip
+    return words | st.binary(max_size=60).map(lambda rubbish: rubbish.replace(b"\n", b" "))
+
+
+@settings(max_examples=40)
+@given(lines=st.lists(op(), max_size=12))
+def test_any_sequence_of_lines_is_answered_line_by_line(daemon: Daemon, lines: list[bytes]) -> None:
+    """No line is a listen that can work, so each is answered, but for an ``auth``, which nobody asks for."""
+    client = Client(daemon.port())
+    try:
+        client.socket.sendall(b"".join(line + b"\n" for line in [*lines, b'{"op":"ping"}']))
+        answers = [client.hear().head["type"] for line in lines if not line.startswith(b'{"op":"auth"')]
+        assert set(answers) <= {"error", "pong"}
+        assert client.hear().head["type"] == "pong"
+    finally:
+        client.abort()
+
+
+def test_a_crowd_that_connects_and_says_nothing_more(daemon: Daemon) -> None:
+    process = psutil.Process(daemon.process.pid)
+    before = process.memory_info().rss
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * CROWD), hard))
+    try:
+        with contextlib.ExitStack() as left:
+            for _ in range(CROWD):
+                one = left.enter_context(socket.create_connection(("127.0.0.1", daemon.port()), timeout=20))
+                one.sendall(b"{")
+            daemon.wait_log("is turned away")
+            assert process.memory_info().rss - before < 50_000_000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    daemon.wait_status(r"^[01] clients$")
