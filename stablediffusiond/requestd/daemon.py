@@ -19,7 +19,8 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.engine.capacity import Capacity, warm_up
-from stablediffusiond.engine.engine import Denoiser, Engine
+from stablediffusiond.engine.device import Denoiser
+from stablediffusiond.engine.engine import Engine
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer

@@ -5,7 +5,8 @@ import socket
 
 from stablediffusiond import __version__
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.engine import Denoiser, Engine
+from stablediffusiond.engine.device import Denoiser
+from stablediffusiond.engine.engine import Engine
 from stablediffusiond.messages.status import CallTime, JobState, JobStatus, WorkerStatus
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs

@@ -21,6 +21,7 @@ from stablediffusiond import logs
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.engine import engine
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.requestd import daemon
 from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.job_processor import JobProcessor
@@ -41,15 +42,15 @@ def before_the_first_step() -> None:
 
 def mid_step() -> None:
     """In the second UNet call of an image: it has been made, and nobody knows."""
-    call = Engine._call
+    call = RecoveringStep._call
 
-    def dying(self: Engine, batch: list[Any]) -> Any:
+    def dying(self: RecoveringStep, batch: list[Any]) -> Any:
         made = call(self, batch)
         if any(sample.step for sample in batch):
             die()
         return made
 
-    patch.object(Engine, "_call", dying).start()
+    patch.object(RecoveringStep, "_call", dying).start()
 
 
 def drawn_and_not_published() -> None:
@@ -75,14 +76,14 @@ def published_and_not_acked() -> None:
 def hung() -> None:
     """The device draws until it gets the prompt that it never comes back from."""
     patch.object(engine, "_LONGEST_STEP_SECONDS", HUNG_AFTER_SECONDS).start()
-    call = Engine._call
+    call = RecoveringStep._call
 
-    def hanging(self: Engine, batch: list[Any]) -> Any:
+    def hanging(self: RecoveringStep, batch: list[Any]) -> Any:
         if any(sample.task.request.prompt == prompts.HANGING for sample in batch):
             threading.Event().wait()
         return call(self, batch)
 
-    patch.object(Engine, "_call", hanging).start()
+    patch.object(RecoveringStep, "_call", hanging).start()
 
 
 def device_fails() -> None:
@@ -127,14 +128,14 @@ def clock_jumps() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("stablediffusiond.") and hasattr(module, "datetime"):
             patch.object(module, "datetime", Jumping).start()
-    call = Engine._call
+    call = RecoveringStep._call
 
-    def jumping(self: Engine, batch: list[Any]) -> Any:
+    def jumping(self: RecoveringStep, batch: list[Any]) -> Any:
         if any(sample.task.request.deadline_seconds for sample in batch):
             Jumping.offset = next(offsets)
         return call(self, batch)
 
-    patch.object(Engine, "_call", jumping).start()
+    patch.object(RecoveringStep, "_call", jumping).start()
 
 
 def unacked_for_long() -> None:
