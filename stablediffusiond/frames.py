@@ -110,6 +110,13 @@ class Reader(Protocol):
     def read(self, length: int, /) -> bytes: ...
 
 
+class AsyncReader(Protocol):
+    """What ``read_frame_async`` reads from: an ``asyncio.StreamReader`` with ``MAX_REPLY_LINE_BYTES`` as its limit."""
+
+    async def readline(self) -> bytes: ...
+    async def readexactly(self, n: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Frame:
     """One frame from the daemon: the line's object, and the bytes that came in or after it."""
@@ -127,6 +134,38 @@ def read_frame(reader: Reader) -> Frame | None:
     line = reader.readline(MAX_REPLY_LINE_BYTES)
     if not line:
         return None
+    frame, length = _parse_line(line)
+    if length is None:
+        return frame
+    data = reader.read(length)
+    if len(data) != length:
+        raise FramingError("the stream ended inside a picture")
+    return Frame(frame.head, data)
+
+
+async def read_frame_async(reader: AsyncReader) -> Frame | None:
+    """As ``read_frame``, from a stream of asyncio.
+
+    Raises:
+        FramingError: the stream ends inside a frame, or is not this protocol.
+    """
+    try:
+        line = await reader.readline()
+    except ValueError:  # asyncio's, for what is longer than its limit
+        raise FramingError("the line is too long") from None
+    if not line:
+        return None
+    frame, length = _parse_line(line)
+    if length is None:
+        return frame
+    try:
+        return Frame(frame.head, await reader.readexactly(length))
+    except EOFError:
+        raise FramingError("the stream ended inside a picture") from None
+
+
+def _parse_line(line: bytes) -> tuple[Frame, int | None]:
+    """The frame that begins with ``line``, and how many bytes follow it; None if none do."""
     if not line.endswith(b"\n"):
         raise FramingError("the stream ended inside a line, or the line is too long")
     try:
@@ -139,11 +178,8 @@ def read_frame(reader: Reader) -> Frame | None:
     if isinstance(length, int):
         if not 0 <= length <= MAX_REPLY_LINE_BYTES:
             raise FramingError(f"a picture of {length} bytes")
-        data = reader.read(length)
-        if len(data) != length:
-            raise FramingError("the stream ended inside a picture")
-        return Frame(head, data)
+        return Frame(head, None), length
     try:
-        return Frame(head, base64.b64decode(encoded) if isinstance(encoded, str) else None)
+        return Frame(head, base64.b64decode(encoded) if isinstance(encoded, str) else None), None
     except ValueError:
         raise FramingError("a picture that is not base64") from None
