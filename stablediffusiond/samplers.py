@@ -32,7 +32,14 @@ _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
 #: Schedules that diffusers can space by a flag, and who has the flag.
 _SPACED: Final = frozenset({"Euler", "LMS", "Heun", "DPM2", "DPM2 a", "DPM++ 2M", "DPM++ 2S", "UniPC", "DEIS"})
 _SCHEDULES: Final = {"karras": "Karras", "exponential": "Exponential", "ka": "Karras"}
-_OWN_SCHEDULES: Final = frozenset({"automatic", "normal", "default"})
+_OWN_SCHEDULES: Final = frozenset({"automatic", "normal", "default", "uniform"})
+#: A1111's and ComfyUI's other schedules: known as such, so that a refusal calls them what they are.
+_SCHEDULES_NOT_DONE: Final = frozenset(
+    {
+        "polyexponential", "sgmuniform", "kloptimal", "alignyoursteps", "simple", "beta", "ddimuniform", "turbo",
+        "linearquadratic",
+    }
+)  # fmt: skip
 
 NAMES: Final[tuple[str, ...]] = tuple(_SPELLINGS)
 
@@ -82,7 +89,7 @@ def find(name: str, schedule: str | None = None) -> Sampler | None:
 
 def is_schedule(text: str) -> bool:
     """Whether ``text`` names a spacing of noise levels and not a sampler."""
-    return _key(text) in _OWN_SCHEDULES or _key(text) in _SCHEDULES
+    return any(_key(text) in names for names in (_OWN_SCHEDULES, _SCHEDULES, _SCHEDULES_NOT_DONE))
 
 
 def _schedule(text: str) -> str | None:

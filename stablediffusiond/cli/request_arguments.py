@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
-from stablediffusiond.messages.aliases import Body
 from stablediffusiond.messages.request import Request, parse
+from stablediffusiond.messages.text import BYTE_ORDER_MARK, decode
+from stablediffusiond.messages.values import Body
 
 
 def is_json(prompt: str) -> bool:
@@ -16,13 +17,13 @@ def is_json(prompt: str) -> bool:
 
 
 def read(prompt: str) -> str:
-    """The prompt; ``-`` is standard input."""
+    """The prompt, without a byte order mark; ``-`` is standard input."""
     if prompt != "-":
-        return prompt
+        return prompt.removeprefix(BYTE_ORDER_MARK)
     try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"standard input is not UTF-8: {error}") from None
+        return decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n").removesuffix("\r")
+    except UnreadableMessage as error:
+        raise click.UsageError(str(error)) from None
 
 
 def request(prompt: str, options: Mapping[str, object], image: Path | None) -> tuple[Request, list[str]]:

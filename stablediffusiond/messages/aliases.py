@@ -7,28 +7,30 @@ one with canonical names only, and never guesses: two spellings that disagree ar
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
-
-Body = dict[str, object]
+from stablediffusiond.messages import a1111
+from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
 
 #: canonical field -> its other spellings.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "type": ("source_processing",),
+    "model": ("sd_model_checkpoint", "override_settings.sd_model_checkpoint"),
     "width": ("W",),
     "height": ("H",),
     "steps": ("num_inference_steps", "ddim_steps"),
     "guidance_scale": ("scale", "cfg_scale"),
-    "sampler": ("sampler_name", "scheduler"),
+    "sampler": ("sampler_name", "sampler_index", "scheduler"),
     "count": ("n_samples", "batch_size", "num_images_per_prompt", "n"),
     "strength": ("denoising_strength",),
     "image": ("init_img", "init_image", "source_image"),
     "eta": ("ddim_eta",),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
-UNFOLDED: Final = ("n_iter", "plms", "init_images")
+UNFOLDED: Final = ("n_iter", "plms", "init_images", "models")
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
@@ -37,64 +39,123 @@ IGNORED: Final = frozenset(
 _SHOWN_CHARACTERS: Final = 100
 #: Whole numbers that are multiplied have to be smaller; a product of a thousand digits can no longer be shown.
 _LARGEST: Final = 2**32
+#: A1111's strength 0 draws one step at the lowest noise; this is ours that does.
+_LEAST_STRENGTH: Final = 0.001
+#: What an editor may put before a text, and a spreadsheet before the name of its first column.
+_BYTE_ORDER_MARK: Final = "\ufeff"
 _CANONICAL: Final = {alias: name for name, others in ALIASES.items() for alias in others} | {"plms": "sampler"}
 
 
-def canonical(body: Body, known: Iterable[str]) -> tuple[Body, list[str]]:
-    """``body`` with canonical names only, and a warning for each field that was ignored.
+@dataclass(frozen=True)
+class Canonical:
+    """A body with canonical names only."""
+
+    fields: Body
+    warnings: list[str]
+    spelt: dict[str, str]  #: canonical name -> what its client calls it
+
+
+def canonical(body: Body, known: Iterable[str]) -> Canonical:
+    """``body`` with canonical names only; fields that are null are absent.
 
     Raises:
-        InvalidRequest: an unknown field (with the nearest known one), or two spellings of one field that disagree.
+        InvalidRequest: an unknown field (with the nearest known one), two spellings of one field that disagree, or a
+            field of A1111's API that asks for something that is not done here.
     """
+    body, unread = a1111.reduce(_as_meant(body))
     for name, value in body.items():
-        if isinstance(value, dict) or (isinstance(value, list) and name != "init_images"):
+        if isinstance(value, dict) or (isinstance(value, list) and name not in {"init_images", "models"}):
             raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
     known = set(known)
     warnings = [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]
-    said: dict[str, str] = {}  # canonical name -> the spelling that set it
+    if unread:
+        warnings.append(f"of A1111's API these ask for nothing that is done here: {', '.join(map(repr, unread))}")
+    said: dict[str, str] = {}
     out: Body = {}
     rest = {name: value for name, value in body.items() if name not in IGNORED}
-    for name, value in _unfold(rest):
+    for name, value in _unfold(rest, warnings):
         target = _CANONICAL.get(name, name)
+        if target == "model" and asks_for_nothing(value):
+            continue
         if target not in known:
             nearest = _nearest(name, known)
             raise InvalidRequest(f"unknown field {shown(name)}{nearest}", field=name[:_SHOWN_CHARACTERS])
-        if target in out and out[target] != value:
+        if target in out and str(out[target]) != str(value):
             raise InvalidRequest(f"{said[target]!r} and {name!r} mean the same and differ; send one", field=name)
         out[target] = value
         said[target] = name
-    return out, warnings
+    return Canonical(out, warnings, said)
 
 
-def _unfold(body: Body) -> list[tuple[str, object]]:
+def _as_meant(body: Body) -> Body:
+    """``body`` without what is null, and without byte order marks; a job's id is given back as it came."""
+    fields: Body = {}
+    for spelt, value in body.items():
+        name = spelt.removeprefix(_BYTE_ORDER_MARK)
+        if value is None:
+            continue
+        if name in fields:
+            raise InvalidRequest(f"{shown(name)} is said twice", field=name[:_SHOWN_CHARACTERS])
+        fields[name] = value.removeprefix(_BYTE_ORDER_MARK) if isinstance(value, str) and name != "id" else value
+    return fields
+
+
+def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     """The fields of ``body`` with those that stand for something else replaced by what they stand for."""
     body = dict(body)
-    fields: list[tuple[str, object]] = []
-    if (images := body.pop("init_images", None)) is not None:
-        if not isinstance(images, list) or len(images) != 1:
-            raise InvalidRequest("'init_images' must be a list of exactly one picture", field="init_images")
-        fields.append(("image", images[0]))
-    fields += _unfold_sampler(body)
-    if (times := body.pop("n_iter", None)) is not None:
-        counts = [name for name in ("count", *ALIASES["count"]) if name in body]
-        each = _whole(body.pop(counts[0]), counts[0]) if counts else 1
-        fields.append(("count", each * _whole(times, "n_iter")))
+    fields = [*_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body)]
+    with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
+    for name in ("strength", *ALIASES["strength"]):
+        if name in body and not with_image and body.get("type") != "img2img":
+            warnings.append(f"{name!r} is only looked at beside an image")
+            del body[name]
+    if str(body.get("denoising_strength")).strip() in {"0", "0.0"}:
+        body["denoising_strength"] = _LEAST_STRENGTH
+        warnings.append("'denoising_strength' 0 draws one step, at the lowest noise")
     return [*fields, *body.items()]
+
+
+def _unfold_lists(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
+    """The one image of ``init_images``, and the first of ``models``."""
+    images, models = _list(body.pop("init_images", []), "init_images"), _list(body.pop("models", []), "models")
+    if is_placeholder(images):
+        raise InvalidRequest("'init_images' still holds a documentation page's placeholder", field="init_images")
+    if len(images) > 1:
+        raise InvalidRequest("'init_images' must be a list of exactly one picture", field="init_images")
+    if len(models) > 1:
+        warnings.append("only the first of 'models' is looked at")
+    return [*(("image", image) for image in images), *(("model", model) for model in models[:1])]
+
+
+def _list(value: object, name: str) -> list[object]:
+    if not isinstance(value, list):
+        raise InvalidRequest(f"{name!r} must be a list", field=name)
+    return value
+
+
+def _unfold_counts(body: Body) -> list[tuple[str, object]]:
+    """One ``count`` out of ``n_iter`` and what it multiplies."""
+    if (times := body.pop("n_iter", None)) is None:
+        return []
+    counts = [(name, _whole(body.pop(name), name)) for name in ("count", *ALIASES["count"]) if name in body]
+    by = _whole(times, "n_iter")
+    return [(name, each * by) for name, each in counts or [("count", 1)]]
 
 
 def _unfold_sampler(body: Body) -> list[tuple[str, object]]:
     """One ``sampler`` out of ``plms``, ``sampler``, ``sampler_name`` and ``scheduler``.
 
-    ``scheduler`` is the sampler for diffusers and the schedule for A1111, which its value tells apart.
+    ``scheduler`` is the sampler for diffusers and the schedule for A1111, which its value tells apart; A1111 looks at
+    ``sampler_index`` only where there is no ``sampler_name``.
     """
     plms = _truth(body.pop("plms", None), "plms")
-    names = [(key, body.pop(key)) for key in ("sampler", "sampler_name", "scheduler") if body.get(key) is not None]
-    for key in ("sampler", "sampler_name", "scheduler"):
-        body.pop(key, None)
+    names = [(key, body.pop(key)) for key in ("sampler", *ALIASES["sampler"]) if key in body]
     for key, value in names:
         if not isinstance(value, str):
             raise InvalidRequest(f"{key!r} must be text, the name of a sampler", field=key)
     texts = [(key, str(value)[:_SHOWN_CHARACTERS]) for key, value in names]
+    if "sampler_name" in dict(texts):
+        texts = [(key, text) for key, text in texts if key != "sampler_index"]
     schedule = next((text for key, text in texts if key == "scheduler" and samplers.is_schedule(text)), None)
     solvers = [(key, text) for key, text in texts if not (key == "scheduler" and samplers.is_schedule(text))]
     if plms:
@@ -103,12 +164,21 @@ def _unfold_sampler(body: Body) -> list[tuple[str, object]]:
         if schedule and samplers.find("DPM++ 2M", schedule) != samplers.Sampler("DPM++ 2M"):
             raise InvalidRequest(f"the schedule {schedule!r} needs a sampler beside it", field="scheduler")
         return []
-    found = [(key, samplers.find(text, schedule)) for key, text in solvers]
+    found = [(key, _find_sampler(key, text, schedule)) for key, text in solvers]
     return [(key, str(sampler)) for key, sampler in found if sampler]
+
+
+def _find_sampler(key: str, text: str, schedule: str | None) -> samplers.Sampler | None:
+    try:
+        return samplers.find(text, schedule)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), field=key if error.field == "sampler" else error.field) from None
 
 
 def _whole(value: object, name: str) -> int:
     try:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, int | str) and not isinstance(value, bool):
             number = int(value)
             if abs(number) < _LARGEST:
@@ -127,13 +197,7 @@ def _truth(value: object, name: str) -> bool:
     return words[str(value).strip().lower()]
 
 
-def shown(value: object) -> str:
-    """What somebody wrote, for an error message: as much of it as one can take in."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-
-
 def _nearest(name: str, known: set[str]) -> str:
-    spellings = {*known, *_CANONICAL, *UNFOLDED}
+    spellings = {*known, *_CANONICAL, *UNFOLDED, *a1111.FIELDS}
     near = difflib.get_close_matches(name[:_SHOWN_CHARACTERS].lower(), spellings, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"

@@ -6,12 +6,18 @@ before the bytes. The other replies are JSON objects in both places.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from stablediffusiond.errors import JobError, ReplyCode
 from stablediffusiond.messages.request import JobType
+from stablediffusiond.messages.seeds import LARGEST_SAFE_NUMBER
 
 ReplyType = Literal["image", "done", "failed", "progress", "preview", "status"]
+
+
+def _exact(number: int) -> int | str:
+    """As it is said: JavaScript, and AMQP in many languages, would round it or could not hold it."""
+    return number if number <= LARGEST_SAFE_NUMBER else str(number)
 
 
 class Reply(BaseModel):
@@ -31,7 +37,9 @@ class ImageFacts(Reply):
     type: JobType = Field(description="What kind of job it was")
     prompt: str
     negative_prompt: str
-    seed: int = Field(description="This image's own seed")
+    seed: Annotated[int, PlainSerializer(_exact), WithJsonSchema({"type": ["integer", "string"]})] = Field(
+        description="This image's own seed; as text from 2^53 on"
+    )
     width: int = Field(description="Pixels")
     height: int = Field(description="Pixels")
     steps: int

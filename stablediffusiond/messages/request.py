@@ -1,7 +1,6 @@
 """A request: one job as its client wrote it, parsed once and typed from here on."""
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -12,7 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
-from stablediffusiond.messages.aliases import Body, canonical, shown
+from stablediffusiond.messages import picture_text, seeds
+from stablediffusiond.messages.aliases import canonical
+from stablediffusiond.messages.text import decode
+from stablediffusiond.messages.values import Body, shown
 
 Priority = Literal["low", "normal", "high"]
 JobType = Literal["txt2img", "img2img"]
@@ -25,28 +27,7 @@ MAX_PROMPT_CHARACTERS: Final = 10_000
 _MAX_PARTS: Final = 50_000
 #: The escape of half a character, which JSON lets pass and UTF-8 does not; most come in pairs and are harmless.
 _HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_SEEDS: Final = 2**32
 _GUIDANCE: Final[dict[JobType, float]] = {"txt2img": 7.5, "img2img": 5.0}
-
-
-def _picture(value: object) -> object:
-    """The bytes of a picture out of base64 text or a data URL."""
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be the text of a picture in base64")  # noqa: TRY004 (pydantic reports ValueErrors)
-    head, comma, data = value.partition(",")
-    if head.startswith("data:"):
-        if not comma or not head.endswith(";base64"):
-            raise ValueError("must be a data URL in base64 (data:image/png;base64,…)")
-    else:
-        data = value
-    try:
-        return base64.b64decode("".join(data.split()), validate=True)
-    except binascii.Error:
-        raise ValueError(
-            "must be base64 or a data URL of a PNG, JPEG or WebP; paths and addresses are not opened"
-        ) from None
 
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
@@ -62,20 +43,23 @@ class Request(BaseModel):
         default_factory=lambda: str(uuid.uuid4()), description="Job id; default: the message_id, else a new UUID"
     )
     type: JobType = Field("txt2img", description="Default: img2img if an image is given")
+    model: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="The name of the model that the service has; default: that model"
+    )
     prompt: Prompt = Field(description="What to draw")
     negative_prompt: Prompt = Field("", description="What not to draw; only under guidance")
-    width: Pixels | None = Field(None, description="Default: the model's own size")
-    height: Pixels | None = Field(None, description="Default: the model's own size")
+    width: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
+    height: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
     steps: int = Field(50, ge=1, description="Denoising steps")
     guidance_scale: float = Field(
         7.5, ge=0, le=100, allow_inf_nan=False, description="At most 1 switches guidance off; default for img2img: 5.0"
     )
     sampler: str | None = Field(None, description="Default: the model's own scheduler", examples=list(samplers.NAMES))
-    seed: int = Field(0, ge=0, lt=_SEEDS, description="Absent, null or -1: derived from the id")
+    seed: int = Field(0, ge=0, lt=seeds.SEEDS, description='Absent, null, -1 or "random": derived from the id')
     count: int = Field(1, ge=1, description="Images; image k has seed + k")
     strength: float = Field(0.75, gt=0, le=1, description="img2img: how much to change")
-    image: Annotated[bytes, BeforeValidator(_picture)] | None = Field(
-        None, description="img2img: PNG, JPEG or WebP in base64, or as a data URL", repr=False
+    image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
+        None, description="img2img: a picture's file in base64, or as a data URL", repr=False
     )
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     preview_every: Annotated[int, Field(ge=1)] | None = Field(
@@ -88,7 +72,7 @@ class Request(BaseModel):
 
     def image_seed(self, index: int) -> int:
         """The seed of image ``index``: a job for that image alone, with this seed, draws the same picture."""
-        return (self.seed + index) % _SEEDS
+        return (self.seed + index) % seeds.SEEDS
 
     @property
     def guided(self) -> bool:
@@ -112,23 +96,23 @@ class Request(BaseModel):
         Raises:
             InvalidRequest: ``field`` names what is wrong.
         """
-        body, warnings = canonical(fields, cls.model_fields)
-        body = {name: value for name, value in body.items() if value is not None}
+        read = canonical(fields, cls.model_fields)
+        body = dict(read.fields)
         for name, value in body.items():
             if isinstance(value, bool):  # which Python would take for the number 0 or 1
-                raise InvalidRequest(f"{name!r} must not be true or false", field=name)
+                raise InvalidRequest(f"{read.spelt[name]!r} must not be true or false", field=read.spelt[name])
         job_id = body["id"] = _job_id(body.get("id") or default_id or uuid.uuid4())
         body.setdefault("type", "img2img" if "image" in body else "txt2img")
         if body["type"] == "img2img":
             body.setdefault("guidance_scale", _GUIDANCE["img2img"])
-        if str(body.get("seed", "-1")).strip() in {"-1", ""}:
-            body["seed"] = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big")
+        seed = seeds.read(body.get("seed", -1))
+        body["seed"] = _derived_seed(job_id) if seed is None else seed
         try:
             request = cls.model_validate(body)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise _invalid(error, read.spelt) from None
         request.check_whole()
-        return request, warnings
+        return request, read.warnings
 
     def check_whole(self) -> None:
         """What no field can say alone."""
@@ -148,11 +132,9 @@ def parse(body: bytes) -> Body:
     if sum(body.count(mark) for mark in b",[{") > _MAX_PARTS:
         raise UnreadableMessage(f"the body has more than {_MAX_PARTS} parts")
     try:
-        fields: object = json.loads(body.decode(), object_pairs_hook=_once_each)
+        fields: object = json.loads(decode(body, "the body"), object_pairs_hook=_once_each)
         if _HALF_CHARACTER.search(body):
             json.dumps(fields, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise UnreadableMessage(f"the body is not UTF-8: {error}") from None
     except UnicodeEncodeError:
         raise UnreadableMessage("the body is not Unicode: it has half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
@@ -179,13 +161,19 @@ def _job_id(value: object) -> str:
     return text
 
 
-def _invalid(error: ValidationError) -> InvalidRequest:
-    """The first complaint of pydantic in our own words."""
+def _derived_seed(job_id: str) -> int:
+    """Of 32 bits, so that every language can read it."""
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big")
+
+
+def _invalid(error: ValidationError, spelt: dict[str, str]) -> InvalidRequest:
+    """The first complaint of pydantic in our own words, and in the client's spelling of the field."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else None
+    name = str(first["loc"][0]) if first["loc"] else ""
+    field = spelt.get(name, name) or None
     said = str(first["msg"]).removeprefix("Value error, ")
     said = {"Field required": "is required"}.get(said, said[0].lower() + said[1:])
     value = first["input"]
-    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and field != "image"
+    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and name != "image"
     shown = f", not {value!r}" if short else ""
     return InvalidRequest(f"{field!r} {said}{shown}".replace("input should", "must"), field=field)

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from stablediffusiond.messages import a1111, seeds
 from stablediffusiond.messages.aliases import ALIASES, IGNORED
 from stablediffusiond.messages.dead_letter import DeadLetterFacts
 from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
@@ -33,21 +34,51 @@ def request_schema() -> Schema:
     """The schema of a request in every spelling that the daemon takes, numbers as text included."""
     schema = Request.model_json_schema()
     properties: dict[str, Schema] = dict(schema["properties"])
-    properties["seed"]["minimum"] = -1
-    properties["seed"].pop("default")
-    properties |= {name: _also_as_text(field) for name, field in properties.items()}
+    properties["seed"] |= {"minimum": -1, "maximum": seeds.SEEDS - 1}
+    del properties["seed"]["default"], properties["seed"]["exclusiveMaximum"]
+    properties |= {name: _nullable(_also_as_text(field)) for name, field in properties.items() if name != "prompt"}
     properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
     for name, others in ALIASES.items():
         for other in others:
-            properties[other] = {**properties[name], "description": f"The same as {name}"}
-    properties["n_iter"] = {"type": ["integer", "string"], "description": "Multiplies count"}
-    properties["plms"] = {"type": ["boolean", "string"], "description": "The same as sampler PLMS"}
+            if "." not in other:
+                properties[other] = {**properties[name], "description": f"The same as {name}"}
+    # What A1111's clients say where they leave it open, and where there is no image.
+    properties["denoising_strength"] = {"description": "The same as strength; only looked at beside an image"}
+    name_or_nothing: Schema = {"type": ["string", "number", "null"], "description": "The same as sampler"}
+    properties |= dict.fromkeys(ALIASES["sampler"], name_or_nothing)
+    properties["n_iter"] = {"type": ["integer", "string", "null"], "description": "Multiplies count"}
+    properties["plms"] = {"type": ["boolean", "string", "null"], "description": "The same as sampler PLMS"}
     properties["init_images"] = {
-        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1, "description": "One image"
+        "type": ["array", "null"], "items": {"type": "string"}, "maxItems": 1, "description": "One image"
     }  # fmt: skip
+    properties["models"] = {"type": ["array", "null"], "items": {"type": "string"}, "description": "The first is model"}
+    for name, fate in a1111.FIELDS.items():
+        properties.setdefault(name, {"description": _fate(fate)})
     for name in sorted(IGNORED):
         properties[name] = {"description": "Accepted and ignored, with a warning"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
+
+
+def _fate(fate: a1111.Fate) -> str:
+    """What becomes of a field that only A1111 has."""
+    match fate:
+        case a1111.Refused(what=what):
+            return f"A1111's: asks for {what}; refused unless it asks for nothing"
+        case a1111.DependsOn(field=field):
+            return f"A1111's: looked at only beside {field}, which is refused; ignored, with a warning"
+        case a1111.Ignored(why=why):
+            return f"A1111's: ignored, with a warning: {why}"
+        case a1111.Used(meaning=meaning):
+            return f"A1111's: {meaning}"
+
+
+def _nullable(field: Schema) -> Schema:
+    """What is null is absent."""
+    choices, names = field.get("anyOf"), field.get("enum")
+    if isinstance(choices, list):
+        return field if {"type": "null"} in choices else {**field, "anyOf": [*choices, {"type": "null"}]}
+    nullable: Schema = {**field, "type": [field["type"], "null"]}
+    return {**nullable, "enum": [*names, None]} if isinstance(names, list) else nullable
 
 
 def _also_as_text(field: Schema) -> Schema:

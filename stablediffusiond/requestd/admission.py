@@ -1,5 +1,6 @@
 """From a message to a request that this service is willing to draw."""
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +8,8 @@ from datetime import datetime
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
-from stablediffusiond.messages.aliases import Body
 from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request, parse
+from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.settings import LimitSettings
 
 
@@ -48,10 +49,13 @@ def admit(
     topology: Topology,
     limits: LimitSettings,
     *,
+    model: str,
     priority: Priority,
     received_at: datetime,
 ) -> AcceptedRequest:
     """The request in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
+
+    ``model`` is the name of the one that is drawn with.
 
     How long it has waited already is the difference of two clocks, the publisher's and ours at ``received_at``. After
     that our clock may be set as anybody likes.
@@ -64,7 +68,9 @@ def admit(
         raise InvalidRequest(f"reply_to must not begin with {topology.requests!r}", field="reply_to")
     request, warnings = Request.from_fields(fields, default_id=where.job_id)
     request = request.model_copy(update={"priority": priority})
-    _check_limits(request, limits)
+    if request.model is not None and not names_model(request.model, model):
+        raise InvalidRequest(f"no model {shown(request.model)} here; this service draws with {model!r}", field="model")
+    check_limits(request, limits)
     deadline = None
     if request.deadline_seconds is not None:
         waited = (received_at - (message.timestamp or received_at)).total_seconds()
@@ -84,8 +90,25 @@ def read(message: Message, limits: LimitSettings) -> Body:
     return parse(message.body)
 
 
-def _check_limits(request: Request, limits: LimitSettings) -> None:
-    """The size is checked here only where the request gives it; the model's own always fits."""
+def names_model(asked: str, served: str) -> bool:
+    """Whether ``asked`` means the model that the settings call ``served``, a name, a path or a hub's id.
+
+    Its last part is enough, without a file's suffix and without the hash that A1111 puts behind a title.
+    """
+    return asked == served or _model_key(asked) in {_model_key(served), served.lower()}
+
+
+def _model_key(name: str) -> str:
+    title = re.sub(r" \[[0-9a-f]+\]$", "", name.strip().lower())
+    return re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", re.split(r"[/\\]", title.rstrip("/\\"))[-1])
+
+
+def check_limits(request: Request, limits: LimitSettings) -> None:
+    """The size is checked here only where the request gives it; the model's own always fits.
+
+    Raises:
+        InvalidRequest, TooLarge: it is over one of them.
+    """
     if request.steps > limits.max_steps:
         raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
     if request.count > limits.max_images:

@@ -68,7 +68,9 @@ class Daemon:
         publisher = Publisher(publish_link, on_refusal=self._on_refusal)
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
-        self.processor = JobProcessor(self.engine, replies, topology, settings.limits, encoders)
+        self.processor = JobProcessor(
+            self.engine, replies, topology, settings.limits, encoders, model=settings.model.name
+        )
         self.processor.on_change = self.update_pause
         prefetch = self.capacity.images + settings.engine.waiting_jobs
         self.report = StatusReport(

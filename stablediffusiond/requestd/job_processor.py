@@ -57,6 +57,8 @@ class JobProcessor:
         topology: Topology,
         limits: LimitSettings,
         encoders: Executor,
+        *,
+        model: str,
     ) -> None:
         self.in_flight = InFlightJobs()
         self.counters = Counters()
@@ -65,6 +67,7 @@ class JobProcessor:
         self._topology = topology
         self._limits = limits
         self._encoders = encoders
+        self._model = model
         #: Called whenever jobs come, go, or have a picture to publish.
         self.on_change: Callable[[], None] = lambda: None
         self._cancellations = Cancellations()
@@ -136,7 +139,7 @@ class JobProcessor:
             job.job_id = where.job_id
             accepted = admit(
                 job.message, fields, where, self._topology, self._limits,
-                priority=job.priority, received_at=job.received_at,
+                model=self._model, priority=job.priority, received_at=job.received_at,
             )  # fmt: skip
             job.images = accepted.request.count
             self.counters.queued_seconds.add(_queued_seconds(job, accepted))

@@ -231,6 +231,13 @@ def test_a_prompt_on_standard_input_has_to_be_text(run: Run, daemons: FakeDaemon
     assert "standard input is not UTF-8" in err
 
 
+def test_json_with_a_byte_order_mark_on_standard_input_is_no_prompt(run: Run, daemons: FakeDaemons) -> None:
+    code, out, err = run("-").end(b'\xef\xbb\xbf{"prompt": "cat", "seed": 42}\r\n')
+    request = daemons.take()
+    assert (code, out.decode(), err) == (0, f"{request.id}\n", "")
+    assert (request.fields["prompt"], request.fields["seed"]) == ("cat", 42)
+
+
 def test_daemons_that_are_away_end_with_three(run: Run, daemons: FakeDaemons, responses: FakeResponses) -> None:
     responses.leave()
     code, _, err = run("cat").end()

@@ -6,8 +6,12 @@ import json
 import struct
 import zipfile
 import zlib
+from pathlib import Path
+from typing import Final
 
 from PIL import Image
+
+_A1111: Final = Path(__file__).parents[1] / "messages/a1111"
 
 
 def requests() -> dict[str, bytes]:
@@ -48,6 +52,29 @@ def requests() -> dict[str, bytes]:
         "an address": b'{"prompt": "x", "image": "http://127.0.0.1/a.png"}',
         "a file": b'{"prompt": "x", "image": "file:///etc/passwd"}',
         "UTF-16": '{"prompt": "cat"}'.encode("utf-16"),
+        "UTF-32": '{"prompt": "cat"}'.encode("utf-32-be"),
+        "a mark before a name": b'{"\xef\xbb\xbfprompt": "\\ufeffcat", "prompt": "dog"}',
+        "a seed of 64 bits": b'{"prompt": "x", "seed": 18446744073709551615, "count": 16}',
+        "a seed as JavaScript has it": b'{"prompt": "x", "seed": 18446744073709552000}',
+        "a seed with an exponent": b'{"prompt": "x", "seed": "1e999999999999"}',
+        "a seed of a megabyte": json.dumps({"prompt": "x", "seed": "9" * 1_000_000}).encode(),
+        "any seed": b'{"prompt": "x", "seed": "Random"}',
+        "a model": b'{"prompt": "x", "model": "DOODLE.safetensors [0123abcd]", "models": ["doodle", 2]}',
+        "a model of a megabyte": json.dumps({"prompt": "x", "sd_model_checkpoint": "v" * 1_000_000}).encode(),
+        "base64 without padding": b'{"prompt": "x", "image": "iVBORw0KGgo"}',
+        "base64 for URLs": b'{"prompt": "x", "image": "data:image/png;BASE64,iVBORw0KGgo_-A"}',
+        "base64 with escapes": json.dumps({"prompt": "x", "image": "data:;base64," + "%2B" * 4_000_000}).encode(),
+        "base64 of spaces": json.dumps({"prompt": "x", "image": "A " * 6_000_000}).encode(),
+        "quotes": json.dumps({"prompt": "x", "image": "b'" + "\"'" * 1000}).encode(),
+        "deep override_settings": b'{"prompt": "x", "override_settings": ' + b'{"a":' * 900 + b"1" + b"}" * 901,
+        "many override_settings": json.dumps(
+            {"prompt": "x", "override_settings": {f"save_{n}": n for n in range(20_000)}}
+        ).encode(),
+        "many scripts": json.dumps(
+            {"prompt": "x", "alwayson_scripts": {f"{n}": {"args": [False] * 2} for n in range(10_000)}}
+        ).encode(),
+        "deep scripts": b'{"prompt": "x", "alwayson_scripts": {"a": {"args": ' + b"[" * 900 + b"]" * 900 + b"}}}",
+        **{f"A1111: {file.stem}": file.read_bytes() for file in _A1111.glob("*.json")},
         "a byte order mark": b'\xef\xbb\xbf{"prompt": "cat"}',
     }
 

@@ -48,7 +48,8 @@ def admitted(message: Message) -> None:
     try:
         fields = read(message, LIMITS)
         where = address(message, TOPOLOGY, fields, where.job_id)
-        admit(message, fields, where, TOPOLOGY, LIMITS, priority="normal", received_at=datetime.now(UTC))
+        now = datetime.now(UTC)
+        admit(message, fields, where, TOPOLOGY, LIMITS, model="doodle", priority="normal", received_at=now)
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
         _carried(reply_messages.dead(message, where.job_id, TOPOLOGY.requests, str(error)))

@@ -16,13 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stablediffusiond.messages.a1111 import FIELDS as A1111_FIELDS
 from stablediffusiond.messages.aliases import ALIASES, IGNORED, UNFOLDED
 from stablediffusiond.messages.request import Request
 from tests.fuzz import seeds, targets
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 KNOWN = [(target, name) for target in targets.TARGETS for name in seeds.of(target)]
-FIELDS = sorted({*Request.model_fields, *(alias for each in ALIASES.values() for alias in each), *UNFOLDED, *IGNORED})
+SPELLINGS = {alias for each in ALIASES.values() for alias in each}
+FIELDS = sorted({*Request.model_fields, *SPELLINGS, *UNFOLDED, *IGNORED, *A1111_FIELDS})
 
 text = st.text(st.characters(), max_size=30)
 numbers = st.integers() | st.floats() | st.integers(-(10**300), 10**300) | st.sampled_from([0, -1, 64, 2**32, 2**63])

@@ -5,8 +5,10 @@ import jsonschema
 import pytest
 
 from stablediffusiond.messages import schema
-from stablediffusiond.messages.aliases import ALIASES, IGNORED
+from stablediffusiond.messages.a1111 import FIELDS
+from stablediffusiond.messages.aliases import ALIASES, IGNORED, UNFOLDED
 from stablediffusiond.messages.replies import Done, ImageFacts
+from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import ServiceStatus, WorkerStatus
 
 CHECKED_IN = Path(__file__).parents[2] / "docs/schema"
@@ -35,6 +37,16 @@ def test_the_schema_takes_what_the_daemon_takes(body: dict[str, object]) -> None
     jsonschema.validate(body, schema.request_schema())
 
 
+@pytest.mark.parametrize("file", sorted((Path(__file__).parent / "a1111").glob("*.json")), ids=lambda file: file.stem)
+def test_the_schema_takes_what_clients_of_a1111_send(file: Path) -> None:
+    jsonschema.validate(json.loads(file.read_text("utf-8")), schema.request_schema())
+
+
+@pytest.mark.parametrize("name", sorted({*Request.model_fields} - {"prompt"}))
+def test_the_schema_takes_null_for_absent(name: str) -> None:
+    jsonschema.validate({"prompt": "cat", name: None}, schema.request_schema())
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"prompt": "cat", "stepz": 3}, {"prompt": "cat", "steps": 0}, {"prompt": ["cat"]}]
 )
@@ -46,7 +58,8 @@ def test_the_schema_refuses_what_the_daemon_refuses(body: dict[str, object]) -> 
 def test_every_spelling_stands_in_the_schema() -> None:
     properties = schema.request_schema()["properties"]
     assert isinstance(properties, dict)
-    assert {alias for others in ALIASES.values() for alias in others} | IGNORED <= set(properties)
+    spellings = {alias for others in ALIASES.values() for alias in others if "." not in alias}
+    assert spellings | IGNORED | set(FIELDS) | set(UNFOLDED) <= set(properties)
 
 
 def test_golden_replies_are_valid() -> None:

@@ -14,7 +14,7 @@ from stablediffusiond.engine.pictures import MAX_INIT_PIXELS, open_init_image
 from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
 from stablediffusiond.messages.aliases import ALIASES
 from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
-from stablediffusiond.requestd.admission import AcceptedRequest, address, admit, read
+from stablediffusiond.requestd.admission import AcceptedRequest, address, admit, names_model, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.settings import LimitSettings
 
@@ -26,7 +26,7 @@ def accepted(message: Message, limits: LimitSettings = LIMITS, received_at: date
     fields = read(message, limits)
     return admit(
         message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits,
-        priority="high", received_at=received_at or datetime.now(UTC),
+        model="doodle", priority="high", received_at=received_at or datetime.now(UTC),
     )  # fmt: skip
 
 
@@ -180,3 +180,29 @@ def test_one_more_than_the_default_is_refused(fields: dict[str, object], code: s
 def test_as_much_as_the_default_is_taken() -> None:
     most = {"prompt": "x" * 10_000, "steps": 150, "count": 16, "width": 1024, "height": 1024}
     assert accepted(Message(json.dumps(most).encode())).request.count == 16
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        ("doodle", "doodle"), ("Doodle", "doodle"), ("doodle.safetensors [0123abcdef]", "doodle"), ("sd/doodle.ckpt", "doodle"),
+        ("dreamshaper_8", "/srv/models/dreamshaper_8.safetensors"), ("sub\\dreamshaper_8.safetensors", "dreamshaper_8"),
+        ("stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"), ("/srv/models/own/", "/srv/models/own"),
+        ("Stable-Diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    ],
+)  # fmt: skip
+def test_a_model_may_be_named_as_other_programs_name_it(asked: str, served: str) -> None:
+    assert names_model(asked, served)
+
+
+def test_a_model_that_is_not_here_is_refused_with_the_one_that_is() -> None:
+    with pytest.raises(InvalidRequest, match="no model 'v2-1_768' here; this service draws with 'doodle'") as caught:
+        accepted(Message(b'{"prompt": "cat", "override_settings": {"sd_model_checkpoint": "v2-1_768"}}'))
+    assert caught.value.field == "model"
+    assert accepted(Message(b'{"prompt": "cat", "model": "doodle"}')).request.model == "doodle"
+    assert accepted(Message(b'{"prompt": "cat", "model": ""}')).request.model is None
+
+
+@pytest.mark.parametrize("name", ["", "/", ".safetensors", "[0123]"])
+def test_a_name_that_is_none_means_no_model(name: str) -> None:
+    assert not names_model(name, "doodle")

@@ -1,0 +1,200 @@
+"""Every field of A1111's API (AUTOMATIC1111's web UI 1.10, txt2img and img2img), and what becomes of it here.
+
+A body that one of its clients sends has some forty fields, most of which ask for nothing: ``false``, ``0``, ``-1``,
+``""``, ``[]``, ``{}``, ``null`` or the field's own default. Those are taken. What asks for something that is not done
+here is refused by its name, so that nobody waits for a picture that is another one than they asked for.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import a1111_settings
+from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
+
+
+@dataclass(frozen=True)
+class Used:
+    """It stands for a field of ours; ``aliases.py`` says for which, and how."""
+
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """It asks for ``what``, which is not done here, unless it says one of ``nothing`` or is empty."""
+
+    what: str
+    nothing: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class DependsOn:
+    """A1111 looks at it only beside another field, which is refused: what it says has no effect."""
+
+    field: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """It changes nothing in a picture that is drawn here, whatever it says."""
+
+    why: str
+
+
+Fate = Used | Refused | DependsOn | Ignored
+
+_HIRES: Final = DependsOn("enable_hr")
+_MASK: Final = DependsOn("mask")
+_FILES: Final = Ignored("the daemon writes no files")
+_OF_THE_UI: Final = Ignored("no part of A1111's API, either")
+_OF_A_CLIENT: Final = Ignored("a client's own note")
+
+#: The fields that both kinds of its jobs have.
+_COMMON: Final[dict[str, Fate]] = {
+    "prompt": Used("prompt"),
+    "negative_prompt": Used("negative_prompt"),
+    "styles": Refused("styles of the web UI"),
+    "seed": Used("seed"),
+    "subseed": DependsOn("subseed_strength"),
+    "subseed_strength": Refused("a variation"),
+    "seed_resize_from_h": Refused("the noise of another size"),
+    "seed_resize_from_w": Refused("the noise of another size"),
+    "sampler_name": Used("sampler"),
+    "sampler_index": Used("sampler, where there is no sampler_name"),
+    "scheduler": Used("the sampler's schedule"),
+    "batch_size": Used("count"),
+    "n_iter": Used("multiplies count"),
+    "steps": Used("steps"),
+    "cfg_scale": Used("guidance_scale"),
+    "width": Used("width"),
+    "height": Used("height"),
+    "restore_faces": Refused("restored faces"),
+    "tiling": Refused("a picture that tiles"),
+    "eta": Used("eta"),
+    "denoising_strength": Used("strength, beside an image"),
+    "s_min_uncond": Refused("steps without guidance"),
+    "s_churn": Refused("noise inside steps"),
+    "s_tmin": DependsOn("s_churn"),
+    "s_tmax": DependsOn("s_churn"),
+    "s_noise": Refused("noise inside steps", (1,)),
+    "refiner_checkpoint": Refused("a refiner"),
+    "refiner_switch_at": DependsOn("refiner_checkpoint"),
+    "override_settings": Used("model; what else is in it is refused, unless it asks for nothing"),
+    "override_settings_restore_afterwards": Ignored("a request changes no settings"),
+    "script_name": Refused("a script"),
+    "script_args": DependsOn("script_name"),
+    "alwayson_scripts": Used("refused, unless all scripts in it are off"),
+    "infotext": Refused("the parameters of a picture"),
+    "disable_extra_networks": Ignored("there are none"),
+    "comments": Ignored("remarks"),
+    "force_task_id": Ignored("jobs are known by id"),
+    "do_not_save_samples": _FILES,
+    "do_not_save_grid": _FILES,
+    "save_images": _FILES,
+    "send_images": Ignored("pictures are always sent"),
+}
+
+_TXT2IMG: Final[dict[str, Fate]] = {
+    "enable_hr": Refused("a second pass at a larger size"),
+    "firstphase_width": Refused("a second pass at a larger size"),
+    "firstphase_height": Refused("a second pass at a larger size"),
+    "firstpass_image": Refused("a second pass at a larger size"),
+    "hr_scale": _HIRES,
+    "hr_upscaler": _HIRES,
+    "hr_second_pass_steps": _HIRES,
+    "hr_resize_x": _HIRES,
+    "hr_resize_y": _HIRES,
+    "hr_checkpoint_name": _HIRES,
+    "hr_sampler_name": _HIRES,
+    "hr_scheduler": _HIRES,
+    "hr_prompt": _HIRES,
+    "hr_negative_prompt": _HIRES,
+}
+
+_IMG2IMG: Final[dict[str, Fate]] = {
+    "init_images": Used("image"),
+    "resize_mode": Refused("a picture that is cropped or filled up to its size"),
+    "image_cfg_scale": Ignored("only for models that edit by instruction"),
+    "initial_noise_multiplier": Refused("more or less noise", (1,)),
+    "include_init_images": Ignored("replies carry what was drawn"),
+    "mask": Refused("inpainting"),
+    "latent_mask": Refused("inpainting"),
+    "mask_blur": _MASK,
+    "mask_blur_x": _MASK,
+    "mask_blur_y": _MASK,
+    "mask_round": _MASK,
+    "inpainting_fill": _MASK,
+    "inpaint_full_res": _MASK,
+    "inpaint_full_res_padding": _MASK,
+    "inpainting_mask_invert": _MASK,
+}
+
+#: What else comes in such bodies: A1111 skips what it does not know, so its clients send what they have.
+_BESIDE_IT: Final[dict[str, Fate]] = {
+    **dict.fromkeys(
+        (
+            "outpath_samples", "outpath_grids", "prompt_for_display", "seed_enable_extras", "extra_generation_params",
+            "overlay_images", "do_not_reload_embeddings", "ddim_discretize", "sampler_noise_scheduler_override",
+            "eta_noise_seed_delta", "ENSD", "token_merging_ratio", "token_merging_ratio_hr",
+        ),
+        _OF_THE_UI,
+    ),
+    # Forge and SD.Next
+    "clip_skip": Refused("another layer of the text encoder", (1,)),
+    "distilled_cfg_scale": Ignored("only for distilled models"),
+    "hr_cfg": _HIRES,
+    "hr_distilled_cfg": _HIRES,
+    "hr_additional_modules": _HIRES,
+    # Auto-Photoshop-StableDiffusion-Plugin and SillyTavern
+    "controlnet_units": Used("refused, unless all units are off"),
+    "expanded_mask": _MASK,
+    "mask_expansion": _MASK,
+    **dict.fromkeys(
+        (
+            "selection_info", "original_prompt", "original_negative_prompt", "use_sharp_mask", "use_prompt_shortcut",
+            "prompt_shortcut_ui_dict", "uniqueDocumentId", "mode", "url", "auth",
+        ),
+        _OF_A_CLIENT,
+    ),
+}  # fmt: skip
+
+FIELDS: Final[dict[str, Fate]] = _COMMON | _TXT2IMG | _IMG2IMG | _BESIDE_IT
+
+#: Names of samplers and schedules, for which the page leaves a placeholder, and old clients a number or nothing.
+_NAMES: Final = frozenset({"sampler_name", "sampler_index", "scheduler"})
+#: Its documentation page fills these in with ``true``, for want of a default.
+_PREFILLED_TRUE: Final = frozenset({"restore_faces", "tiling"})
+
+
+def reduce(body: Body) -> tuple[Body, list[str]]:
+    """``body`` without the fields that only A1111 has, and the names of those that were left unread.
+
+    Raises:
+        InvalidRequest: one of them asks for something that is not done here.
+    """
+    prefilled = any(is_placeholder(value) for name, value in body.items() if name in FIELDS and name != "prompt")
+    rest: Body = {}
+    unread: list[str] = []
+    for name, value in body.items():
+        fate = FIELDS.get(name)
+        if name == "override_settings":
+            settings, unread_settings = a1111_settings.reduce(value)
+            rest |= settings
+            unread += unread_settings
+        elif name in {"alwayson_scripts", "controlnet_units"}:
+            a1111_settings.check_scripts(name, value)
+            unread.append(name)
+        elif fate is None or (isinstance(fate, Used) and not _is_no_name(name, value)):
+            rest[name] = value
+        else:
+            placeholder = prefilled and name in _PREFILLED_TRUE and value is True
+            if isinstance(fate, Refused) and not placeholder and not asks_for_nothing(value, fate.nothing):
+                said = f"{name!r} asks for {fate.what}, which is not done here: {shown(value)}"
+                raise InvalidRequest(said, field=name)
+            unread.append(name)
+    return rest, unread
+
+
+def _is_no_name(name: str, value: object) -> bool:
+    return name in _NAMES and asks_for_nothing(value)

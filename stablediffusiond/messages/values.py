@@ -1,0 +1,47 @@
+"""What the values of a request may look like, whoever sends them: which of them ask for nothing."""
+
+from typing import Final
+
+Body = dict[str, object]
+
+_SHOWN_CHARACTERS: Final = 100
+#: Texts for nothing; "None" is A1111's own, for scripts, upscalers and the like.
+_NOTHING: Final = frozenset({"", "false", "none", "null"})
+#: What the documentation pages of web APIs (Swagger UI) put where a text has no default.
+_PLACEHOLDER: Final = "string"
+
+
+def asks_for_nothing(value: object, also: tuple[object, ...] = ()) -> bool:
+    """Whether ``value`` is empty, or one of ``also``; numbers and booleans may come as text."""
+    if isinstance(value, list):
+        return all(not each if isinstance(each, list | dict) else _is_nothing(each, also) for each in value)
+    return not value if isinstance(value, dict) else _is_nothing(value, also)
+
+
+def is_placeholder(value: object) -> bool:
+    return value in (_PLACEHOLDER, [_PLACEHOLDER])
+
+
+def is_false(value: object) -> bool:
+    return value is False or (isinstance(value, str) and value.strip().lower() == "false")
+
+
+def shown(value: object) -> str:
+    """What somebody wrote, for an error message: as much of it as one can take in."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _is_nothing(value: object, also: tuple[object, ...]) -> bool:
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text in _NOTHING or value == _PLACEHOLDER or text in also:
+            return True
+        try:
+            value = float(text)
+        except ValueError:
+            return False
+    return value is None or value in (0, -1) or value in also
