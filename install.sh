@@ -101,7 +101,7 @@ set_up_system() {
   if [ "$1" = test ]; then
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm ip iproute2 pgrep procps \
       systemd-analyze systemd systemd-nspawn systemd-container sudo sudo shellcheck shellcheck unshare util-linux \
-      groff groff-base
+      groff groff-base gcc gcc /usr/include/stdio.h libc6-dev
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

@@ -29,7 +29,7 @@ from stablediffusiond.messages.request import Priority
 from tests.faults import faults, prompts
 from tests.faults.bench import Bench
 from tests.faults.books import CRASHED, HARD_KINDS, POISONED
-from tools.private_broker import PrivateBroker
+from tests.faults.power_cut import PowerCutBroker
 from tools.private_cluster import PrivateCluster
 
 _SAMPLE_SECONDS = 2.0
@@ -171,8 +171,8 @@ def _weights(chosen: argparse.Namespace) -> dict[faults.Fault, int]:
 
 def _bench(chosen: argparse.Namespace, stack: contextlib.ExitStack) -> Bench:
     """A broker as it was asked for, and what works on it; up until ``stack`` is closed."""
-    cluster = stack.enter_context(PrivateCluster()) if chosen.cluster else None
-    broker = None if cluster else stack.enter_context(PrivateBroker(config=_CONFIG, advanced=_ADVANCED))
+    cluster = stack.enter_context(PrivateCluster(PowerCutBroker)) if chosen.cluster else None
+    broker = None if cluster else stack.enter_context(PowerCutBroker(config=_CONFIG, advanced=_ADVANCED))
     bench = stack.enter_context(
         Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons, broker=broker, cluster=cluster)
     )
@@ -198,7 +198,8 @@ def main() -> int:
         bench = _bench(chosen, stack)
         reference = {**bench.undisturbed(), prompts.POISON: CRASHED}
         bench.kinds[prompts.POISON] = POISONED
-        bench.broker.settle()
+        for node in bench.nodes:
+            node.settle()
         soak = Soak(bench, weights, chosen.seed, chosen.window, chosen.pause)
         soak.run(chosen.minutes * 60)
         unended = ""

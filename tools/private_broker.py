@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -83,17 +84,17 @@ class PrivateBroker:
         self.epmd_port: int = beside.epmd_port if beside else free_port()
         self._epmd_is_mine = beside is None
         self.cookie: str = beside.cookie if beside else uuid.uuid4().hex
-        if beside is not None:
-            config += "".join(f"cluster_formation.classic_config.nodes.{n} = {each.node}\n"
-                              for n, each in enumerate((beside, self), start=1))  # fmt: skip
         for name in ("mnesia", "log"):
             (self._folder / name).mkdir()
         (self._folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
-        (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}")
+        self._config = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}"
+        self.join_at_first_start([beside, self] if beside else [])
         (self._folder / "advanced.config").write_text(advanced or "[].")
         cookie_file = self._folder / ".erlang.cookie"
         cookie_file.touch(mode=0o600)
         cookie_file.write_text(self.cookie)
+        #: What the node's own processes get besides, and rabbitmqctl does not.
+        self.server_environment: dict[str, str] = {}
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
@@ -113,8 +114,18 @@ class PrivateBroker:
         }
 
     @property
+    def data_folder(self) -> Path:
+        """What a power cut leaves of the node, and the loss of its disk does not."""
+        return self._folder / "mnesia"
+
+    @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+
+    def join_at_first_start(self, nodes: "Sequence[PrivateBroker]") -> None:
+        """Have it, when it has no data, join the cluster of ``nodes``, which name itself too."""
+        peers = [f"cluster_formation.classic_config.nodes.{n} = {each.node}\n" for n, each in enumerate(nodes, start=1)]
+        (self._folder / "rabbitmq.conf").write_text(self._config + "".join(peers))
 
     def start(self) -> Self:
         """Start the node, or start it again, and wait until it takes connections."""
@@ -125,7 +136,7 @@ class PrivateBroker:
         """Start the node and do not wait."""
         if self._epmd is None and self._epmd_is_mine:
             self._epmd = self._spawn(_epmd_program(), "epmd.log")
-        self._process = self._spawn(str(PROGRAMS / "rabbitmq-server"), "node.log")
+        self._process = self._spawn(str(PROGRAMS / "rabbitmq-server"), "node.log", self.server_environment)
 
     def wait_up(self, timeout_seconds: float = 90) -> Self:
         """Wait until it takes connections."""
@@ -136,13 +147,14 @@ class PrivateBroker:
             time.sleep(0.05)
         return self
 
-    def settle(self) -> None:
+    def settle(self) -> Self:
         """Wait until a queue declared just now would survive ``kill``.
 
         RabbitMQ 3.10 writes the table of its quorum queues half a second after a change, tells nobody, and comes back
         with a queue that answers nothing if it is killed before.
         """
         time.sleep(2)
+        return self
 
     def kill(self) -> None:
         """End the node as a power cut would; ``start`` brings it back with what it had on disk."""
@@ -169,14 +181,19 @@ class PrivateBroker:
             self._epmd = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def ctl(self, *arguments: str) -> str:
-        """Run rabbitmqctl on this node; returns what it prints."""
+    def lose_data(self) -> None:
+        """Have its disk replaced by an empty one, while it does not run."""
+        shutil.rmtree(self.data_folder)
+        self.data_folder.mkdir()
+
+    def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
+        """Run rabbitmqctl, or another of RabbitMQ's programs, on this node; returns what it prints."""
         done = subprocess.run(
-            [PROGRAMS / "rabbitmqctl", "-q", *arguments],
+            [PROGRAMS / program, "-q", *arguments],
             env=self._environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise BrokerUnavailable(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+            raise BrokerUnavailable(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def log(self) -> str:
@@ -195,11 +212,12 @@ class PrivateBroker:
     ) -> None:
         self.stop()
 
-    def _spawn(self, program: str, log: str) -> "subprocess.Popen[bytes]":
+    def _spawn(self, program: str, log: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         with (self._folder / log).open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-c", _WARDEN, program],
-                env=self._environment, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env={**self._environment, **(environment or {})}, cwd=self._folder,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
 
     def _erlang_pid(self) -> int:

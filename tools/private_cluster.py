@@ -16,7 +16,9 @@ _CONFIG: Final = "cluster_partition_handling = pause_minority\n"
 class PrivateCluster:
     """``with PrivateCluster() as cluster: ... cluster.url``, which names all three."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: type[PrivateBroker] = PrivateBroker) -> None:
+        """``node`` makes each of them."""
+        self._node = node
         self._stack = contextlib.ExitStack()
         self.nodes: list[PrivateBroker] = []
 
@@ -33,20 +35,38 @@ class PrivateCluster:
         """The ports of the nodes that clients are connected to."""
         return {int(port) for port in self._list("list_connections", "port")}
 
+    def start_all(self) -> None:
+        """Start what does not run; the first of them waits for the others before it takes connections."""
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait_up()
+
+    def replace(self, node: PrivateBroker) -> None:
+        """Do as RabbitMQ's manual says for a node whose disk is lost or damaged: forget it, have an empty one join."""
+        other = next(each for each in self.nodes if each is not node)
+        node.kill()
+        other.ctl("forget_cluster_node", node.node)
+        node.lose_data()
+        node.start()
+        other.ctl("grow", node.node, "all", program="rabbitmq-queues")
+
     def _list(self, *arguments: str) -> list[str]:
         """What rabbitmqctl lists, asked of a node that is not the one that tests break first; without its heading."""
         return self.nodes[-1].ctl("--timeout", "20", *arguments).splitlines()[1:]
 
     def __enter__(self) -> Self:
         with self._stack as stack:
-            first = stack.enter_context(PrivateBroker(config=_CONFIG, erlang=_ERLANG))
-            others = [PrivateBroker(config=_CONFIG, erlang=_ERLANG, beside=first) for _ in range(2)]
+            first = stack.enter_context(self._node(config=_CONFIG, erlang=_ERLANG))
+            others = [self._node(config=_CONFIG, erlang=_ERLANG, beside=first) for _ in range(2)]
             for node in others:
                 stack.callback(node.stop)
                 node.launch()
             for node in others:
                 node.wait_up()
             self.nodes = [first, *others]
+            for node in self.nodes:
+                node.join_at_first_start(self.nodes)
             self._stack = stack.pop_all()
         return self
 

@@ -67,6 +67,7 @@ class Bench:
         self._stack = contextlib.ExitStack()
         self.cluster = cluster
         self.broker = cluster.nodes[0] if cluster else broker or self._stack.enter_context(PrivateBroker())
+        self.nodes: list[PrivateBroker] = cluster.nodes if cluster else [self.broker]
         #: The daemons' and the client's ways to the broker.
         self.jobs_path, self.replies_path, self.client_path = (
             self._stack.enter_context(Proxy(self.broker.port)) for _ in range(3)

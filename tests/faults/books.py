@@ -79,6 +79,10 @@ class Books:
         with self._changed:
             return bool(self.accounts[job_id].ends)
 
+    def wait_for_end(self, job_id: str, timeout_seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self.accounts[job_id].ends), timeout_seconds)
+
     def wait_for_ends(self, timeout_seconds: float) -> bool:
         """Wait until every job has ended."""
         return self.wait_for_room(1, timeout_seconds)

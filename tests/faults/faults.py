@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from stablediffusiond.frames import Listen, encode_op
-from tests.faults import prompts
+from tests.faults import disk_faults, prompts
 from tests.faults.bench import Bench
 from tests.faults.dying import KILLS
 from tests.faults.proxy import Proxy
@@ -240,9 +240,19 @@ OF_A_NODE: Final[dict[Fault, int]] = {
     memory_alarm: 1,
     disk_alarm: 1,
     impatient_broker: 2,
+    disk_faults.power_cut: 2,
 }
 #: Likewise of one that is three.
-OF_A_CLUSTER: Final[dict[Fault, int]] = {**_OF_ANY_BROKER, kill_node: 12, node_stands_still: 4}
+OF_A_CLUSTER: Final[dict[Fault, int]] = {
+    **_OF_ANY_BROKER,
+    kill_node: 8,
+    node_stands_still: 4,
+    disk_faults.power_cut_of_a_node: 4,
+    disk_faults.power_cut_of_all_nodes: 2,
+    disk_faults.all_nodes_killed: 1,
+    disk_faults.lying_disk_of_a_node: 2,
+    disk_faults.bits_flipped: 2,
+}
 
 
 def _path(bench: Bench, chance: random.Random) -> Proxy:

@@ -1,0 +1,112 @@
+"""Faults of the broker's disks; like those in ``faults``, each leaves a world in which things mend themselves.
+
+They want nodes that are ``PowerCutBroker``.
+"""
+
+import contextlib
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tests.faults.bench import Bench
+from tests.faults.power_cut import PowerCutBroker
+from tools.private_broker import BrokerUnavailable, PrivateBroker
+from tools.private_cluster import PrivateCluster
+
+#: So much of a segment is its index, which has no checksum in RabbitMQ 3.10: docs/reliability.md.
+_SEGMENT_INDEX_BYTES: Final = 8 + 4096 * 32
+_MEMBERS_UP_SECONDS: Final = 8
+
+
+def power_cut(bench: Bench, chance: random.Random) -> None:
+    """The one node there is loses what it had not synced."""
+    _cut_power(bench.broker, chance)
+    bench.broker.start()
+
+
+def power_cut_of_a_node(bench: Bench, chance: random.Random) -> None:
+    node = chance.choice(_cluster(bench).nodes)
+    _cut_power(node, chance)
+    time.sleep(chance.choice((0, 3)))
+    node.start()
+
+
+def power_cut_of_all_nodes(bench: Bench, chance: random.Random) -> None:
+    nodes = _cluster(bench).nodes
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        list(pool.map(_cut_power, nodes, [random.Random(chance.random()) for _ in nodes]))
+    _cluster(bench).start_all()
+
+
+def all_nodes_killed(bench: Bench, _: random.Random) -> None:
+    nodes = _cluster(bench).nodes
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        list(pool.map(PrivateBroker.kill, nodes))
+    _cluster(bench).start_all()
+
+
+def lying_disk_of_a_node(bench: Bench, chance: random.Random) -> None:
+    """A node comes back as it was seconds ago: its disk said that it had synced, and had not."""
+    node = chance.choice(_cluster(bench).nodes)
+    _cut_power(node, chance, lied_since=time.monotonic() - chance.uniform(0.5, 5))
+    node.start()
+
+
+def bits_flipped(bench: Bench, chance: random.Random) -> None:
+    """In what a node keeps of the queues, while it is down. It is replaced if it notices, as the manual says."""
+    cluster = _cluster(bench)
+    node = chance.choice(cluster.nodes)
+    node.kill()
+    flip_bit(chance.choice(files_of_queues(node)), chance)
+    start_or_replace(cluster, node)
+
+
+def start_or_replace(cluster: PrivateCluster, node: PrivateBroker) -> bool:
+    """Start a node whose files may be damaged; returns whether it had to be replaced."""
+    with contextlib.suppress(BrokerUnavailable):
+        node.start()
+        if _members_come_up(node):
+            return False
+    cluster.replace(node)
+    return True
+
+
+def files_of_queues(node: PrivateBroker) -> list[Path]:
+    """The log and the segments of the quorum queues of ``node``, those that hold anything that has a checksum."""
+    files = [path for suffix in ("wal", "segment") for path in node.data_folder.glob(f"*/quorum/**/*.{suffix}")]
+    return sorted(path for path in files if path.stat().st_size > _not_checked(path) + 64)
+
+
+def flip_bit(path: Path, chance: random.Random) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[chance.randrange(_not_checked(path), len(contents))] ^= 1 << chance.randrange(8)
+    path.write_bytes(contents)
+
+
+def _not_checked(path: Path) -> int:
+    return _SEGMENT_INDEX_BYTES if path.suffix == ".segment" else 0
+
+
+def _members_come_up(node: PrivateBroker) -> bool:
+    """Whether all queues have a living member on ``node``."""
+    deadline = time.monotonic() + _MEMBERS_UP_SECONDS
+    while time.monotonic() < deadline:
+        online = node.ctl("list_queues", "--no-table-headers", "online").splitlines()
+        if online and all(node.node in members for members in online if members):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _cluster(bench: Bench) -> PrivateCluster:
+    if bench.cluster is None:
+        raise ValueError("this fault is one of a cluster")
+    return bench.cluster
+
+
+def _cut_power(node: PrivateBroker, chance: random.Random, *, lied_since: float | None = None) -> None:
+    if not isinstance(node, PowerCutBroker):
+        raise TypeError("the power of this node cannot be cut")
+    node.cut_power(chance, lied_since=lied_since)

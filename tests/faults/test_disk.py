@@ -1,0 +1,123 @@
+"""Disks that lose what was not synced, lie about it, or give back other bits: what is then promised, holds."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import disk_faults, faults
+from tests.faults.bench import Bench
+from tests.faults.books import Account
+from tests.faults.power_cut import PowerCutBroker
+from tests.faults.test_cluster import PATIENCE, jobs_coming_in, wait_goes_on
+from tools.private_cluster import PrivateCluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PrivateCluster]:
+    with PrivateCluster(PowerCutBroker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bench(cluster: PrivateCluster) -> Iterator[Bench]:
+    with Bench(stand_in=True, cluster=cluster, environment=PATIENCE) as made:
+        for node in cluster.nodes:
+            node.settle()
+        yield made
+
+
+@pytest.fixture
+def single() -> Iterator[Bench]:
+    with PowerCutBroker() as broker, Bench(stand_in=True, broker=broker) as made:
+        broker.settle()
+        yield made
+
+
+def some_jobs(bench: Bench) -> None:
+    for kind in list(bench.kinds)[:8]:
+        bench.submit(kind)
+
+
+def test_a_node_alone_loses_its_power(single: Bench) -> None:
+    reference = single.undisturbed()
+    broker = single.broker
+    assert isinstance(broker, PowerCutBroker)
+    for seed in range(3):
+        some_jobs(single)
+        disk_faults.power_cut(single, random.Random(seed))
+        some_jobs(single)
+    single.settle()
+    single.check(reference)
+    single.ctl("stop")
+    broker.kill()
+    assert broker.disk.unrecorded() == [], "a system call is missing in recorded_writes.c"
+
+
+def test_a_disk_that_lies_loses_jobs_and_no_more(single: Bench) -> None:
+    """Nothing can be promised of those; whoever asks afterwards is served, and what is answered is right."""
+    reference = single.undisturbed()
+    single.requestds[0].kill()
+    broker = single.broker
+    assert isinstance(broker, PowerCutBroker)
+    broker.settle()
+    lying_since = time.monotonic()
+    some_jobs(single)
+    broker.cut_power(random.Random(1), lied_since=lying_since)
+    assert not single.books.ended
+    broker.start()
+    single.revive()
+    asked = set(single.books.accounts)
+    some_jobs(single)
+    for job_id in single.books.accounts.keys() - asked:
+        assert single.books.wait_for_end(job_id, 60), f"{job_id} has not ended"
+    assert set(single.books.lost()) == asked, "the disk has not lied"
+    assert not single.books.wrong(reference)
+    single.wait_depths({})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        disk_faults.all_nodes_killed,
+        disk_faults.power_cut_of_all_nodes,
+        disk_faults.power_cut_of_a_node,
+        disk_faults.lying_disk_of_a_node,
+    ],
+    ids=lambda fault: fault.__name__,
+)
+@pytest.mark.usefixtures("new_books")
+def test_nodes_of_a_cluster_lose_their_power(
+    bench: Bench, undisturbed: dict[str, Account], fault: faults.Fault
+) -> None:
+    with jobs_coming_in(bench):
+        wait_goes_on(bench)
+        fault(bench, random.Random(1))
+        wait_goes_on(bench)
+    bench.settle()
+    bench.check(undisturbed)
+
+
+@pytest.mark.parametrize("suffix", [".wal", ".segment"])
+@pytest.mark.usefixtures("new_books")
+def test_a_node_whose_files_are_damaged_is_replaced(
+    cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account], suffix: str
+) -> None:
+    chance = random.Random(1)
+    damaged = cluster.nodes[2]
+    with jobs_coming_in(bench):
+        wait_goes_on(bench)
+        if suffix == ".segment":
+            damaged.restart()  # which makes segments of the log
+            wait_goes_on(bench)
+        damaged.kill()
+        for path in disk_faults.files_of_queues(damaged):
+            if path.suffix == suffix:
+                for _ in range(10):
+                    disk_faults.flip_bit(path, chance)
+        wait_goes_on(bench)
+        assert disk_faults.start_or_replace(cluster, damaged), "the node has not noticed"
+        wait_goes_on(bench)
+    bench.settle()
+    bench.check(undisturbed)
