@@ -98,6 +98,18 @@ class OpError(StableDiffusiondError):
         self.code = code
 
 
+class UnknownOp(OpError):
+    """Raised for a line that is no operation at all: who begins with one speaks another protocol."""
+
+
+class OtherProtocol(StableDiffusiondError):
+    """Raised for bytes that another protocol begins with; the connection has to end, and nothing more is read."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"these bytes are {name}, and this socket speaks lines of JSON")
+        self.name = name
+
+
 class ResponsesAway(StableDiffusiondError):
     """Raised by the client when the response daemon cannot be reached or closes the connection."""
 

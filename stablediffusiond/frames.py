@@ -11,10 +11,14 @@ from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, TypeAdapter, ValidationError
 
-from stablediffusiond.errors import FramingError, OpError
+from stablediffusiond.errors import FramingError, OpError, UnknownOp
+from stablediffusiond.json_lines import escape_line_ends
 
 #: The longest line a client takes from the daemon: a picture of 12 MiB in base64, and its facts.
 MAX_REPLY_LINE_BYTES: Final = 18 * 1024 * 1024
+
+#: Characters of what a wrong line is answered with: it may quote the line.
+_LONGEST_REASON: Final = 300
 
 Encoding = Literal["base64", "binary"]
 
@@ -70,15 +74,18 @@ def parse_op(line: bytes) -> Op:
     """The operation in one line from a client.
 
     Raises:
-        OpError: the line is framed well and says something wrong.
+        UnknownOp: it is none of ours.
+        OpError: it is, and says something wrong.
     """
     try:
         return _OPS.validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
+        op, *fields = first["loc"] or ("",)
+        where = ".".join(str(field) for field in fields)
         said = f"{where}: {first['msg']}" if where else str(first["msg"])
-        raise OpError("bad_op", f"{said}; known ops: auth, listen, ack, cancel, ping") from None
+        error_class = OpError if op else UnknownOp
+        raise error_class("bad_op", f"{said[:_LONGEST_REASON]}; known ops: auth, listen, ack, cancel, ping") from None
 
 
 def encode_op(op: Op) -> bytes:
@@ -100,7 +107,7 @@ def encode(head: Mapping[str, object], data: bytes | None = None, encoding: Enco
 
 
 def _line(head: Mapping[str, object]) -> bytes:
-    return json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return escape_line_ends(json.dumps(head, ensure_ascii=False, separators=(",", ":"))).encode() + b"\n"
 
 
 class Reader(Protocol):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from stablediffusiond.json_lines import escape_line_ends
 from stablediffusiond.settings import LogSettings
 
 JOURNAL: Final = Path("/run/systemd/journal/socket")
@@ -100,7 +101,7 @@ class JsonFormatter(logging.Formatter):
             "message": super().format(record),
             **_said_beside(record, {name: name for name in _FIELDS}),
         }
-        return json.dumps(said, ensure_ascii=False)
+        return escape_line_ends(json.dumps(said, ensure_ascii=False))
 
 
 def _said_beside(record: logging.LogRecord, names: dict[str, str]) -> dict[str, object]:

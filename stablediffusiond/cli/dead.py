@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from stablediffusiond.cli.standard_output import print_json
 from stablediffusiond.errors import QueueMissing, StableDiffusiondError, Unroutable
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ def list_command(where: _Where, *, as_json: bool) -> None:
 
     async def work(queue: "DeadLetterQueue") -> None:
         async for letter in queue.each(lambda _: True):
-            click.echo(letter.facts.model_dump_json(exclude_none=True) if as_json else _line(letter))
+            if as_json:
+                print_json(letter.facts.model_dump_json(exclude_none=True))
+            else:
+                click.echo(_line(letter))
             await queue.leave(letter)
 
     _on(where, work)
@@ -93,7 +97,7 @@ def show_command(where: _Where, *, message_id: str, body: bool) -> None:
             if body:
                 sys.stdout.buffer.write(letter.message.body)
             else:
-                click.echo(_page(letter))
+                print_json(_page(letter))
             await queue.leave(letter)
         if not found:
             raise NoSuchDeadLetter(f"there is no message {message_id!r}")

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import click
 
+from stablediffusiond.cli.standard_output import print_json
 from stablediffusiond.client import Done, Event, Image, Preview, Progress
 
 _TITLE_CHARACTERS: Final = 40
@@ -110,4 +111,4 @@ def _facts(event: Event) -> dict[str, object]:
 
 
 def _line(**fields: object) -> None:
-    click.echo(json.dumps(fields, ensure_ascii=False))
+    print_json(json.dumps(fields, ensure_ascii=False))

@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+import click
+
 from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.json_lines import escape_line_ends
 
 #: No room, none for this user, none in one file; and a device that is broken.
 _UNWRITTEN: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -17,6 +20,11 @@ class Unwritable(StableDiffusiondError):
     """Raised when a result has come and cannot be written."""
 
     exit_code = 74  # EX_IOERR
+
+
+def print_json(json_text: str) -> None:
+    """Print JSON in UTF-8, which it is written in whatever the terminal's encoding is."""
+    click.echo(escape_line_ends(json_text).encode())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from stablediffusiond.cli.standard_output import print_json
+
 if TYPE_CHECKING:
     from stablediffusiond.client import Client, ServiceStatus
 
@@ -35,10 +37,10 @@ def command(*, watch: bool, as_json: bool, config: Path | None) -> None:
 
 
 def _print(client: "Client", *, watch: bool) -> None:
-    click.echo(_line(client.status()))
+    print_json(_line(client.status()))
     while watch:
         time.sleep(_PAUSE_SECONDS)
-        click.echo(_line(client.status()))
+        print_json(_line(client.status()))
 
 
 def _line(status: "ServiceStatus") -> str:

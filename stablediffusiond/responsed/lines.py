@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from stablediffusiond import frames
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 
@@ -23,6 +24,10 @@ class Line:
 
     head: Head
     data: bytes | None = None
+
+    def encode(self, encoding: frames.Encoding = "base64") -> list[bytes]:
+        """The pieces to write one after the other."""
+        return frames.encode(self.head, self.data, encoding)
 
 
 def reply(delivery: Delivery, number: int) -> Line:

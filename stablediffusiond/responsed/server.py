@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, get_args
 
-from stablediffusiond import frames
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import AddressInUse, SettingsError
 from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
+from stablediffusiond.responsed.cancellations import CancelPublisher
+from stablediffusiond.responsed.client_connection import ClientConnection
 from stablediffusiond.responsed.client_stream import ClientStream
-from stablediffusiond.responsed.session import Session
+from stablediffusiond.responsed.local_peers import LocalPeers
 from stablediffusiond.responsed.unix_socket import BACKLOG, UnixSocket
 from stablediffusiond.service import inherited_sockets
 from stablediffusiond.settings import ResponseSettings
@@ -37,8 +38,9 @@ class Server:
         self._settings = settings
         self._topology = topology
         self._link = link
-        self._publisher = publisher
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._cancellations = CancelPublisher(topology, publisher)
+        self._local_peers = LocalPeers()
+        self._connections: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._unix_socket: UnixSocket | None = None
         self.turned_away = 0
@@ -51,7 +53,7 @@ class Server:
 
     @property
     def clients(self) -> int:
-        return len(self._sessions)
+        return len(self._connections)
 
     @property
     def listening(self) -> bool:
@@ -85,10 +87,11 @@ class Server:
             self._unix_socket.remove()
         for server in self._servers:
             server.close()
-        for session in self._sessions:
-            session.cancel()
-        if self._sessions:
-            await asyncio.wait(set(self._sessions))
+        for connection in self._connections:
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(set(self._connections))
+        self._local_peers.close()
 
     async def _open_host(self, host: str, port: int) -> list[str]:
         try:
@@ -135,28 +138,36 @@ class Server:
         return _name(server.sockets[0].getsockname())
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = ClientStream(reader, writer, self._settings.max_line_bytes, self._settings.stall_seconds)
+        stream = ClientStream(
+            reader, writer, self._local_peers, self._settings.max_line_bytes, self._settings.stall_seconds
+        )
         if self.clients >= self._settings.max_connections:
             self.turned_away += 1
             log.warning("%s is turned away: %d clients are connected", stream.peer, self.clients)
             line = lines.error("too_many_connections", f"{self.clients} clients are connected; try again later")
-            writer.writelines(frames.encode(line.head))
+            writer.writelines(line.encode())
             writer.close()
             return
-        session = Session(stream, self._settings, self._topology, self._link, self._publisher)
-        session.on_written = self._count
-        task = asyncio.create_task(session.run(), name=f"session {stream.peer}")
-        self._sessions.add(task)
+        connection = ClientConnection(
+            stream,
+            self._settings,
+            self._topology,
+            self._link,
+            self._cancellations,
+            on_written=self._count_written,
+        )
+        task = asyncio.create_task(connection.run(), name=f"client {stream.peer}")
+        self._connections.add(task)
         task.add_done_callback(self._on_end)
         self.on_change()
 
-    def _count(self, kind: str) -> None:
+    def _count_written(self, kind: str) -> None:
         self.written[kind if kind in _KINDS else "other"] += 1
 
-    def _on_end(self, session: asyncio.Task[None]) -> None:
-        self._sessions.discard(session)
+    def _on_end(self, connection: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
         self.on_change()
-        if not session.cancelled() and (error := session.exception()) and not self.broken.done():
+        if not connection.cancelled() and (error := connection.exception()) and not self.broken.done():
             self.broken.set_exception(error)
 
 

@@ -121,6 +121,10 @@ class Replies:
         count: int = self.run(self._channel.check_queue(queue))
         return count
 
+    def empty(self, queue: str) -> None:
+        while (delivery := self.run(self._channel.get(queue))) is not None:
+            delivery.ack()
+
     def close(self) -> None:
         self.run(self._connection.close())
         self._runner.close()
@@ -168,3 +172,10 @@ def connect(daemon: Daemon) -> Iterator[Connect]:
 def queue(names: Topology) -> str:
     """A results queue that only one test uses."""
     return f"{names.results}.{uuid.uuid4()}"
+
+
+@pytest.fixture
+def results(names: Topology, replies: Replies) -> str:
+    """The queue of those who say nothing, without what other tests have left there."""
+    replies.empty(names.results)
+    return names.results

@@ -15,10 +15,10 @@ from tests.responsed.conftest import Connect, Replies
 from tools.daemons import Daemon
 
 
-def test_a_client_that_says_nothing_gets_the_results_queue(connect: Connect, replies: Replies, names: Topology) -> None:
+def test_a_client_that_says_nothing_gets_the_results_queue(connect: Connect, replies: Replies, results: str) -> None:
     client = connect()
-    replies.image(names.results)
-    replies.done(names.results)
+    replies.image(results)
+    replies.done(results)
     frame = client.hear()
     assert frame.data == b"\x89PNG bytes"
     assert {name: frame.head[name] for name in ("type", "id", "delivery", "correlation_id", "job_type", "content_type")} == {
@@ -113,21 +113,90 @@ def test_a_cancel_reaches_the_daemons(connect: Connect, replies: Replies, names:
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        (b"hello\n", "bad_op"),
-        (b"\xff\xfe\n", "bad_op"),
-        (b'{"op":"dance"}\n', "bad_op"),
         (b'{"op":"ack","delivery":1}\n', "unknown_delivery"),
+        (b'{"op":"ack","delivery":"x"}\n', "bad_op"),
+        (b'{"op":"ping","more":1}\n', "bad_op"),
+        (b'{"op":"listen"}\n', "bad_op"),
         (b'{"op":"listen","queue":"stablediffusiond"}\n', "bad_queue"),
         (b'{"op":"listen","queue":"results.x","prefetch":1000}\n', "bad_queue"),
     ],
 )
-def test_after_a_wrong_line_the_connection_goes_on(connect: Connect, queue: str, line: bytes, code: str) -> None:
+def test_after_a_wrong_operation_the_connection_goes_on(connect: Connect, queue: str, line: bytes, code: str) -> None:
     client = connect()
     client.socket.sendall(line)
     assert client.hear_error() == code
     client.say(op="ping")
     assert client.hear().head["type"] == "pong"
     client.listen(queue)
+
+
+NO_OPERATIONS = [b"hello\n", b"\n", b"\xff\xfe\n", b'{"op":"dance"}\n', b'{"queue":"results"}\n', b"[]\n", b'"ping"\n', b"{}\n"]
+
+
+@pytest.mark.parametrize("line", NO_OPERATIONS)
+def test_a_line_that_is_no_operation_ends_the_connection_before_listen(connect: Connect, line: bytes) -> None:
+    client = connect()
+    client.say(op="ping")
+    client.socket.sendall(line + b'{"op":"ping"}\n')
+    assert client.hear().head["type"] == "pong"
+    assert client.hear_error() == "bad_op"
+    assert client.ended()
+
+
+@pytest.mark.parametrize("line", NO_OPERATIONS)
+def test_once_a_client_listens_it_is_only_an_error(connect: Connect, queue: str, line: bytes) -> None:
+    client = connect().listen(queue)
+    client.socket.sendall(line)
+    assert client.hear_error() == "bad_op"
+    client.say(op="ping")
+    assert client.hear().head["type"] == "pong"
+
+
+def test_a_plain_listener_listens(connect: Connect, replies: Replies, results: str) -> None:
+    client = connect()
+    replies.done(results)
+    client.hear()
+    client.socket.sendall(b"hello\n")
+    assert client.hear_error() == "bad_op"
+    client.say(op="ping")
+    assert client.hear().head["type"] == "pong"
+
+
+@pytest.mark.parametrize("pieces", [[b"\xef\xbb\xbf"], [b"\xef", b"\xbb", b"\xbf"]], ids=["at once", "byte by byte"])
+def test_a_byte_order_mark_before_the_first_line_is_skipped(connect: Connect, queue: str, pieces: list[bytes]) -> None:
+    client = connect()
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for piece in pieces:
+        client.socket.sendall(piece)
+    client.listen(queue)
+
+
+def test_a_second_one_is_no_operation(connect: Connect) -> None:
+    client = connect()
+    client.socket.sendall(b'\xef\xbb\xbf{"op":"ping"}\n\xef\xbb\xbf{"op":"ping"}\n')
+    assert client.hear().head["type"] == "pong"
+    assert client.hear_error() == "bad_op"
+    assert client.ended()
+
+
+def test_what_a_plain_listener_has_read_is_not_sent_again(connect: Connect, replies: Replies, results: str) -> None:
+    first = connect()
+    for index in range(2):
+        replies.image(results, index)
+    assert [first.hear().head["index"] for _ in range(2)] == [0, 1]
+    first.say(op="ping")
+    assert first.hear().head["type"] == "pong"
+    first.close()
+    replies.done(results)
+    assert connect().hear().head["type"] == "done"
+
+
+def test_a_wrong_line_is_not_repeated_at_length(connect: Connect) -> None:
+    client = connect()
+    client.say(op="x" * 900)
+    frame = client.hear()
+    assert frame.head["code"] == "bad_op"
+    assert len(str(frame.head["message"])) < 500
 
 
 def test_too_large_a_prefetch_is_refused(connect: Connect, queue: str) -> None:
