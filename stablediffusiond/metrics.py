@@ -1,11 +1,9 @@
 """Metrics for Prometheus, where the settings name a port.
 
 The parts of a daemon count in plain attributes, whether anybody looks or not; those are read only when somebody asks,
-on the daemon's loop, to which most of them belong. A thread of the library's brings them over HTTP. So nobody who draws
-or streams waits for them, and without a port there is neither thread nor library.
+on the daemon's loop, to which most of them belong. Without a port the library is not even loaded.
 """
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -13,19 +11,17 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Literal
 
-from stablediffusiond.errors import AddressInUse
+from stablediffusiond.addresses import bind
 from stablediffusiond.histogram import Histogram
+from stablediffusiond.metrics_server import MetricsServer, Page
+from stablediffusiond.settings import MetricsSettings
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as MetricFamily
-    from prometheus_client.core import CollectorRegistry
 
 log = logging.getLogger(__name__)
-
-#: A loop that does not come to it by then is in trouble, and who asks is to see that.
-_LOOP_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -67,50 +63,50 @@ class Metrics:
         #: Called for each answer, on the loop; set once there is something to tell.
         self.collect: Callable[[], Iterable[Metric]] = tuple
 
-    async def now(self) -> "list[MetricFamily]":
+    def now(self) -> "list[MetricFamily]":
         return [_family(metric) for metric in (*self.collect(), _resident_memory())]
 
 
 @contextlib.asynccontextmanager
-async def served(host: str, port: int, key: str) -> AsyncIterator[Metrics]:
-    """Answer Prometheus on ``port``, which is ``key`` in the settings; 0: do not.
+async def served(settings: MetricsSettings, key: Literal["port", "responses_port"]) -> AsyncIterator[Metrics]:
+    """Answer Prometheus on the port that is ``key`` in the settings; 0: do not.
 
     Raises:
         AddressInUse: somebody else listens there, or it is none of this machine's addresses.
     """
     metrics = Metrics()
+    port = getattr(settings, key)
     if not port:
         yield metrics
         return
-    from prometheus_client import start_http_server  # noqa: PLC0415 (most daemons need it not)
-
-    try:
-        server, thread = start_http_server(port, host, _registry(metrics))
-    except OSError as error:
-        said = f"cannot listen on {host}:{port}: {error.strerror}"
-        raise AddressInUse(f"{said}; [metrics] {key} names another port, or 0 for none") from None
-    log.info("metrics are at http://%s:%d/metrics", host, port)
+    sockets = await bind("metrics", settings.host, port, f"[metrics] {key} names another port, or 0 for none")
+    server = MetricsServer(_page(metrics), [settings.host, *settings.allowed_hosts])
+    await server.listen(sockets)
+    log.info("metrics are at http://%s:%d/metrics", settings.host, port)
     try:
         yield metrics
     finally:
-        await asyncio.to_thread(server.shutdown)  # it looks twice a second whether it is to end
-        server.server_close()
-        thread.join()
+        await server.close()
 
 
-def _registry(metrics: Metrics) -> "CollectorRegistry":
-    from prometheus_client.core import CollectorRegistry  # noqa: PLC0415
-    from prometheus_client.registry import Collector  # noqa: PLC0415
+def _page(metrics: Metrics) -> Page:
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 (most daemons need it not)
 
-    loop = asyncio.get_running_loop()
+    async def page(accept: str) -> tuple[str, bytes]:
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(_Collected(metrics.now()))
 
-    class MetricsCollector(Collector):
-        def collect(self) -> "list[MetricFamily]":
-            return asyncio.run_coroutine_threadsafe(metrics.now(), loop).result(_LOOP_SECONDS)
+    return page
 
-    registry = CollectorRegistry(support_collectors_without_names=True)
-    registry.register(MetricsCollector())
-    return registry
+
+@dataclass(frozen=True)
+class _Collected:
+    """A registry, for the library: what was collected when somebody asked."""
+
+    families: "list[MetricFamily]"
+
+    def collect(self) -> "list[MetricFamily]":
+        return self.families
 
 
 def _family(metric: Metric) -> "MetricFamily":

@@ -10,6 +10,7 @@ import pytest
 from stablediffusiond.errors import SettingsError
 from stablediffusiond.histogram import Histogram
 from stablediffusiond.metrics import CounterMetric, GaugeMetric, HistogramMetric, served
+from stablediffusiond.settings import MetricsSettings
 
 
 def read(port: int) -> str:
@@ -19,9 +20,8 @@ def read(port: int) -> str:
 
 
 async def test_what_the_parts_count_is_told_when_somebody_asks(free_port: int) -> None:
-    before = set(threading.enumerate())
     spread = Histogram((0.1, 1))
-    async with served("127.0.0.1", free_port, "port") as metrics:
+    async with served(MetricsSettings(port=free_port), "port") as metrics:
         assert "process_resident_memory_bytes" in await asyncio.to_thread(read, free_port)
         metrics.collect = lambda: [
             CounterMetric("jobs", "Jobs", {"done": 3, "expired": 1}, "outcome"),
@@ -37,15 +37,26 @@ async def test_what_the_parts_count_is_told_when_somebody_asks(free_port: int) -
         "seconds_count 4.0", "seconds_sum 5.3",
     ):  # fmt: skip
         assert line in lines
-    pool = {thread for thread in threading.enumerate() if thread.name.startswith("asyncio")}
-    assert set(threading.enumerate()) - pool == before - pool
     with socket.create_server(("127.0.0.1", free_port)):
         pass  # the port is free again
 
 
+async def test_prometheus_gets_the_form_it_asks_for(free_port: int) -> None:
+    def read_openmetrics() -> str:
+        asked = urllib.request.Request(f"http://localhost:{free_port}/metrics")
+        asked.add_header("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+            text: str = answer.read().decode()
+            return text
+
+    async with served(MetricsSettings(port=free_port), "port"):
+        assert (await asyncio.to_thread(read_openmetrics)).endswith("# EOF\n")
+
+
 async def test_without_a_port_nobody_listens() -> None:
     before = threading.active_count()
-    async with served("127.0.0.1", 0, "port"):
+    async with served(MetricsSettings(), "port"):
         assert threading.active_count() == before
 
 
@@ -54,5 +65,5 @@ async def test_a_place_that_cannot_be_had_is_an_error_that_names_the_key(host: s
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"{host}:{port}: .*\[metrics\] responses_port"):
-            async with served(host, port, "responses_port"):
+            async with served(MetricsSettings(host=host, responses_port=port), "responses_port"):
                 pass

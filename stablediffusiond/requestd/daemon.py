@@ -143,7 +143,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         reload.on_hangup(),
         Link(settings.broker, "stablediffusiond takes jobs", prepare) as consume_link,
         Link(settings.broker, "stablediffusiond replies") as publish_link,
-        served(settings.metrics.host, settings.metrics.port, "port") as metrics,
+        served(settings.metrics, "port") as metrics,
     ):
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
         loading = asyncio.create_task(_load(settings, device), name="loading")

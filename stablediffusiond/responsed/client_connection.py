@@ -58,7 +58,7 @@ class ClientConnection:
         except Stalled as error:
             log.warning("%s is cut off, and its replies go back: %s", self._stream.peer, error)
         except OtherProtocol as error:
-            log.warning("%s is closed, and nothing that it said is obeyed: %s", self._stream.peer, error)
+            log.warning("%s is closed, and nothing that it sent is executed: %s", self._stream.peer, error)
         except (LineTooLong, HandshakeTimeout, Unauthorized, UnknownOp) as error:
             log.info("%s: %s: %s", self._stream.peer, error.code, error)
             await self._write_last(lines.error(error.code, str(error)).encode())

@@ -25,7 +25,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         reload.on_hangup(),
         Link(settings.broker, "stablediffusion_responsed reads", partial(declare, topology=topology)) as consume_link,
         Link(settings.broker, "stablediffusion_responsed cancels") as publish_link,
-        served(settings.metrics.host, settings.metrics.responses_port, "responses_port") as metrics,
+        served(settings.metrics, "responses_port") as metrics,
     ):
         server = Server(settings.responses, topology, consume_link, Publisher(publish_link))
         for address in await server.open():

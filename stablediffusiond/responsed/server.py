@@ -1,7 +1,6 @@
 """Taking connections: where, how many, and what happens to them at the end."""
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import socket
@@ -9,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, get_args
 
+from stablediffusiond.addresses import bind
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.errors import AddressInUse, SettingsError
+from stablediffusiond.errors import SettingsError
 from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.cancellations import CancelPublisher
@@ -25,8 +25,7 @@ from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
 
-#: What bind says of an address of a protocol that this machine does not have, such as ::1 without IPv6.
-_NOT_OURS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+_REMEDY: Final = "is another stablediffusion_responsed running? [responses] port names another port"
 #: What is on a queue may be anybody's, with any type.
 _KINDS: Final = frozenset(get_args(ReplyType))
 
@@ -67,15 +66,14 @@ class Server:
             AddressInUse: somebody else listens there.
             SettingsError: there is no such host or folder, or strangers would be let in.
         """
-        if inherited := inherited_sockets():
-            for each in inherited:
-                self._keep_strangers_out(each.getsockname())
-            return [await self._take_over(each) for each in inherited]
-        names = await self._open_host(self._settings.host, self._settings.port)
-        if self._settings.socket is not None:
+        inherited = inherited_sockets()
+        sockets = inherited or await bind("responses", self._settings.host, self._settings.port, _REMEDY)
+        for each in sockets:
+            self._keep_strangers_out(each.getsockname())
+        if self._settings.socket is not None and not inherited:
             self._unix_socket = UnixSocket(self._settings.socket)
-            names.append(await self._take_over(self._unix_socket.open()))
-        return names
+            sockets.append(self._unix_socket.open())
+        return [await self._listen(each) for each in sockets]
 
     def limit(self, settings: ResponseSettings) -> None:
         """Other limits, from the next connection on; the address stays."""
@@ -93,22 +91,6 @@ class Server:
             await asyncio.wait(set(self._connections))
         self._local_peers.close()
 
-    async def _open_host(self, host: str, port: int) -> list[str]:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise SettingsError(f"settings: [responses] host {host!r}: {error.strerror}") from None
-        for entry in found:
-            self._keep_strangers_out(entry[4])
-        names = []
-        for address in dict.fromkeys(entry[4][0] for entry in found):
-            if (name := await self._listen(str(address), port)) is not None:
-                names.append(name)
-                port = port or int(name.rpartition(":")[2])  # 0: whatever the first address got, for all
-        if not names:
-            raise SettingsError(f"settings: [responses] host {host!r}: none of its addresses is one of this machine's")
-        return names
-
     def _keep_strangers_out(self, address: object) -> None:
         """Whoever reaches us may read results: other machines only with a token."""
         strangers = isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback
@@ -118,24 +100,10 @@ class Server:
                 "all results; set [responses] token or token_file, or leave host at localhost"
             )
 
-    async def _take_over(self, listening: socket.socket) -> str:
-        """Accept on a socket that was opened elsewhere; in systemd's, connections wait while we are restarted."""
+    async def _listen(self, listening: socket.socket) -> str:
+        """Accept on a bound socket; in one that systemd holds, connections wait while we are restarted."""
         self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, backlog=BACKLOG))
         return _name(listening.getsockname())
-
-    async def _listen(self, address: str, port: int) -> str | None:
-        try:
-            server = await asyncio.start_server(self._on_connection, address, port, backlog=BACKLOG)
-        except OSError as error:
-            if error.errno in _NOT_OURS:
-                log.debug("%s: %s", address, error)
-                return None
-            raise AddressInUse(
-                f"cannot listen on {address}:{port}: {error.strerror}; is another stablediffusion_responsed running? "
-                "[responses] port names another port"
-            ) from None
-        self._servers.append(server)
-        return _name(server.sockets[0].getsockname())
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = ClientStream(

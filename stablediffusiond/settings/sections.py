@@ -154,6 +154,8 @@ class MetricsSettings(Section):
     """stablediffusiond's; 0: none. Of several on one host each needs its own (docs/operations.md)."""
     responses_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """stablediffusion_responsed's; 0: none."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which Prometheus may ask, beside `host`, localhost, this machine's own name and all IP addresses."""
 
 
 class Settings(BaseSettings):

@@ -139,4 +139,4 @@ def test_nor_does_one_that_is_emptied_and_closed(connect: Connect) -> None:
 def test_the_log_says_what_was_spoken(connect: Connect, daemon: Daemon) -> None:
     client = connect()
     send(client, [RECORDED["chromium_fetch_post"]])
-    daemon.wait_log("WARNING .*is closed, and nothing that it said is obeyed: these bytes are HTTP")
+    daemon.wait_log("WARNING .*is closed, and nothing that it sent is executed: these bytes are HTTP")
