@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up stablediffusiond: for a first picture, for the tests, or for good. `./install.sh --help` says how.
+# Sets up stablediffusiond: for a first picture, for the tests, or as a service. `./install.sh --help` says how.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +23,7 @@ usage() {
 ./install.sh demo ["PROMPT"] [--output FILE] [--seed N]   draw one picture with everything set up in this checkout
 ./install.sh test [PYTEST ARGUMENTS]                      the same set-up and the developers' tools, then all tests
 ./install.sh set-up [demo|test]                           only the set-up of one of the two
-sudo ./install.sh [--dry-run]                             install for good, or upgrade: /opt, /etc, systemd units, started
+sudo ./install.sh [--dry-run]                             install as a service, or upgrade: /opt, /etc, systemd units, started
 sudo ./install.sh uninstall [--purge]                     undo that; settings and queues stay, unless purged
 
 Wanted: Debian 12 or later, or Ubuntu 24.04; root or sudo, where a package is missing. Nothing is asked.
@@ -100,8 +100,9 @@ set_up_system() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ "$1" = test ]; then
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm ip iproute2 pgrep procps \
-      systemd-analyze systemd systemd-nspawn systemd-container sudo sudo shellcheck shellcheck unshare util-linux \
-      groff groff-base gcc gcc /usr/include/stdio.h libc6-dev
+      systemd-analyze systemd systemd-nspawn systemd-container slirp4netns slirp4netns sudo sudo \
+      shellcheck shellcheck unshare util-linux groff groff-base \
+      gcc gcc /usr/include/stdio.h libc6-dev
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -172,20 +173,20 @@ set_up() {
   fi
 }
 
-# --- for good
+# --- as a service
 
 require_root() {
   [ "$(id -u)" = 0 ] || fail "this needs root: sudo ./install.sh"
   [ -d /run/systemd/system ] || fail "this machine does not run systemd; './install.sh demo' works without"
 }
 
-install_for_good() {
+install_service() {
   [ "${1-}" = --dry-run ] || [ $# = 0 ] || fail "unknown: $1"
   if [ $# -gt 0 ]; then print_plan; return; fi
   require_root
   umask 022
   LOG=/var/log/stablediffusiond-install.log
-  START_SERVICES=yes set_up_system for-good
+  START_SERVICES=yes set_up_system service
   install_accounts
   install_copy
   install_settings
@@ -381,7 +382,7 @@ case ${1-} in
   test) shift; set_up test; cd "$HERE"; exec "$VENV/bin/python" -m pytest "$@" ;;
   set-up) set_up "${2:-demo}" ;;
   uninstall) shift; uninstall "$@" ;;
-  '' | --dry-run) install_for_good "$@" ;;
+  '' | --dry-run) install_service "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; fail "unknown: $1" ;;
 esac

@@ -139,7 +139,7 @@ def retry_command(where: _Where, *, message_ids: tuple[str, ...], everything: bo
 @click.option("--all", "everything", is_flag=True, help="All that are there.")
 @click.pass_obj
 def drop_command(where: _Where, *, message_ids: tuple[str, ...], everything: bool) -> None:
-    """Take messages off the queue for good. Their ids are printed."""
+    """Delete messages from the queue. Their ids are printed."""
     chosen = _Chosen(message_ids, everything=everything)
 
     async def work(queue: "DeadLetterQueue") -> None:

@@ -75,7 +75,7 @@ class DeadLetterQueue:
         return queue
 
     def drop(self, dead_letter: DeadLetter) -> None:
-        """Take it off the queue for good."""
+        """Delete it from the queue."""
         dead_letter.delivery.ack()
 
     async def _leave(self, delivery: Delivery) -> None:

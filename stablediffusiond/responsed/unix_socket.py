@@ -14,7 +14,7 @@ from typing import Final
 
 from stablediffusiond.errors import AddressInUse, SettingsError
 
-#: Who may use the service, where it was installed for good; elsewhere the file keeps our own group.
+#: Who may use the service, where it is installed as a service; elsewhere the file keeps our own group.
 GROUP: Final = "stablediffusion"
 _MODE: Final = 0o660
 #: As many as may wait to be let in, while a daemon starts or has much to do; systemd's socket unit says the same.

@@ -59,7 +59,7 @@ def test_each_figure_is_explained(operated: Operated, free_port: int) -> None:
 
 
 @pytest.mark.parametrize("module", ["tests.requestd.faked", "stablediffusiond.responsed.daemon"])
-def test_a_port_that_is_taken_ends_a_daemon_for_good(broker: PrivateBroker, module: str) -> None:
+def test_a_port_that_is_taken_ends_a_daemon_that_is_not_restarted(broker: PrivateBroker, module: str) -> None:
     name = uuid.uuid4().hex[:8]
     key = "PORT" if "requestd" in module else "RESPONSES_PORT"
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -93,7 +93,7 @@ def test_a_pickled_checkpoint_is_refused_and_not_opened(name: str, tmp_path: Pat
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_daemon_that_is_told_to_open_one_ends_for_good(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_daemon_that_is_told_to_open_one_ends(environment: dict[str, str], tmp_path: Path) -> None:
     torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "model.ckpt")
     environment["STABLEDIFFUSIOND_MODEL__NAME"] = str(tmp_path / "model.ckpt")
     with request_daemon(environment) as daemon:

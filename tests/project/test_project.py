@@ -51,7 +51,7 @@ def test_the_template_is_the_service_for_one_gpu() -> None:
 
 
 def test_the_scripts_are_clean() -> None:
-    scripts = [CHECKOUT / "install.sh", CHECKOUT / ".ci/run", *PROGRAMS]
+    scripts = [CHECKOUT / "install.sh", CHECKOUT / ".ci/run", *PROGRAMS, *(CHECKOUT / "tests/system").glob("*.sh")]
     checked = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 

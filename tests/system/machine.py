@@ -1,78 +1,97 @@
-"""A machine of its own for an installation: this one's files under an overlay, booted by a real systemd.
+"""A machine of its own for an installation: this one's programs under an overlay, booted by a real systemd.
 
-It shares the network of this machine, because packages come from there; so the default ports have to be free.
+Nothing of it is seen here, and nothing that runs here is seen there: it has a network of its own.
 """
 
 import os
-import signal
-import socket
-import stat
+import shlex
 import subprocess
+import tempfile
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import psutil
 
-#: The ports of a RabbitMQ and its epmd, and of the response daemon.
-_PORTS: Final = (4369, 5672, 50007)
-_USER: Final = "alice"
+from tests.system.network import NAME_SERVER, Network
+from tests.system.root import AS_ROOT
+
+#: Nobody who has an account here; who is called alice may run these tests, too.
+USER: Final = "tests-alice"
+HOME: Final = f"/home/{USER}"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOGIN: Final = b"login:"
+_PREPARE: Final = Path(__file__).with_name("prepare.sh")
+#: So that the units' IPAddressDeny= and DeviceAllow= are kept: systemd makes BPF programs of them.
+_CONFINING: Final = ("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON")
 
 
 class Machine:
-    """``with Machine(folder) as machine: machine.run("systemctl is-active …")``."""
+    """``with Machine(network) as machine: machine.run("systemctl is-active …")``."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._root = folder / "root"
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        # It gets gigabytes, and /tmp may lie in memory.
+        self._folder = Path(tempfile.mkdtemp(prefix="machine-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+        self._root = self._folder / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
 
-    def path(self, inside: str) -> Path:
-        """Where a file of the machine lies on this one."""
-        return self._root / inside.removeprefix("/")
+    def run(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
+        """Run a bash script as an ordinary user who may use sudo; what it printed on both streams.
+
+        He is careful (umask 077), and has temporary files in a place of his own.
+        """
+        careful = f"umask 077; export TMPDIR={HOME}/temporary; mkdir -p $TMPDIR; {script}"
+        return self._run_as(USER, HOME, careful, check=check, timeout_seconds=timeout_seconds)
+
+    def root(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
+        """Run a bash script as root."""
+        return self._run_as("root", "/root", script, check=check, timeout_seconds=timeout_seconds)
+
+    def read(self, file: str) -> bytes:
+        """The contents of a file, named as it is called in the machine."""
+        return subprocess.run([*AS_ROOT, "cat", self._path(file)], check=True, capture_output=True).stdout
+
+    def copy(self, folder: Path, name: str) -> None:
+        """A copy of a folder of this machine, the user's own."""
+        to = f"{HOME}/{name}"
+        self.run(f"mkdir -p {shlex.quote(str(Path(to).parent))}")
+        subprocess.run([*AS_ROOT, "cp", "-r", folder, self._path(to)], check=True)
+        self.root(f"chown -R {USER}: {shlex.quote(to)}; chmod -R go= {shlex.quote(to)}")
 
     def written(self, pattern: str) -> list[str]:
         """Files and folders inside that the machine itself has made or changed, and still has, by their name."""
         upper = self._folder / "upper"
-        left = (path for path in upper.rglob(pattern) if not stat.S_ISCHR(path.lstat().st_mode))  # overlayfs: deleted
-        return [f"/{path.relative_to(upper)}" for path in left]
-
-    def run(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
-        """Run a bash script as an ordinary user who may use sudo; what it printed on both streams."""
-        return self._run_as(_USER, script, check=check, timeout_seconds=timeout_seconds)
-
-    def root(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
-        """Run a bash script as root."""
-        return self._run_as("root", script, check=check, timeout_seconds=timeout_seconds)
+        # overlayfs: what was deleted is a character device.
+        find = ["find", str(upper), "-mindepth", "1", "-name", pattern, "!", "-type", "c", "-printf", r"/%P\n"]
+        found = subprocess.run([*AS_ROOT, *find], check=True, capture_output=True, text=True)
+        return found.stdout.splitlines()
 
     def reboot(self) -> None:
         """Switch it off, as an operator would, and on again."""
         self._switch_off()
         self._boot()
 
-    def _run_as(self, user: str, script: str, *, check: bool, timeout_seconds: float) -> str:
+    def _path(self, inside: str) -> Path:
+        return self._root / inside.removeprefix("/")
+
+    def _run_as(self, user: str, home: str, script: str, *, check: bool, timeout_seconds: float) -> str:
         leader = self._leader()
+        settings = "set -a; . /etc/package-settings; set +a"
         done = subprocess.run(
-            ["nsenter", "-t", str(leader.pid), "-m", "-u", "-i", "-p", "-C", "--",
-             "/usr/sbin/runuser", "-u", user, "--", "bash", "-euo", "pipefail", "-c", f"cd ~; {script}"],
-            env={**_package_settings(), "PATH": _PATH, "HOME": f"/home/{_USER}", "LANG": "C.UTF-8"},
+            [*AS_ROOT, "nsenter", "-t", str(leader.pid), "-m", "-u", "-i", "-p", "-C", "-n", "--",
+             "/usr/bin/env", "-i", f"PATH={_PATH}", f"HOME={home}", "LANG=C.UTF-8",
+             "/usr/sbin/runuser", "-u", user, "--", "bash", "-euo", "pipefail", "-c", f"cd ~; {settings}; {script}"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=timeout_seconds,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout
 
     def __enter__(self) -> Self:
-        for port in _PORTS:
-            _require_free(port)
-        layers = {name: self._folder / name for name in ("upper", "work")}
-        for folder in (*layers.values(), self._root):
-            folder.mkdir()
-        options = f"lowerdir=/,upperdir={layers['upper']},workdir={layers['work']}"
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self._root], check=True)
         try:
-            self._make_user()
+            self._mount()
+            self._prepare()
             self._boot()
         except BaseException:
             self._shut_down()
@@ -84,17 +103,24 @@ class Machine:
     ) -> None:
         self._shut_down()
 
-    def _make_user(self) -> None:
-        chroot = ["chroot", str(self._root)]
-        subprocess.run([*chroot, "useradd", "--create-home", "--groups", "systemd-journal", _USER], check=True)
-        keep = f'Defaults env_keep += "{" ".join(_package_settings())}"\n' if _package_settings() else ""
-        sudoers = self.path("/etc/sudoers.d/tests")
-        sudoers.write_text(f"{keep}{_USER} ALL=(ALL) NOPASSWD: ALL\n")
-        sudoers.chmod(0o440)
+    def _mount(self) -> None:
+        for name in ("upper", "work", "root"):
+            (self._folder / name).mkdir()
+        # By names that hold neither commas nor spaces, whatever stands before them.
+        options = "lowerdir=/,upperdir=upper,workdir=work"
+        mount = ["mount", "-t", "overlay", "overlay", "-o", options, "root"]
+        subprocess.run([*AS_ROOT, *mount], cwd=self._folder, check=True)
+
+    def _prepare(self) -> None:
+        settings = "".join(f"{name}={shlex.quote(value)}\n" for name, value in _package_settings().items())
+        command = [str(_PREPARE), str(self._root), USER, NAME_SERVER, uuid.uuid4().hex]
+        subprocess.run([*AS_ROOT, *command], input=settings, text=True, check=True)
 
     def _boot(self) -> None:
         self._nspawn = subprocess.Popen(
-            ["systemd-nspawn", "-q", "-D", self._root, "--boot", "--register=no", "--keep-unit"],
+            [*AS_ROOT, "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn", "-q", "-D", self._root, "--boot",
+             "--register=no", "--keep-unit", "--resolv-conf=off", f"--network-namespace-path={self.network.path}",
+             *_CONFINING],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         assert self._nspawn.stdout is not None
@@ -105,26 +131,26 @@ class Machine:
             console += some
 
     def _leader(self) -> psutil.Process:
+        """The machine's first process."""
         assert self._nspawn is not None
-        [leader] = psutil.Process(self._nspawn.pid).children()
+        started = psutil.Process(self._nspawn.pid)  # sudo, perhaps
+        [nspawn] = (each for each in (started, *started.children(recursive=True)) if each.name() == "systemd-nspawn")
+        [leader] = nspawn.children()
         return leader
 
     def _switch_off(self) -> None:
         if self._nspawn is not None and self._nspawn.poll() is None:
             # For systemd in a container: switch off.
-            self._leader().send_signal(signal.SIGRTMIN + 4)
+            subprocess.run([*AS_ROOT, "kill", "-s", "RTMIN+4", str(self._leader().pid)], check=True)
             self._nspawn.communicate(timeout=120)
 
     def _shut_down(self) -> None:
         self._switch_off()
-        subprocess.run(["umount", self._root], check=True)
+        if self._root.is_mount():
+            subprocess.run([*AS_ROOT, "umount", self._root], check=True)
+        subprocess.run([*AS_ROOT, "rm", "-rf", self._folder], check=True)
 
 
 def _package_settings() -> dict[str, str]:
     """Where this machine is told to take packages from."""
     return {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "TORCH_INDEX_URL"))}
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0, f"stop what listens on port {port}, and run this test again"

@@ -1,0 +1,40 @@
+"""One machine for all tests of this folder; they run in the order of their files, and the last takes everything off it."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.test_readme import blocks
+from tests.project.test_demo import clone
+from tests.system.installation import CHECKOUT, Installation
+from tests.system.machine import Machine
+from tests.system.network import network
+
+#: Of a RabbitMQ and its epmd, and of the response daemon.
+_PORTS = (4369, 5672, 50007)
+
+
+@contextlib.contextmanager
+def ports_taken() -> Iterator[None]:
+    """Whatever the services listen on is taken here, by somebody or by us: a RabbitMQ may run, or an installation."""
+    with contextlib.ExitStack() as listening:
+        for port in _PORTS:
+            with contextlib.suppress(OSError):
+                listening.enter_context(socket.create_server(("0.0.0.0", port)))
+        yield
+
+
+@pytest.fixture(scope="package")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with a checkout on it, and nothing installed."""
+    with ports_taken(), network() as its_own, Machine(its_own) as made:
+        made.copy(clone(tmp_path_factory.mktemp("clone") / "stablediffusiond"), CHECKOUT)
+        yield made
+
+
+@pytest.fixture(scope="package")
+def installed(machine: Machine) -> Installation:
+    [(_, commands)] = blocks("systemd")
+    return Installation(machine, machine.run(f"cd '{CHECKOUT}'; {commands}"))

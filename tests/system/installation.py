@@ -1,0 +1,51 @@
+"""A machine on which the README's commands have installed the services."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Final
+
+from tests.system.machine import HOME, Machine
+
+#: Where a stranger may have it, and who has it may be the only one to read it.
+CHECKOUT: Final = "my checkouts/stablediffusiond"
+REQUESTS: Final = "stablediffusiond.service"
+RESPONSES: Final = "stablediffusion_responsed.service"
+SERVICES: Final = (REQUESTS, RESPONSES)
+SETTINGS: Final = "/etc/stablediffusiond/settings.toml"
+BROKER_URL: Final = "/etc/stablediffusiond/broker-url"
+
+
+@dataclass
+class Installation:
+    machine: Machine
+    #: What the README's commands have printed.
+    said: str
+
+    def install(self, arguments: str = "") -> str:
+        """Run ``sudo ./install.sh`` as a user does."""
+        return self.machine.run(f"cd '{CHECKOUT}'; sudo ./install.sh {arguments}")
+
+    def client(self, arguments: str, *, fails: bool = False) -> str:
+        """Run the client as a member of the group."""
+        return self.machine.run(("! " if fails else "") + client(arguments))
+
+    def picture(self, name: str) -> bytes:
+        return self.machine.read(f"{HOME}/{name}")
+
+    def red_cat(self, name: str = "cat.png") -> bytes:
+        """The picture that the README's commands draw, drawn once more."""
+        self.client(f"'a red cat' --seed 42 -o {name}")
+        return self.picture(name)
+
+    @property
+    def first_red_cat(self) -> bytes:
+        """As it was drawn by the README's commands."""
+        return self.picture(f"{CHECKOUT}/cat.png")
+
+    def process_of(self, service: str) -> int:
+        return int(self.machine.run(f"systemctl show -P MainPID {service}"))
+
+
+def client(arguments: str) -> str:
+    """The command that runs the client in a shell whose user has not logged in since he joined the group."""
+    return f"sg stablediffusion -c {shlex.quote(f'stablediffusion_client {arguments}')}"
