@@ -5,6 +5,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
@@ -20,10 +21,20 @@ hypothesis_settings.load_profile("shared machine")
 
 def pytest_configure() -> None:
     """What the programs that tests start inherit, and torch, which is not loaded yet."""
+    # As somebody may have it: what others have to read is made readable, and not left to chance.
+    os.umask(0o077)
     # Threads that wait sleep: spinning they starve the other programs of a test.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A shell that runs us in the background has us ignore Ctrl-C, and our programs with us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """With a space in its name, as somebody's TMPDIR may have one."""
+    spaced = tmp_path / "a b"
+    spaced.mkdir()
+    return spaced
 
 
 @pytest.fixture(scope="session")

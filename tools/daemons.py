@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +30,11 @@ class Daemon:
 
     def __init__(self, module: str, environment: Mapping[str, str], *arguments: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sdd-")
-        folder = Path(self._folder.name)
+        self._log = Path(self._folder.name) / "log"
+        # In the abstract namespace: a path below somebody's TMPDIR may be too long for a socket.
+        self._address = f"@stablediffusiond-{uuid.uuid4().hex}"
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notices.bind(str(folder / "notify"))
-        self._log = folder / "log"
+        self._notices.bind(self._address.replace("@", "\0"))
         self.status = ""
         #: All that its service manager was told, line by line.
         self.notices: list[str] = []
@@ -41,7 +43,7 @@ class Daemon:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env={**os.environ, **environment, "NOTIFY_SOCKET": str(folder / "notify")},
+                env={**os.environ, **environment, "NOTIFY_SOCKET": self._address},
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,7 +94,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.kill()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.sendto(b"", str(Path(self._folder.name) / "notify"))
+            end.sendto(b"", self._address.replace("@", "\0"))
         self._reader.join()
         self._folder.cleanup()
 

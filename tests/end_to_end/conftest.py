@@ -42,8 +42,8 @@ class Service:
             }
         )
 
-    def shell(self, command: str, timeout_seconds: float = 60) -> str:
-        """Run ``command`` in bash as a user of this service would; returns its output, fails if it does."""
+    def shell(self, command: str, folder: Path | None = None, timeout_seconds: float = 60) -> str:
+        """Run ``command`` in bash, in ``folder``, as a user would; returns its output, fails if it does."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             env={
@@ -52,7 +52,7 @@ class Service:
                 "PORT": str(self.responsed.port()),
                 "REQUESTS": self.topology.requests, "RESULTS": self.topology.results,
             },
-            capture_output=True, text=True, timeout=timeout_seconds, check=False,
+            cwd=folder, capture_output=True, text=True, timeout=timeout_seconds, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout

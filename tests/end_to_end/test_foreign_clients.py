@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import subprocess
 import uuid
 from pathlib import Path
@@ -30,9 +31,10 @@ def test_amqp_publish_asks_and_amqp_consume_gets_the_picture(service: Service, t
     service.shell(
         f"""
         amqp-publish --url "$URL" -r "$REQUESTS" -b '{{"prompt": "a red cat", "steps": 5}}'
-        amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > {tmp_path}/cat.png
-        amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > {tmp_path}/done.json
-        """
+        amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > cat.png
+        amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > done.json
+        """,
+        tmp_path,
     )
     assert size((tmp_path / "cat.png").read_bytes()) == (128, 128)
     assert json.loads((tmp_path / "done.json").read_text())["images"] == 1
@@ -44,9 +46,10 @@ def test_amqp_get_takes_a_result_that_waits(service: Service, tmp_path: Path) ->
     service.requestd.wait_log("job amqp-get done")
     service.shell(
         f"""
-        amqp-get --url "$URL" -q "$RESULTS" > {tmp_path}/cat.png
-        amqp-get --url "$URL" -q "$RESULTS" > {tmp_path}/done.json
-        """
+        amqp-get --url "$URL" -q "$RESULTS" > cat.png
+        amqp-get --url "$URL" -q "$RESULTS" > done.json
+        """,
+        tmp_path,
     )
     assert size((tmp_path / "cat.png").read_bytes()) == (128, 128)
     assert json.loads((tmp_path / "done.json").read_text())["id"] == "amqp-get"
@@ -56,8 +59,9 @@ def test_nc_reads_the_picture_from_the_socket(service: Service, tmp_path: Path) 
     service.shell(
         f"""
         amqp-publish --url "$URL" -r "$REQUESTS" -b '{{"prompt": "a red cat", "steps": 5}}'
-        timeout 30 nc localhost "$PORT" | head -1 | jq -r .data | base64 -d > {tmp_path}/cat.png
-        """
+        timeout 30 nc localhost "$PORT" | head -1 | jq -r .data | base64 -d > cat.png
+        """,
+        tmp_path,
     )
     assert size((tmp_path / "cat.png").read_bytes()) == (128, 128)
 
@@ -102,7 +106,7 @@ def test_a_node_program_asks_and_gets_with_reply_to_and_correlation_id(
     service: Service, node_modules: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "ask.js").write_text(NODE_PROGRAM)
-    got = json.loads(service.shell(f"NODE_PATH={node_modules} node {tmp_path}/ask.js"))
+    got = json.loads(service.shell(f"NODE_PATH={shlex.quote(str(node_modules))} node ask.js", tmp_path))
     assert [reply["type"] for reply in got] == ["image", "image", "done"]
     assert [reply["messageId"] for reply in got] == ["node-1/0", "node-1/1", "node-1/done"]
     assert {reply["correlationId"] for reply in got} == {"from-node"}
@@ -114,7 +118,7 @@ def test_a_reply_queue_that_is_gone_loses_no_picture(service: Service, tmp_path:
     service.shell(f"""amqp-publish --url "$URL" -r "$REQUESTS" -t nobody-{service.topology.results} -b '{body}'""")
     service.requestd.wait_log("job gone done")
     service.wait_depths(lambda depths: depths[service.topology.unroutable] == 2)
-    service.shell(f'amqp-get --url "$URL" -q {service.topology.unroutable} > {tmp_path}/kept.png')
+    service.shell(f'amqp-get --url "$URL" -q {service.topology.unroutable} > kept.png', tmp_path)
     assert size((tmp_path / "kept.png").read_bytes()) == (128, 128)
     service.shell(f'amqp-get --url "$URL" -q {service.topology.unroutable} > /dev/null')
 
@@ -123,9 +127,10 @@ def test_poison_is_answered_and_kept(service: Service, mine: str, tmp_path: Path
     service.shell(
         f"""
         amqp-publish --url "$URL" -r "$REQUESTS" -t {mine} -b 'this is no JSON'
-        amqp-consume --url "$URL" -q {mine} -c 1 cat > {tmp_path}/failed.json
-        amqp-consume --url "$URL" -q {service.topology.dead} -c 1 cat > {tmp_path}/dead
-        """
+        amqp-consume --url "$URL" -q {mine} -c 1 cat > failed.json
+        amqp-consume --url "$URL" -q {service.topology.dead} -c 1 cat > dead
+        """,
+        tmp_path,
     )
     error = json.loads((tmp_path / "failed.json").read_text())["error"]
     assert error["code"] == "invalid_request"
@@ -137,8 +142,9 @@ def test_a_request_that_cannot_be_drawn_is_answered_with_its_field(service: Serv
     service.shell(
         f"""
         amqp-publish --url "$URL" -r "$REQUESTS" -t {mine} -b '{{"prompt": "cat", "stepz": 3}}'
-        amqp-consume --url "$URL" -q {mine} -c 1 cat > {tmp_path}/failed.json
-        """
+        amqp-consume --url "$URL" -q {mine} -c 1 cat > failed.json
+        """,
+        tmp_path,
     )
     error = json.loads((tmp_path / "failed.json").read_text())["error"]
     assert (error["code"], error["field"]) == ("invalid_request", "stepz")

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 from PIL import Image as Pillow
 
@@ -27,10 +28,8 @@ def test_one_who_does_not_gets_none(service: Service) -> None:
     assert {type(event).__name__ for event in events} == {"Progress", "Image", "Done"}
 
 
-def test_a_request_may_ask(service: Service) -> None:
+def test_a_request_may_ask(service: Service, tmp_path: Path) -> None:
     wish = json.dumps({**WISH, "preview_every": 20})
-    said = service.shell(
-        f"stablediffusion_client --json --wait -o /tmp/preview-$$.png '{wish}'; rm /tmp/preview-$$.png"
-    )
+    said = service.shell(f"stablediffusion_client --json --wait -o preview.png '{wish}'", tmp_path)
     lines = [json.loads(line) for line in said.splitlines()]
     assert [(line["index"], line["step"]) for line in lines if line["type"] == "preview"] == [(0, 20), (0, 40)]

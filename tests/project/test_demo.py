@@ -6,10 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 from PIL import Image
+
+from tools.daemons import response_daemon
+from tools.private_broker import PrivateBroker
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -59,3 +64,11 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     demo.stderr.close()
     _, alive = psutil.wait_procs(children, timeout=30)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_tmpdir_with_a_long_name_is_as_good_as_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / "temporary files" / ("x" * 100)
+    long.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with PrivateBroker() as broker, response_daemon({"STABLEDIFFUSIOND_BROKER__URL": broker.url}) as responsed:
+        responsed.wait_ready().wait_status("^0 clients$")

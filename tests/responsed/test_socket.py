@@ -33,10 +33,8 @@ def test_nc_and_jq_are_a_client(replies: Replies, names: Topology, daemon: Daemo
     assert shutil.which("nc")
     replies.image(names.results, png=b"\x89PNG" * 1000)
     replies.done(names.results)
-    command = (
-        f"timeout 20 nc localhost {daemon.port()} | grep -m1 image/png | jq -r .data | base64 -d > {tmp_path}/cat.png"
-    )
-    subprocess.run(["bash", "-c", command], check=True, timeout=30)
+    command = f"timeout 20 nc localhost {daemon.port()} | grep -m1 image/png | jq -r .data | base64 -d > cat.png"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=30)
     assert (tmp_path / "cat.png").read_bytes() == b"\x89PNG" * 1000
 
 

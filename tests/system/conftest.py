@@ -37,4 +37,4 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="package")
 def installed(machine: Machine) -> Installation:
     [(_, commands)] = blocks("systemd")
-    return Installation(machine, machine.run(f"cd '{CHECKOUT}'; {commands}"))
+    return Installation(machine, machine.run(f"cd '{CHECKOUT}'; {commands}", timeout_seconds=800))

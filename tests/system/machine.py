@@ -3,6 +3,7 @@
 Nothing of it is seen here, and nothing that runs here is seen there: it has a network of its own.
 """
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -22,6 +23,8 @@ USER: Final = "tests-alice"
 HOME: Final = f"/home/{USER}"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOGIN: Final = b"login:"
+#: Where programs and packages lie.
+_PROGRAMS: Final = ("/etc", "/opt", "/srv", "/usr", "/var")
 _PREPARE: Final = Path(__file__).with_name("prepare.sh")
 #: So that the units' IPAddressDeny= and DeviceAllow= are kept: systemd makes BPF programs of them.
 _CONFINING: Final = ("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON")
@@ -36,8 +39,9 @@ class Machine:
         self._folder = Path(tempfile.mkdtemp(prefix="machine-", dir=os.environ.get("TMPDIR", "/var/tmp")))
         self._root = self._folder / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._undo = contextlib.ExitStack()
 
-    def run(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
+    def run(self, script: str, *, check: bool = True, timeout_seconds: float = 400) -> str:
         """Run a bash script as an ordinary user who may use sudo; what it printed on both streams.
 
         He is careful (umask 077), and has temporary files in a place of his own.
@@ -45,7 +49,7 @@ class Machine:
         careful = f"umask 077; export TMPDIR={HOME}/temporary; mkdir -p $TMPDIR; {script}"
         return self._run_as(USER, HOME, careful, check=check, timeout_seconds=timeout_seconds)
 
-    def root(self, script: str, *, check: bool = True, timeout_seconds: float = 280) -> str:
+    def root(self, script: str, *, check: bool = True, timeout_seconds: float = 400) -> str:
         """Run a bash script as root."""
         return self._run_as("root", "/root", script, check=check, timeout_seconds=timeout_seconds)
 
@@ -62,11 +66,13 @@ class Machine:
 
     def written(self, pattern: str) -> list[str]:
         """Files and folders inside that the machine itself has made or changed, and still has, by their name."""
-        upper = self._folder / "upper"
-        # overlayfs: what was deleted is a character device.
-        find = ["find", str(upper), "-mindepth", "1", "-name", pattern, "!", "-type", "c", "-printf", r"/%P\n"]
-        found = subprocess.run([*AS_ROOT, *find], check=True, capture_output=True, text=True)
-        return found.stdout.splitlines()
+        names: list[str] = []
+        for number, mounted in enumerate(["", *_mounted()]):
+            upper = str(self._folder / f"layer-{number}/upper")
+            # overlayfs: what was deleted is a character device.
+            find = ["find", upper, "-mindepth", "1", "-name", pattern, "!", "-type", "c", "-printf", f"{mounted}/%P\\n"]
+            names += subprocess.run([*AS_ROOT, *find], check=True, capture_output=True, text=True).stdout.splitlines()
+        return names
 
     def reboot(self) -> None:
         """Switch it off, as an operator would, and on again."""
@@ -89,27 +95,33 @@ class Machine:
         return done.stdout
 
     def __enter__(self) -> Self:
-        try:
-            self._mount()
+        with contextlib.ExitStack() as undo:
+            undo.callback(subprocess.run, [*AS_ROOT, "rm", "-rf", self._folder], check=True)
+            self._root.mkdir()
+            self._mount(undo)
             self._prepare()
+            undo.callback(self._switch_off)
             self._boot()
-        except BaseException:
-            self._shut_down()
-            raise
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shut_down()
+        self._undo.close()
 
-    def _mount(self) -> None:
-        for name in ("upper", "work", "root"):
-            (self._folder / name).mkdir()
-        # By names that hold neither commas nor spaces, whatever stands before them.
-        options = "lowerdir=/,upperdir=upper,workdir=work"
-        mount = ["mount", "-t", "overlay", "overlay", "-o", options, "root"]
-        subprocess.run([*AS_ROOT, *mount], cwd=self._folder, check=True)
+    def _mount(self, undo: contextlib.ExitStack) -> None:
+        """Lay an overlay over each file system that programs and packages lie on; one shows no others below it."""
+        for number, mounted in enumerate(["/", *_mounted()]):
+            layer = self._folder / f"layer-{number}"
+            # Owner and mode are those of the machine's own folder, whoever we are.
+            folders = ["install", "-d", "-m", "755", f"{layer}/upper", f"{layer}/work"]
+            subprocess.run([*AS_ROOT, *folders], check=True)
+            # By names that hold neither commas nor spaces, whatever stands before them.
+            options = f"lowerdir={mounted},upperdir=upper,workdir=work"
+            mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(self._path(mounted))]
+            subprocess.run([*AS_ROOT, *mount], cwd=layer, check=True)
+            undo.callback(subprocess.run, [*AS_ROOT, "umount", self._path(mounted)], check=True)
 
     def _prepare(self) -> None:
         settings = "".join(f"{name}={shlex.quote(value)}\n" for name, value in _package_settings().items())
@@ -127,8 +139,10 @@ class Machine:
         console = b""
         while _LOGIN not in console:
             some = os.read(self._nspawn.stdout.fileno(), 4096)
-            assert some, f"the machine did not boot:\n{console.decode(errors='replace')}"
             console += some
+            if not some:
+                self._nspawn.communicate()
+                raise RuntimeError(f"the machine did not boot:\n{console.decode(errors='replace')}")
 
     def _leader(self) -> psutil.Process:
         """The machine's first process."""
@@ -144,11 +158,10 @@ class Machine:
             subprocess.run([*AS_ROOT, "kill", "-s", "RTMIN+4", str(self._leader().pid)], check=True)
             self._nspawn.communicate(timeout=120)
 
-    def _shut_down(self) -> None:
-        self._switch_off()
-        if self._root.is_mount():
-            subprocess.run([*AS_ROOT, "umount", self._root], check=True)
-        subprocess.run([*AS_ROOT, "rm", "-rf", self._folder], check=True)
+
+def _mounted() -> list[str]:
+    found = sorted(each.mountpoint for each in psutil.disk_partitions())
+    return [each for each in found if each.startswith(_PROGRAMS) and Path(each).is_dir()]
 
 
 def _package_settings() -> dict[str, str]:

@@ -3,6 +3,7 @@
 # and nothing that they do here: no services, no broker's queues, no installation of ours, no log.
 set -euo pipefail
 shopt -s nullglob
+umask 022
 root=$1 user=$2 name_server=$3 id=$4
 cd "$root"
 if [ "$PWD" = / ] || [ "$(findmnt -no FSTYPE --mountpoint "$PWD")" != overlay ]; then
@@ -18,6 +19,8 @@ rm -rf var/{lib,cache}/stablediffusiond usr/local/bin/stablediffusion*
 echo "$id" >etc/machine-id
 rm -f etc/resolv.conf
 echo "nameserver $name_server" >etc/resolv.conf
+echo machine >etc/hostname
+printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 machine' '::1 localhost ip6-localhost' >etc/hosts
 
 chroot . useradd --create-home --groups systemd-journal "$user"
 cat >etc/package-settings

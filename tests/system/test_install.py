@@ -9,7 +9,7 @@ from PIL import Image
 from tests.end_to_end.test_readme import CHECKOUT
 from tests.system.installation import BROKER_URL, REQUESTS, RESPONSES, SERVICES, SETTINGS, Installation
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 OPERATIONS = (CHECKOUT / "docs/operations.md").read_text("utf-8")
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.installation import REQUESTS, RESPONSES, SERVICES, SETTINGS, Installation, client
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 DROP_INS = f"/run/systemd/system/{REQUESTS}.d"
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.system.installation import SERVICES, SETTINGS, Installation
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def test_nothing_is_left_but_what_is_to_be_kept(installed: Installation) -> None:
