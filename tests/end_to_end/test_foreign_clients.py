@@ -29,8 +29,8 @@ def size(png: bytes) -> tuple[int, int]:
 
 def test_amqp_publish_asks_and_amqp_consume_gets_the_picture(service: Service, tmp_path: Path) -> None:
     service.shell(
-        f"""
-        amqp-publish --url "$URL" -r "$REQUESTS" -b '{{"prompt": "a red cat", "steps": 5}}'
+        """
+        amqp-publish --url "$URL" -r "$REQUESTS" -b '{"prompt": "a red cat", "steps": 5}'
         amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > cat.png
         amqp-consume --url "$URL" -q "$RESULTS" -c 1 cat > done.json
         """,
@@ -45,7 +45,7 @@ def test_amqp_get_takes_a_result_that_waits(service: Service, tmp_path: Path) ->
     assert client == "amqp-get\n"
     service.requestd.wait_log("job amqp-get done")
     service.shell(
-        f"""
+        """
         amqp-get --url "$URL" -q "$RESULTS" > cat.png
         amqp-get --url "$URL" -q "$RESULTS" > done.json
         """,
@@ -57,8 +57,8 @@ def test_amqp_get_takes_a_result_that_waits(service: Service, tmp_path: Path) ->
 
 def test_nc_reads_the_picture_from_the_socket(service: Service, tmp_path: Path) -> None:
     service.shell(
-        f"""
-        amqp-publish --url "$URL" -r "$REQUESTS" -b '{{"prompt": "a red cat", "steps": 5}}'
+        """
+        amqp-publish --url "$URL" -r "$REQUESTS" -b '{"prompt": "a red cat", "steps": 5}'
         timeout 30 nc localhost "$PORT" | head -1 | jq -r .data | base64 -d > cat.png
         """,
         tmp_path,
