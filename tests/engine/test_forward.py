@@ -26,8 +26,8 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def compiled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Forward, list[int]]]:
+@pytest.fixture(scope="module")
+def compiled_once(pipeline: Any) -> Iterator[tuple[Forward, list[int]]]:
     """A forward compiled for 1, 2 and 4 rows, by dynamo without its code generator, and the rows it was called with."""
     seen: list[int] = []
     real = torch.compile
@@ -41,14 +41,22 @@ def compiled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[F
 
         return call
 
-    monkeypatch.setattr(torch, "compile", compile_and_count)
-    forward = Forward(pipeline, "default")
-    for rows in (1, 2, 4):
-        assert forward.seconds(rows) > 0
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(torch, "compile", compile_and_count)
+        forward = Forward(pipeline, "default")
+        for rows in (1, 2, 4):
+            assert forward.seconds(rows) > 0
+    yield forward, seen
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def compiled(compiled_once: tuple[Forward, list[int]]) -> Iterator[tuple[Forward, list[int]]]:
+    """That forward, before its first call; compiling takes too long to do it for each test."""
+    forward, seen = compiled_once
     seen.clear()
     with torch._dynamo.config.patch(error_on_recompile=True):
         yield forward, seen
-    torch._dynamo.reset()
 
 
 def test_more_rows_than_fit_make_more_calls_and_the_same_result(pipeline: Any) -> None:

@@ -94,13 +94,17 @@ def alone(pipeline: Any, fields: Fields, sampler: str | None) -> tuple[torch.Ten
         options |= {"image": init_image(), "strength": fields["strength"]}
     elif "width" in fields:
         options |= {"width": fields["width"], "height": fields["height"]}
-    results = []
-    for output in ("latent", "pil"):
-        drawer.scheduler = schedulers.make(samplers.find(sampler) if sampler else None, own)
-        generator = torch.Generator().manual_seed(fields["seed"])
-        results.append(drawer(**options, generator=generator, output_type=output).images)
+    latents: list[torch.Tensor] = []
+
+    def keep(_: Any, step: int, timestep: Any, given: Fields) -> Fields:
+        latents[:] = [given["latents"].clone()]
+        return {}
+
+    drawer.scheduler = schedulers.make(samplers.find(sampler) if sampler else None, own)
+    generator = torch.Generator().manual_seed(fields["seed"])
+    [picture] = drawer(**options, generator=generator, callback_on_step_end=keep).images
     pipeline.scheduler = own
-    return results[0], np.asarray(results[1][0])
+    return latents[0], np.asarray(picture)
 
 
 def assert_same(pipeline: Any, jobs: list[tuple[int, Fields]], drawn: Results, sampler: str | None) -> None:
