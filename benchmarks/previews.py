@@ -20,8 +20,8 @@ from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, load
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Previewed, Task
-from stablediffusiond.engine.pictures import encode_preview
 from stablediffusiond.messages.request import Request
+from stablediffusiond.pictures.encoding import encode_preview
 from stablediffusiond.settings import EngineSettings, ModelSettings
 
 INTERVAL_SECONDS = EngineSettings().progress_interval_seconds

@@ -105,7 +105,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "output. Several pictures are numbered if the pattern does not tell them apart.  [default: {id}.png]",
 )
 @_request_options
-@click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this PNG, JPEG or WebP.")
+@click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this picture.")
 @click.option("--wait/--no-wait", default=None, help="Wait for the pictures, or print the id and leave.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON; pictures are files still.")

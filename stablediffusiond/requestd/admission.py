@@ -70,7 +70,7 @@ def admit(
     request = request.model_copy(update={"priority": priority})
     if request.model is not None and not names_model(request.model, model):
         raise InvalidRequest(f"no model {shown(request.model)} here; this service draws with {model!r}", field="model")
-    check_limits(request, limits)
+    _check_limits(request, limits)
     deadline = None
     if request.deadline_seconds is not None:
         waited = (received_at - (message.timestamp or received_at)).total_seconds()
@@ -103,16 +103,19 @@ def _model_key(name: str) -> str:
     return re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", re.split(r"[/\\]", title.rstrip("/\\"))[-1])
 
 
-def check_limits(request: Request, limits: LimitSettings) -> None:
-    """The size is checked here only where the request gives it; the model's own always fits.
+def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -> None:
+    """Raise TooLarge for a picture of this ``size``, if any of it was asked for; the model's own always fits."""
+    width, height = size
+    if (request.width or request.height) and width * height > limits.max_pixels:
+        field = "width" if request.width else "height"
+        said = f"{width}x{height} are too many pixels; at most {limits.max_pixels} are drawn"
+        raise TooLarge(said, field=field)
 
-    Raises:
-        InvalidRequest, TooLarge: it is over one of them.
-    """
+
+def _check_limits(request: Request, limits: LimitSettings) -> None:
     if request.steps > limits.max_steps:
         raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
     if request.count > limits.max_images:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
-    if request.width and request.height and request.width * request.height > limits.max_pixels:
-        size = f"{request.width}x{request.height}"
-        raise TooLarge(f"{size} are too many pixels; at most {limits.max_pixels} are drawn", field="width")
+    if request.width and request.height:
+        check_size(request, (request.width, request.height), limits)

@@ -14,13 +14,10 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import TypeVar, TypeVarTuple
 
-from PIL.Image import Image
-
 from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Previewed, Stepped, Task
-from stablediffusiond.engine.pictures import encode_png, encode_preview, open_init_image
 from stablediffusiond.errors import (
     Cancelled,
     Expired,
@@ -32,12 +29,13 @@ from stablediffusiond.errors import (
 )
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import Done
-from stablediffusiond.messages.request import Request
+from stablediffusiond.pictures.encoding import encode_png, encode_preview
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress, address, admit, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs
+from stablediffusiond.requestd.init_images import InitImages
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.settings import LimitSettings
 
@@ -67,6 +65,7 @@ class JobProcessor:
         self._topology = topology
         self._limits = limits
         self._encoders = encoders
+        self._init_images = InitImages(engine.shape_of)
         self._model = model
         #: Called whenever jobs come, go, or have a picture to publish.
         self.on_change: Callable[[], None] = lambda: None
@@ -172,8 +171,8 @@ class JobProcessor:
 
     async def _draw(self, job: InFlightJob, accepted: AcceptedRequest) -> Done:
         """Have the job drawn and each picture published as soon as it is there."""
-        init_image = await self._open_init_image(accepted.request)
-        self._engine.submit(Task(job.key, accepted.request, accepted.deadline, init_image))
+        request, init_image = await self._init_images.open(accepted.request, self._limits)
+        self._engine.submit(Task(job.key, request, accepted.deadline, init_image))
         images = 0
         while True:
             match await job.events.get():
@@ -212,19 +211,8 @@ class JobProcessor:
         except MessageTooLarge as error:
             raise TooLarge(str(error)) from None
 
-    async def _open_init_image(self, request: Request) -> Image | None:
-        """The picture that img2img begins with.
-
-        Raises:
-            InvalidRequest, TooLarge: it cannot be opened.
-        """
-        if request.image is None:
-            return None
-        shape = self._engine.shape_of(request)
-        return await self._in_encoder_thread(open_init_image, request.image, shape.width, shape.height)
-
     async def _in_encoder_thread(self, work: Callable[[*Arguments], Made], *arguments: *Arguments) -> Made:
-        """Do work on pictures in a thread beside the engine's, which does nothing but step."""
+        """Encode a picture in a thread beside the engine's, which does nothing but step."""
         return await asyncio.get_running_loop().run_in_executor(self._encoders, work, *arguments)
 
     async def _start_previews(self, job: InFlightJob, accepted: AcceptedRequest) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 from stablediffusiond.engine import models
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, load
 from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.messages.request import Request
+from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.settings import ModelSettings
 
 COLOURS = {"red": (215, 40, 40), "blue": (45, 85, 215), "green": (45, 155, 65), "yellow": (250, 215, 50)}
@@ -94,6 +94,31 @@ def test_an_image_is_drawn_anew_where_it_was(doodle: StableDiffusionDenoiser) ->
     for red, blue in zip(reds, draw(doodle, again), strict=True):
         assert is_near(middle(blue), "blue")
         assert np.hypot(*(_centre(blue, "blue") - _centre(red, "red"))) < 12
+
+
+@pytest.mark.parametrize("size", [(144, 112), (104, 152), (256, 64)], ids=str)
+def test_a_photograph_is_drawn_anew_in_its_own_proportions(
+    doodle: StableDiffusionDenoiser, size: tuple[int, int]
+) -> None:
+    """Sizes that are multiples of 8, and not of what the UNet halves."""
+    width, height = size
+    red = request("a red circle on a white background", 1, width=width, height=height)
+    again = request("a blue circle", 51, image=_png(draw(doodle, [red])[0]), strength=0.6, width=width, height=height)
+    picture = open_init_image(again.image or b"", width, height)
+    sample = Sample(Task(0, again, init_image=picture), 0, doodle.shape_of(again), doodle.rows_of(again))
+    doodle.begin(sample)
+    while not sample.finished:
+        assert doodle.step([sample], 100) == {}
+        sample.step += 1
+    assert doodle.finish(sample).shape == (height, width, 3)
+
+
+def test_seeds_have_64_bits_of_which_torch_takes_the_lower_half(doodle: StableDiffusionDenoiser) -> None:
+    seeds = [42, 42 + 2**32, 2**63, 2**64 - 1, 2**32 - 1]
+    drawn = draw(doodle, [request("a cat", seed, steps=2) for seed in seeds])
+    assert np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[3], drawn[4])
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def _png(pixels: Pixels) -> bytes:

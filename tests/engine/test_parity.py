@@ -17,8 +17,8 @@ from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Event, Sample, Shape, Task
-from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.messages.request import Request
+from stablediffusiond.pictures.opening import open_init_image
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")

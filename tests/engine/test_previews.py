@@ -7,9 +7,9 @@ import torch
 
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.job import Event, Finished, Previewed, Sample, Shape, Task
-from stablediffusiond.engine.pictures import encode_preview
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.messages.request import Request
+from stablediffusiond.pictures.encoding import encode_preview
 from tests.engine.test_engine import Running, task
 
 

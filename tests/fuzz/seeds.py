@@ -11,6 +11,8 @@ from typing import Final
 
 from PIL import Image
 
+from tests.pictures.files import profile
+
 _A1111: Final = Path(__file__).parents[1] / "messages/a1111"
 
 
@@ -84,6 +86,9 @@ def images() -> dict[str, bytes]:
     made = {f"{mode} {kind}": _image(mode, kind) for mode, kind in (
         ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("1", "PNG"), ("LA", "PNG"),
         ("RGB", "JPEG"), ("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"), ("RGBA", "WEBP"),
+        ("RGB", "AVIF"), ("RGBA", "AVIF"), ("P", "GIF"), ("RGB", "BMP"), ("1", "BMP"), ("P", "BMP"), ("RGB", "TIFF"),
+        ("RGBA", "TIFF"), ("CMYK", "TIFF"), ("LAB", "TIFF"), ("YCbCr", "TIFF"), ("I;16", "TIFF"), ("I", "TIFF"),
+        ("F", "TIFF"), ("1", "TIFF"), ("P", "TIFF"), ("PA", "TIFF"), ("RGB", "MPO"),
     )}  # fmt: skip
     png = made["RGB PNG"]
     return {
@@ -98,8 +103,26 @@ def images() -> dict[str, bytes]:
         ),
         "animated PNG": _animated("PNG"),
         "animated WEBP": _animated("WEBP"),
-        "GIF": _image("P", "GIF"),
-        "TIFF": _image("RGB", "TIFF"),
+        "animated GIF": _animated("GIF"),
+        "animated AVIF": _animated("AVIF"),
+        "TIFF of several pages": _animated("TIFF"),
+        "TIFF with LZW": _image("RGB", "TIFF", compression="tiff_lzw"),
+        "TIFF with JPEG in it": _image("RGB", "TIFF", compression="jpeg"),
+        "TIFF of 64 bits": _image("RGB", "TIFF", big_tiff=True),
+        "progressive JPEG": _image("RGB", "JPEG", progressive=True),
+        "a profile": _image("RGB", "PNG", icc_profile=profile((0.4, 0.2, 0), (0.4, 0.7, 0.1), (0.1, 0.1, 0.7))),
+        "a profile that is none": _image("RGB", "WEBP", icc_profile=bytes(128)),
+        "a profile of three channels for one": _image("L", "JPEG", icc_profile=profile((1, 0, 0), (0, 1, 0), (0, 0, 1))),
+        "a profile of three channels for four": _image(
+            "CMYK", "TIFF", icc_profile=profile((1, 0, 0), (0, 1, 0), (0, 0, 1))
+        ),
+        "one colour is transparent": _chunked(png, b"tRNS", b"\0\0" * 3),
+        "transparency that is short": _chunked(png, b"tRNS", b"\0"),
+        "a palette that is short": _chunked(made["P PNG"], b"tRNS", b"\0" * 300),
+        "16 bits with a transparent grey": _chunked(made["I;16 PNG"], b"tRNS", b"\0\0"),
+        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "WebP that says it is large": b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff" * 6,
+        "AVIF that is none": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(64),
         "truncated": png[: len(png) // 2],
         "a head only": png[:33],
         "a bomb": bomb(20_000, 20_000),

@@ -16,8 +16,8 @@ from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
-from stablediffusiond.engine.pictures import open_init_image
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
+from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import ReplyAddress, address, admit, read
 from stablediffusiond.responsed import lines

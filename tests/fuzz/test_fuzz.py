@@ -47,8 +47,12 @@ def _price_list() -> Iterator[None]:
     print(f"\n{len(prices)} cases; the longest took {seconds:.3f} s, the largest {megabytes:.1f} MB")  # noqa: T201 (-s shows it)
 
 
+#: What a case may cost, in megabytes more than ever before: a picture of 65 million pixels, or anything else.
+MOST_MEGABYTES = {"image": 700}
+
+
 def cheaply(target: str, data: bytes) -> None:
-    """In less than a second and with less than 100 MB more than ever before."""
+    """In less than a second (a picture: two) and with not much more memory than ever before."""
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
     gc.disable()  # it would charge one case for what all the others before it have left
     try:
@@ -58,8 +62,8 @@ def cheaply(target: str, data: bytes) -> None:
         gc.enable()
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before.ru_maxrss) / 1024
     prices.append((seconds, megabytes))
-    assert seconds < 1
-    assert megabytes < 100
+    assert seconds < (2 if target == "image" else 1)
+    assert megabytes < MOST_MEGABYTES.get(target, 100)
 
 
 @pytest.mark.parametrize(("target", "name"), KNOWN, ids=lambda value: value)

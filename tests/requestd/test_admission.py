@@ -10,10 +10,11 @@ from PIL import Image
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.engine.pictures import MAX_INIT_PIXELS, open_init_image
 from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
 from stablediffusiond.messages.aliases import ALIASES
 from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
+from stablediffusiond.pictures.bounds import MAX_PIXELS
+from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.requestd.admission import AcceptedRequest, address, admit, names_model, read
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.settings import LimitSettings
@@ -157,7 +158,7 @@ def test_the_limits_have_defaults() -> None:
         "max_steps": 150, "max_images": 16, "max_pixels": 1024 * 1024,
         "max_request_bytes": 16 * 1024 * 1024, "max_reply_bytes": 12 * 1024 * 1024,
     }  # fmt: skip
-    assert (MAX_PROMPT_CHARACTERS, MAX_INIT_PIXELS) == (10_000, 20_000_000)
+    assert (MAX_PROMPT_CHARACTERS, MAX_PIXELS) == (10_000, 65_000_000)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Pictures in and out, by Pillow and without torch: opened and resized, encoded."""

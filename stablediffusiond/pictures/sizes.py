@@ -1,0 +1,40 @@
+"""The size at which a picture is drawn anew: its own proportions, where the request leaves that open."""
+
+import math
+from typing import Final
+
+Size = tuple[int, int]  #: width and height in pixels
+
+#: What a request may ask for, too: latents are an eighth of a picture, and models have seen none that are tiny.
+MULTIPLE: Final = 8
+SMALLEST: Final = 64
+LARGEST: Final = 16_384
+
+
+def in_proportion(picture: Size, own: Size, width: int | None = None, height: int | None = None) -> Size:
+    """The proportions of ``picture``, at ``width`` or ``height``; with neither, at about as many pixels as ``own`` has.
+
+    With both, those: the picture is squeezed into them. Never more pixels than ``own``, unless they were asked for.
+    """
+    if width and height:
+        return width, height
+    aspect = picture[0] / picture[1]
+    if width:
+        return width, _rounded(width / aspect)
+    if height:
+        return _rounded(height * aspect), height
+    pixels = own[0] * own[1]
+    made = _rounded(math.sqrt(pixels * aspect)), _rounded(math.sqrt(pixels / aspect))
+    if made[0] * made[1] <= pixels:
+        return made
+    return _floored(math.sqrt(pixels * aspect), pixels), _floored(math.sqrt(pixels / aspect), pixels)
+
+
+def _rounded(side: float) -> int:
+    return min(max(round(side / MULTIPLE) * MULTIPLE, SMALLEST), LARGEST)
+
+
+def _floored(side: float, pixels: int) -> int:
+    """At least the smallest side, and then no longer than leaves the other one that."""
+    most = max(pixels // SMALLEST // MULTIPLE * MULTIPLE, SMALLEST)
+    return min(max(int(side) // MULTIPLE * MULTIPLE, SMALLEST), most)
