@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import Event, Image, Preview
+from stablediffusiond.client.image_argument import with_images_read
 from stablediffusiond.client.listener import Listener
 from stablediffusiond.client.reply_buffer import ReplyBuffer
 from stablediffusiond.client.submitter import Submitter
@@ -118,7 +119,9 @@ class Client:
     def submit(self, request: Request | None = None, /, **fields: object) -> Job:
         """Put a job into the queue: a ``Request``, or the fields of one in any known spelling (docs/protocol.md).
 
-        Returns when the broker has confirmed that it has the job. A picture (``image``) is bytes or base64.
+        Returns when the broker has confirmed that it has the job. An ``image`` is a picture of Pillow's, a path, a file
+        open for reading, bytes, base64 or an array. Fields that others wrote belong into ``Request.from_fields``, which
+        opens no files.
 
         Raises:
             InvalidRequest: before anything is sent; ``field`` says where.
@@ -179,7 +182,7 @@ class Client:
     def _job(self, request: Request | None, fields: dict[str, object]) -> Job:
         if request is not None and fields:
             raise InvalidRequest("give a Request or its fields, not both", field=next(iter(fields)))
-        made, warnings = (request, []) if request is not None else Request.from_fields(fields)
+        made, warnings = (request, []) if request is not None else Request.from_fields(with_images_read(fields))
         return Job(made, warnings, self._replies)
 
     def _publish(self, request: Request, reply_to: str | None) -> None:

@@ -1,7 +1,11 @@
+import base64
+import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pika
+import PIL.Image
 import pytest
 from pydantic import SecretStr
 
@@ -84,6 +88,22 @@ def test_a_request_made_before_may_be_submitted(client: Client, daemons: FakeDae
 def test_a_picture_travels_as_base64(client: Client, daemons: FakeDaemons) -> None:
     client.submit(prompt="cat", image=b"\x89PNG and so on")
     assert daemons.take().fields["image"] == "iVBORyBhbmQgc28gb24="
+
+
+def test_a_picture_may_be_a_path_a_file_or_what_was_drawn(
+    client: Client, daemons: FakeDaemons, tmp_path: Path
+) -> None:
+    picture = PIL.Image.new("RGB", (40, 30), "red")
+    picture.save(tmp_path / "cat.png")
+    data = (tmp_path / "cat.png").read_bytes()
+    with (tmp_path / "cat.png").open("rb") as file:
+        for image in (tmp_path / "cat.png", str(tmp_path / "cat.png"), file):
+            client.enqueue(prompt="cat", image=image)
+            assert base64.b64decode(daemons.take().fields["image"]) == data
+    for given in (picture, [picture]):
+        client.submit(prompt="cat", **{"init_images" if isinstance(given, list) else "image": given})
+        arrived = PIL.Image.open(io.BytesIO(base64.b64decode(daemons.take().fields["image"])))
+        assert arrived.tobytes() == picture.tobytes()
 
 
 def test_a_bad_request_is_refused_before_anything_is_connected(settings: Settings, free_port: int) -> None:
