@@ -71,7 +71,7 @@ def _read(value: object, name: str) -> object:
     if isinstance(value, _Readable):
         data = value.read()
         if not isinstance(data, bytes):
-            raise InvalidRequest(f"{name!r}: open the file in binary mode, as \"rb\"", field=name)
+            raise InvalidRequest(f'{name!r}: open the file in binary mode, as "rb"', field=name)
         return _fitting(data)
     if hasattr(value, "__array_interface__"):
         return _encoded(_from_array(value, name), name)
