@@ -1,7 +1,7 @@
 """What a program may give as ``image``, besides what a message may hold: a path, an open file, a picture, an array.
 
 Only the program that runs this opens files, and only its own: what others have written to it, a path among it, belongs
-into ``Request.from_fields``, which opens nothing.
+into the one mapping that ``Client.submit`` takes, or into ``Request.from_fields``, which open nothing.
 """
 
 import io
@@ -45,6 +45,11 @@ def with_images_read(fields: Mapping[str, object]) -> dict[str, object]:
     if isinstance(images := made.get("init_images"), list):
         made["init_images"] = [_read(image, "init_images") for image in images]
     return made
+
+
+def names_images(fields: Mapping[str, object]) -> bool:
+    """Whether there is anything to read."""
+    return bool({*_NAMES, "init_images"} & fields.keys())
 
 
 def read_file(path: str | os.PathLike[str], name: str = "image") -> bytes:
