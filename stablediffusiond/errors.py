@@ -79,6 +79,21 @@ class MessageTooLarge(BrokerError):
         self.most = most
 
 
+class BrokerFailed(BrokerLost):
+    """Raised when the broker has ended the connection because it could not do what somebody on it asked for."""
+
+
+class NotConfirmed(BrokerLost):
+    """Raised when the broker does not say what has become of a message: its queue has no leader, or all is slow."""
+
+
+class QueueUnavailable(BrokerError):
+    """Raised when a queue has taken nothing for minutes, though the broker is there and it is not full."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the queue {name!r} is there and takes nothing")
+
+
 class Nacked(BrokerError):
     """Raised when the broker refuses to keep a message: the queue has reached its length limit."""
 
@@ -116,18 +131,10 @@ class ResponsesAway(StableDiffusiondError):
     exit_code = 3
 
 
-class ClientClosed(BrokerLost, ResponsesAway):
-    """Raised when a client is used that was closed, or is closed meanwhile."""
-
-
 class TimedOut(StableDiffusiondError):
-    """Raised by the client when the time that its caller gave has passed. What gives up by itself raises its own."""
+    """Raised by the client when a job has not ended in the time that its reader gave it."""
 
     exit_code = 4
-
-
-class BelongsElsewhere(StableDiffusiondError):
-    """Raised when a job or a client is used in a process, or an event loop, that it is not of."""
 
 
 # Jobs

@@ -13,13 +13,14 @@ from typing import Any, Final, TypeVar
 from pika import exceptions
 from pika.channel import Channel as PikaChannel
 
-from stablediffusiond.errors import BrokerError, BrokerLost, BrokerRefused, QueueMismatch, QueueMissing
+from stablediffusiond.errors import BrokerError, BrokerFailed, BrokerLost, BrokerRefused, QueueMismatch, QueueMissing
 
 T = TypeVar("T")
 
 #: How long the broker may take to answer: a quorum queue without a leader may not answer at all.
 _ANSWER_SECONDS: Final = 30.0
 _TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max(?:imum)? size (\d+)")
+_INTERNAL_ERROR: Final = 541
 _BY_REPLY_CODE: Final[dict[int, type[BrokerError]]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
 
 
@@ -73,7 +74,7 @@ class AwaitableChannel:
                 return
             self._fail(_BY_REPLY_CODE.get(error.reply_code, BrokerLost)(error.reply_text))
         else:
-            self._fail(BrokerLost(str(error) or type(error).__name__))
+            self._fail(why_lost(error))
 
     def _fail(self, reason: BrokerError) -> None:
         if not self.lost.done():
@@ -84,6 +85,13 @@ class AwaitableChannel:
 
     def _on_too_large(self, most: int) -> None:
         """The channel was closed because of a message with more than ``most`` bytes."""
+
+
+def why_lost(error: BaseException) -> BrokerLost:
+    """What pika says of a connection that has ended, as one of our errors."""
+    if isinstance(error, exceptions.ConnectionClosedByBroker) and error.reply_code == _INTERNAL_ERROR:
+        return BrokerFailed(error.reply_text)
+    return BrokerLost(str(error) or type(error).__name__)
 
 
 def settle(answer: asyncio.Future[T], value: T) -> None:

@@ -19,6 +19,7 @@ from stablediffusiond.broker.message import Delivery, Message, from_properties, 
 from stablediffusiond.errors import (
     BrokerError,
     BrokerLost,
+    NotConfirmed,
     QueueMissing,
 )
 
@@ -156,6 +157,7 @@ class Channel(AwaitableChannel):
             Unroutable: no queue takes it (only if ``mandatory``).
             MessageTooLarge: the broker will never take it.
             Nacked: the broker does not want it now.
+            NotConfirmed: it says nothing.
             BrokerError: the channel ended first; whether the message arrived is in doubt.
         """
         self._send(message, exchange, routing_key, mandatory=mandatory)
@@ -165,9 +167,9 @@ class Channel(AwaitableChannel):
             async with asyncio.timeout(patience_seconds):
                 await confirmed
         except TimeoutError:
-            reason = BrokerLost(f"no confirm for {patience_seconds:.0f} s")
-            self.abandon(reason)
-            raise reason from None
+            reason = f"no confirm for {patience_seconds:.0f} s"
+            self.abandon(BrokerLost(reason))  # the others on it have done nothing wrong
+            raise NotConfirmed(reason) from None
 
     def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
         """Publish what may be lost."""

@@ -6,10 +6,11 @@ outage is logged twice, when it begins and when it ends, and not once a try.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: A connection that lasts longer has worked; after a shorter one the next pause is longer.
 _SHORT_LIVED_SECONDS: Final = 5
+_SEPARATE_CONNECTIONS: Final = 4
 
 
 class Link:
@@ -37,6 +39,7 @@ class Link:
         self._prepare = prepare
         self._live: Connection | None = None
         self._changed = asyncio.Condition()
+        self._separate = asyncio.Semaphore(_SEPARATE_CONNECTIONS)
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
         #: Why there is no connection, or why the broker takes nothing; None when all is well.
@@ -81,8 +84,23 @@ class Link:
                 await self._changed.wait()
             return live
 
+    @contextlib.asynccontextmanager
+    async def separate_connection(self) -> AsyncIterator[Connection]:
+        """One beside the live one, for what may end the connection that it is done on; only a few at a time.
+
+        Raises:
+            BrokerError: it cannot be made.
+        """
+        async with self._separate:
+            connection = await Connection.open(self._settings, f"{self._name}, separately")
+            try:
+                yield connection
+            finally:
+                await connection.close()
+
     async def _keep(self) -> None:
         pauses = _pauses(self._settings)
+        known = ""
         while True:
             connection = await self._connect()
             began = time.monotonic()
@@ -91,8 +109,11 @@ class Link:
             await asyncio.wait({connection.lost})  # and not `await lost`, which would be cancelled with us
             reason = connection.lost.result()
             await self._announce(None, str(reason))
-            log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
-            if time.monotonic() - began > _SHORT_LIVED_SECONDS:
+            short_lived = time.monotonic() - began < _SHORT_LIVED_SECONDS
+            if not short_lived or str(reason) != known:
+                log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
+            known = str(reason)
+            if not short_lived:
                 pauses = _pauses(self._settings)
             else:  # let in and thrown out at once: not for ever as fast as we can, since each time counts as a delivery
                 await asyncio.sleep(next(pauses))

@@ -1,11 +1,13 @@
 """Where replies leave: to the client's queue, or, when nobody has it any more, to the queue of the unroutable."""
 
+import asyncio
 import logging
+from typing import Final
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.errors import Unroutable
+from stablediffusiond.errors import QueueUnavailable, Unroutable
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.replies import PreviewFacts
 from stablediffusiond.messages.status import WorkerStatus
@@ -13,6 +15,10 @@ from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import ReplyAddress
 
 log = logging.getLogger(__name__)
+
+#: A cluster may take more than a minute until it gives up a node and elects another leader for the node's queues.
+_PATIENCE_SECONDS: Final = 180.0
+_PAUSE_SECONDS: Final = 5.0
 
 
 class ReplyPublisher:
@@ -24,13 +30,20 @@ class ReplyPublisher:
 
     async def reply(self, where: ReplyAddress, message: Message) -> None:
         """Publish a reply and return when the broker has it, wherever that is."""
-        try:
-            await self._publisher.publish(message, where.reply_to)
-        except Unroutable:
-            kept_in = self._topology.unroutable
-            said = (where.job_id, where.reply_to, message.type, kept_in)
-            log.warning("job %s: no queue %s; %s is kept in %s", *said, extra=of_job(where.job_id))
-            await self._publisher.publish(reply_messages.unroutable(message, where.reply_to), kept_in)
+        kept, kept_in = reply_messages.unroutable(message, where.reply_to), self._topology.unroutable
+        said, about = (where.job_id, where.reply_to, message.type, kept_in), of_job(where.job_id)
+        while True:
+            try:
+                return await self._publisher.publish(message, where.reply_to, patience_seconds=_PATIENCE_SECONDS)
+            except Unroutable:
+                log.warning("job %s: no queue %s; %s is kept in %s", *said, extra=about)
+            except QueueUnavailable:
+                log.warning("job %s: the queue %s takes nothing; %s is kept in %s", *said, extra=about)
+            try:
+                return await self._publisher.publish(kept, kept_in, patience_seconds=_PATIENCE_SECONDS)
+            except QueueUnavailable:
+                log.warning("job %s: %s takes nothing, either; trying on", where.job_id, kept_in, extra=about)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def dead_letter(self, request: Message, job_id: str, came_from: str, reason: str) -> None:
         """Keep a request, which came from the queue ``came_from``, for an operator."""

@@ -8,8 +8,9 @@ consuming, finish what we have, and begin again with the careful part.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from stablediffusiond.broker.channel import Channel
@@ -25,6 +26,8 @@ from stablediffusiond.requestd.job_processor import JobProcessor
 log = logging.getLogger(__name__)
 
 _CONTROL_BACKLOG: Final = 1000
+#: So many connections in turn do not end at the same queue by chance.
+_OFTEN: Final = 3
 
 
 class RequestConsumer:
@@ -50,6 +53,8 @@ class RequestConsumer:
         self._suspected = asyncio.Event()
         self._consumers: list[str] = []
         self._channel: Channel | None = None
+        #: Where the last connection has ended, and how often in turn it was there.
+        self._failures: tuple[str, int] = ("", 0)
         #: Set once jobs are being taken.
         self.consuming = asyncio.Event()
 
@@ -98,7 +103,8 @@ class RequestConsumer:
         self._suspects.clear()
         self._consumers.clear()
         await self._listen_for_control(control)
-        await self._crashed.consume(crashed)
+        with self._about(self._topology.crashed):
+            await self._crashed.consume(crashed)
         self.consuming.set()
         taking = asyncio.create_task(self._take(jobs), name="taking jobs")
         either: set[asyncio.Future[Any]] = {taking, control.lost, crashed.lost, jobs.lost}
@@ -121,8 +127,10 @@ class RequestConsumer:
     async def _try_heads(self, channel: Channel) -> None:
         """Draw what was delivered before, one job at a time, until the head of every queue is fresh or empty."""
         for priority in PRIORITIES:
+            queue = self._topology.request_queue(priority)
             while True:
-                delivery = await channel.get(self._topology.request_queue(priority))
+                with self._about(queue):
+                    delivery = await channel.get(queue)
                 if delivery is None:
                     break
                 if not delivery.earlier_deliveries:
@@ -147,7 +155,26 @@ class RequestConsumer:
     async def _consume(self, channel: Channel) -> None:
         for priority in PRIORITIES:
             queue = self._topology.request_queue(priority)
-            self._consumers.append(await channel.consume(queue, self._on_delivery, prefetch=self._prefetch))
+            with self._about(queue):
+                self._consumers.append(await channel.consume(queue, self._on_delivery, prefetch=self._prefetch))
+
+    @contextlib.contextmanager
+    def _about(self, queue: str) -> Iterator[None]:
+        """What is done here is about ``queue``."""
+        try:
+            yield
+        except BrokerError as error:
+            self._count_failure(queue, error)
+            raise
+        if self._failures[0] == queue:
+            self._failures = ("", 0)
+
+    def _count_failure(self, queue: str, error: BrokerError) -> None:
+        """Tell the operator of a queue at which every connection ends: it has no leader."""
+        where, times = self._failures
+        self._failures = (queue, times + 1 if where == queue else 1)
+        if self._failures[1] == _OFTEN:
+            log.error("%s cannot be consumed: %s; trying on", queue, error)
 
     async def _cancel_consumers(self, channel: Channel) -> None:
         while self._consumers:

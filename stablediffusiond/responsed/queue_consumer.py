@@ -14,7 +14,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology, declare_queues
-from stablediffusiond.errors import BrokerError
+from stablediffusiond.errors import BrokerError, BrokerFailed
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.deduplication import ClientDeliveries
 from stablediffusiond.responsed.lines import Line
@@ -50,16 +50,22 @@ class QueueConsumer:
     async def run(self) -> None:
         """Consume until cancelled, over as many connections as it takes."""
         pause_seconds, longest_seconds = _PAUSE_SECONDS
+        suspected, said = False, ""
         while True:
             connection = await self._link.connection()
             channel: Channel | None = None
             try:
+                if suspected:
+                    await self._try_separately()
                 channel = await self._attach(connection)
-                pause_seconds = _PAUSE_SECONDS[0]
+                pause_seconds, suspected, said = _PAUSE_SECONDS[0], False, ""
                 await asyncio.wait({channel.lost})
                 log.debug("%s: %s", self._queue, channel.lost.result())
             except BrokerError as error:
-                log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
+                suspected = suspected or isinstance(error, BrokerFailed)
+                if said != str(error):
+                    log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
+                    said = str(error)
             finally:
                 # Their channel is gone: the broker gives them out again.
                 self._arrived.clear()
@@ -89,6 +95,16 @@ class QueueConsumer:
     def settle(self, number: int) -> bool:
         """Ack delivery ``number``; one that is settled already is left alone. False: there never was one."""
         return self._deliveries.settle(number)
+
+    async def _try_separately(self) -> None:
+        """See whether the queue can be consumed, after a connection ended while we were about to.
+
+        RabbitMQ ends the whole connection on which a queue is consumed that has lost its leader, and all clients share
+        the one that we have.
+        """
+        async with self._link.separate_connection() as connection:
+            channel = await connection.channel()
+            await channel.consume(self._queue, lambda _: None, prefetch=1)
 
     async def _attach(self, connection: Connection) -> Channel:
         await declare_queues(connection, [self._topology.results_queue(self._queue)])

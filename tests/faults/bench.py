@@ -27,7 +27,6 @@ from PIL import Image
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.client.background_loop import BackgroundLoop
 from stablediffusiond.client.submitter import Submitter
 from stablediffusiond.errors import BrokerError
 from stablediffusiond.frames import Frame
@@ -92,7 +91,6 @@ class Bench:
         self.responsed = self._responsed()
         self.kinds = kinds(_init_image())
         self.books = Books()
-        self._loop = BackgroundLoop()
         self._submitter = Submitter(
             BrokerSettings.model_validate({"url": url or self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}),
             600,
@@ -120,7 +118,7 @@ class Bench:
 
     def _close(self) -> None:
         self.reader.close()
-        self._loop.stop(self._submitter.close)
+        self._submitter.close()
         for daemon in (*self.requestds, self.responsed):
             daemon.kill()
             daemon.close()
@@ -139,24 +137,20 @@ class Bench:
     def _on_reply(self, frame: Frame) -> None:
         self.books.enter(frame)
 
-    def publish(self, fields: Fields, *, priority: Priority = "normal") -> None:
+    def publish(self, fields: Fields, *, priority: Priority = "normal", reply_to: str = "") -> None:
         name = str(fields["id"])
         message = Message(
             json.dumps(fields).encode(), "application/json", message_id=name, correlation_id=name,
-            reply_to=self.reader.queue, timestamp=datetime.now(UTC),
+            reply_to=reply_to or self.reader.queue, timestamp=datetime.now(UTC),
         )  # fmt: skip
         while True:
             try:
-                self.send(message, self.topology.request_queue(priority))
+                self._submitter.publish(message, self.topology.request_queue(priority))
             except BrokerError:
                 self.refusals += 1
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
-
-    def send(self, message: Message, queue: str) -> None:
-        """Publish ``message``, and return when the broker has confirmed it."""
-        self._loop.run(self._submitter.publish(message, queue))
 
     def undisturbed(self) -> dict[str, Account]:
         """One job of each kind, drawn alone, by kind; the books are new afterwards."""

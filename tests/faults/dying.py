@@ -22,7 +22,7 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.engine import engine
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.recovery import RecoveringStep
-from stablediffusiond.requestd import daemon
+from stablediffusiond.requestd import daemon, reply_publisher
 from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
@@ -169,6 +169,11 @@ def unheard() -> None:
     patch.object(logs, "_handler", lambda *_: logs.JournalHandler("stablediffusiond", Path("/nowhere"))).start()
 
 
+def impatient() -> None:
+    """A queue that takes nothing is given up after moments."""
+    patch.object(reply_publisher, "_PATIENCE_SECONDS", 2).start()
+
+
 def ack_lost() -> None:
     """The connection breaks with the first ack on its way."""
     ack = Channel.ack
@@ -203,6 +208,7 @@ PHASES: Final = {
         unacked_for_long,
         slow_steps,
         unheard,
+        impatient,
         ack_lost,
         never,
     )

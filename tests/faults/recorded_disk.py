@@ -33,9 +33,7 @@ class RecordedDisk:
         library = beside / "recorded_writes.so"
         _compile(library)
         self.environment = {
-            # By its name alone: what stands in LD_PRELOAD ends at a space.
-            "LD_PRELOAD": library.name,
-            "LD_LIBRARY_PATH": str(library.parent),
+            "LD_PRELOAD": str(library),
             "RECORDED_FOLDER": str(folder),
             "RECORDED_JOURNAL": str(self._journal),
         }

@@ -1,12 +1,17 @@
 """What a broker can be told to do to us: to delete our queues, to lose its virtual host, to take less and wait less."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.topology import Queue, declare_queues
+from stablediffusiond.settings import BrokerSettings
 from tests.faults.bench import Bench
 from tests.faults.books import Books
+from tests.queue_leader import QueueLeader
 from tools.private_broker import PrivateBroker
 
 CONSUMER_TIMEOUT_SECONDS = 4
@@ -95,6 +100,48 @@ def test_a_virtual_host_that_was_gone_is_furnished_again(bench: Bench) -> None:
     submit(bench, "after the flood", {**SHORT})
     bench.settle()
     assert outcome(bench, "after the flood") == ("done", 1)
+
+
+def test_a_reply_queue_without_a_leader_holds_up_nobody_and_its_replies_are_kept(bench: Bench) -> None:
+    bench.restart_requestd("impatient").wait_ready()
+    queue = f"{bench.topology.results}.lost"
+    declare(bench, bench.topology.results_queue(queue))
+    leader = QueueLeader(bench.broker, queue)
+    leader.lose()
+    for number in range(6):  # more than are published at a time, or step together
+        bench.publish({**SHORT, "id": f"lost {number}"}, reply_to=queue)
+    submit(bench, "innocent", {**SHORT})
+    bench.settle(40)
+    assert outcome(bench, "innocent") == ("done", 1)
+    bench.wait_depths({".unroutable": 12})
+    bench.restart_requestd()
+    bench.ctl("purge_queue", bench.topology.unroutable)
+    leader.bring_back()
+    bench.ctl("delete_queue", queue)
+
+
+def test_a_request_queue_without_a_leader_is_named_and_served_when_it_has_one(bench: Bench) -> None:
+    queue = bench.topology.request_queue("high")
+    leader = QueueLeader(bench.broker, queue)
+    leader.lose()
+    bench.ctl("close_all_connections", "so that they begin again")
+    bench.wait_requestd(f"{queue} cannot be consumed: .*noproc")
+    assert bench.requestds[0].log.count("noproc") < 5, "an outage is told twice, and not once a try"
+    leader.bring_back()
+    submit(bench, "high again", {**SHORT})
+    bench.settle()
+    assert outcome(bench, "high again") == ("done", 1)
+
+
+def declare(bench: Bench, queue: Queue) -> None:
+    settings = BrokerSettings.model_validate({"url": bench.broker.url})
+
+    async def declare() -> None:
+        connection = await Connection.open(settings, "the tests")
+        await declare_queues(connection, [queue])
+        await connection.close()
+
+    asyncio.run(declare())
 
 
 def test_queues_with_other_arguments_are_used_as_they_are(bench: Bench) -> None:
