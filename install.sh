@@ -99,8 +99,8 @@ set_up_system() {
   need python3 python3 /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ "$1" = test ]; then
-    need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm ip iproute2 pgrep procps \
-      systemd-analyze systemd systemd-nspawn systemd-container slirp4netns slirp4netns sudo sudo \
+    need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm go golang-go ip iproute2 \
+      pgrep procps systemd-analyze systemd systemd-nspawn systemd-container slirp4netns slirp4netns sudo sudo \
       shellcheck shellcheck unshare util-linux groff groff-base \
       gcc gcc /usr/include/stdio.h libc6-dev
   fi

@@ -61,7 +61,7 @@ def by_pipeline(pipeline: Any, jobs: list[Wish], batch: int = 1) -> list[bytes]:
 
 
 def by_daemon(client: Client, jobs: list[Wish]) -> list[bytes]:
-    submitted = [client.submit(**wish) for wish in jobs]
+    submitted = [client.submit(wish) for wish in jobs]
     return [
         next(event.png for event in job.events(timeout_seconds=1800) if isinstance(event, Image)) for job in submitted
     ]

@@ -131,10 +131,18 @@ class ResponsesAway(StableDiffusiondError):
     exit_code = 3
 
 
+class ClientClosed(BrokerLost, ResponsesAway):
+    """Raised when a client is used that was closed, or is closed meanwhile."""
+
+
 class TimedOut(StableDiffusiondError):
-    """Raised by the client when a job has not ended in the time that its reader gave it."""
+    """Raised by the client when the time that its caller gave has passed. What gives up by itself raises its own."""
 
     exit_code = 4
+
+
+class BelongsElsewhere(StableDiffusiondError):
+    """Raised when a job or a client is used in a process, or an event loop, that it is not of."""
 
 
 # Jobs

@@ -19,6 +19,8 @@ MAX_REPLY_LINE_BYTES: Final = 18 * 1024 * 1024
 
 #: Characters of what a wrong line is answered with: it may quote the line.
 _LONGEST_REASON: Final = 300
+#: Ours have a dozen; each field too many costs pydantic an error of its own.
+_MOST_PARTS: Final = 500
 
 Encoding = Literal["base64", "binary"]
 
@@ -77,6 +79,8 @@ def parse_op(line: bytes) -> Op:
         UnknownOp: it is none of ours.
         OpError: it is, and says something wrong.
     """
+    if sum(line.count(mark) for mark in b"[{:,") > _MOST_PARTS:
+        raise UnknownOp("bad_op", f"the line has more than {_MOST_PARTS} parts")
     try:
         return _OPS.validate_json(line)
     except ValidationError as error:

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pika import exceptions
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
 
 from stablediffusiond.broker import tls
-from stablediffusiond.broker.awaitable_channel import why_lost
+from stablediffusiond.broker.awaitable_channel import settle, why_lost
 from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.io_services import IoServices
 from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.parameters import is_external, parameters, shown
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
@@ -19,6 +19,11 @@ from stablediffusiond.settings import BrokerSettings
 
 # pika says every failure several times at several levels; each comes to us as an exception, and ``link`` says it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+#: How long a broker may take to say goodbye.
+_CLOSE_SECONDS: Final = 5.0
+#: For what needs no answer, but some turns of the loop.
+_DROP_SECONDS: Final = 1.0
 
 
 class Connection:
@@ -33,7 +38,9 @@ class Connection:
         self.accepting.set()
         #: Called with True and False as an alarm begins and ends.
         self.on_blocked: Callable[[bool], None] = lambda _: None
-        self._connection: AsyncioConnection | None = None
+        self._services = IoServices()
+        self._connection: LenientConnection | None = None
+        self._ended = asyncio.Event()
 
     @classmethod
     async def open(cls, settings: BrokerSettings, name: str) -> "Connection":
@@ -57,24 +64,34 @@ class Connection:
     @classmethod
     async def _open(cls, settings: BrokerSettings, url: str, name: str) -> "Connection":
         self = cls(name)
-        opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
+        opened: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         opening = LenientConnection(
             parameters(settings, url, name),
-            on_open_callback=lambda connection: None if opened.done() else opened.set_result(connection),
-            on_open_error_callback=lambda _, error: (
-                None if opened.done() else opened.set_exception(_why(error, settings, url))
-            ),
+            on_open_callback=lambda _: settle(opened, None),
+            on_open_error_callback=lambda _, error: settle(opened, error),
             on_close_callback=lambda _, error: self._on_close(error),
+            custom_ioloop=self._services,
         )
         try:
-            connection = await opened
+            await asyncio.wait({opened}, timeout=settings.connect_timeout_seconds)
         except asyncio.CancelledError:
-            opening.close()  # or it would go on, and stay open with nobody to use it
+            await _give_up(opening, opened)
             raise
-        connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(blocked=True))
-        connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(blocked=False))
-        self._connection = connection
+        if not opened.done():
+            await _give_up(opening, opened)
+            seconds = f"{settings.connect_timeout_seconds:g} s"
+            raise BrokerAway(f"{shown(url)}: no answer for {seconds}; is RabbitMQ running there?")
+        if (error := opened.result()) is not None:
+            raise _why(error, settings, url)
+        opening.add_on_connection_blocked_callback(lambda *_: self._set_blocked(blocked=True))
+        opening.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(blocked=False))
+        self._connection = opening
         return self
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The sockets of this connection."""
+        return set(self._services.descriptors)
 
     async def channel(self) -> Channel:
         """A channel of its own.
@@ -96,17 +113,27 @@ class Connection:
             raise self.lost.result()
         return Channel(opened.result())
 
-    async def close(self) -> None:
-        """Close, and wait until the broker has answered. Never raises."""
-        if self._connection is not None and self._connection.is_open:
+    async def close(self, within_seconds: float = _CLOSE_SECONDS) -> None:
+        """Close, and wait until the broker has answered; if it does not, no longer than that. Never raises."""
+        if self._connection is None:
+            return
+        if self._connection.is_open:
             self._connection.close()
-            await asyncio.wait({self.lost})
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            self._connection.drop()
+            await self._ended.wait()
+        except asyncio.CancelledError:
+            self._connection.drop()
+            raise
 
     def abandon(self) -> None:
         """Begin to close without waiting: for a connection that is half dead. From now on it counts as lost."""
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
-        self._on_close(BrokerLost("given up: a part of it was lost"))
+        self._lose(BrokerLost("given up: a part of it was lost"))
 
     def _set_blocked(self, *, blocked: bool) -> None:
         if blocked:
@@ -116,9 +143,20 @@ class Connection:
         self.on_blocked(blocked)
 
     def _on_close(self, error: BaseException) -> None:
+        """pika's, of a connection that was open: its socket is closed."""
+        self._lose(error)
+        self._ended.set()
+
+    def _lose(self, error: BaseException) -> None:
         if not self.lost.done():
             self.lost.set_result(error if isinstance(error, BrokerLost) else why_lost(error))
         self.accepting.set()  # nobody shall wait on a connection that is gone
+
+
+async def _give_up(opening: LenientConnection, opened: asyncio.Future[BaseException | None]) -> None:
+    """End a try to connect, which would else go on and stay open with nobody to use it."""
+    opening.drop()
+    await asyncio.wait({opened}, timeout=_DROP_SECONDS)
 
 
 def _why(error: BaseException, settings: BrokerSettings, url: str) -> BrokerError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from stablediffusiond.client.image_argument import read_file
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages.request import Request, parse
 from stablediffusiond.messages.text import BYTE_ORDER_MARK, decode
@@ -41,12 +42,8 @@ def request(prompt: str, options: Mapping[str, object], image: Path | None) -> t
         raise InvalidRequest(f"{error}; a prompt that begins with '{{' is taken for JSON") from None
     fields |= {name: value for name, value in options.items() if value is not None}
     if image is not None:
-        fields["image"] = _read(image)
+        try:
+            fields["image"] = read_file(image)
+        except InvalidRequest as error:
+            raise click.UsageError(str(error).replace("'image'", "--image")) from None
     return Request.from_fields(fields)
-
-
-def _read(image: Path) -> bytes:
-    try:
-        return image.read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"--image: cannot read {image}: {error.strerror}") from None

@@ -1,172 +1,130 @@
-"""The replies that have come and were not read yet, job by job. Threads meet here; no I/O.
+"""The replies that have come and were not read yet, job by job. Tasks of one event loop meet here; no I/O.
 
-The listener's thread puts replies in, any number of the program's threads take them out. A reply is acked when it is
-handed out, so a program that is busy elsewhere leaves its pictures with the broker. But the daemon stops sending when a
-few replies are unacked, and the one that a thread waits for may be behind those of a job that nobody reads yet. So
-while anybody waits, whatever comes is acked at once and kept here.
+The listener puts replies in, readers take them out. A reply is acked when it is handed out, so a program that is busy
+elsewhere leaves its pictures with the broker. But the daemon stops sending when a few replies are unacked, and the one
+that a reader waits for may be behind those of a job that nobody reads yet. So while anybody waits, whatever comes is
+acked at once and kept here. A job that is forgotten keeps nothing, and what still comes for it is acked and dropped.
 """
 
-import threading
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from stablediffusiond.client.events import Event, Image, Preview
-from stablediffusiond.errors import InvalidRequest, ResponsesAway, TimedOut
+from stablediffusiond.client.events import Event, Preview
+from stablediffusiond.client.job_replies import Ack, BufferedReply, JobReplies, key
+from stablediffusiond.client.readers import Readers
+from stablediffusiond.errors import InvalidRequest, ResponsesAway
 from stablediffusiond.messages.replies import Done, Failed, Progress
-
-Ack = Callable[[], None]
-
-
-@dataclass(eq=False)
-class _BufferedReply:
-    event: Event
-    ack: Ack
-
-
-@dataclass
-class _JobReplies:
-    """The replies to one job."""
-
-    waiting: deque[_BufferedReply] = field(default_factory=deque)
-    latest: dict[str, Event] = field(default_factory=dict)  #: progress and previews: only the newest of each counts
-    seen: set[str] = field(default_factory=set)  #: indices of pictures, and the end
-    early_end: _BufferedReply | None = None  #: ``Done``, come before the last picture
-
-    def add(self, reply: _BufferedReply) -> None:
-        """The end comes last. A connection that broke may give its pictures back when ``Done`` is past them."""
-        if isinstance(reply.event, Done):
-            self.early_end = reply
-        else:
-            self.waiting.append(reply)
-        end = self.early_end
-        if end is not None and isinstance(end.event, Done) and len(self.seen) > end.event.images:
-            self.waiting.append(end)
-            self.early_end = None
 
 
 class ReplyBuffer:
-    """Made once a client; safe from any thread."""
+    """Made once a client."""
 
     def __init__(self) -> None:
-        lock = threading.Lock()
-        self._arrived = threading.Condition(lock)
-        self._wanted = threading.Condition(lock)
-        self._jobs: dict[str, _JobReplies] = {}
-        self._unacked: set[_BufferedReply] = set()
-        self._waiting = 0
-        self._failures = 0
-        self._failure = ResponsesAway("")
-        self._closed = False
+        self._jobs: dict[str, JobReplies] = {}
+        #: Jobs that were forgotten, and of whose end nothing was heard yet.
+        self._forgotten: set[str] = set()
+        self._unacked: set[BufferedReply] = set()
+        self._readers = Readers()
 
-    def open(self, job_id: str) -> None:
+    def open(self, job_id: str) -> JobReplies:
         """Expect replies to ``job_id``.
 
         Raises:
             InvalidRequest: they are expected already.
         """
-        with self._arrived:
-            if job_id in self._jobs:
-                raise InvalidRequest(f"a job {job_id!r} of this client is under way", field="id")
-            self._jobs[job_id] = _JobReplies()
+        if job_id in self._jobs:
+            raise InvalidRequest(f"a job {job_id!r} of this client is under way", field="id")
+        self._forgotten.discard(job_id)
+        self._jobs[job_id] = replies = JobReplies(job_id)
+        return replies
 
-    def forget(self, job_id: str) -> None:
-        """The job was never published."""
-        with self._arrived:
-            self._jobs.pop(job_id, None)
+    def forget(self, replies: JobReplies, *, goes_on: bool = True) -> None:
+        """Nobody will read the job any more. ``goes_on``: it was published, so there may be replies to come."""
+        if replies.ended:
+            return
+        self._end(replies)
+        for reply in replies.drop():
+            self._ack(reply)
+        if goes_on and "end" not in replies.seen:
+            self._forgotten.add(replies.job_id)
 
     def __len__(self) -> int:
-        """Jobs whose end nobody has read."""
-        return len(self._jobs)
+        """Jobs whose end nobody has read, or heard of: for these replies may be in the queue."""
+        return len(self._jobs) + len(self._forgotten)
 
     # The listener's side
 
     def put(self, event: Event, ack: Ack) -> None:
         """Keep ``event`` for its reader. Repeats, and replies to jobs that are not expected, are acked and dropped."""
-        with self._arrived:
-            job = self._jobs.get(event.id)
-            if job is None or (key := _key(event)) in job.seen:
-                ack()
-                return
-            if isinstance(event, Progress | Preview):
-                job.latest[key] = event
-            else:
-                job.seen.add(key)
-                job.add(reply := _BufferedReply(event, ack))
-                self._unacked.add(reply)
-            if self._waiting:
-                self._ack_all()
-            self._arrived.notify_all()
+        replies = self._jobs.get(event.id)
+        if replies is None or (name := key(event)) in replies.seen:
+            if isinstance(event, Done | Failed):
+                self._forgotten.discard(event.id)
+            ack()
+            return
+        if isinstance(event, Progress | Preview):
+            replies.latest[name] = event
+        else:
+            replies.seen.add(name)
+            replies.add(reply := BufferedReply(event, ack))
+            self._unacked.add(reply)
+        self._readers.wake(replies)
+        if self._readers:
+            self._ack_all()
 
     def fail(self, error: ResponsesAway) -> None:
-        """Raise ``error`` in every thread that waits now."""
-        with self._arrived:
-            self._failures += 1
-            self._failure = error
-            self._arrived.notify_all()
+        """Raise ``error`` in everybody who waits now."""
+        self._readers.fail(error, self._jobs.values())
 
-    def wait_until_wanted(self) -> bool:
-        """Wait until a thread waits for a reply; False once the buffer is closed."""
-        with self._wanted:
-            self._wanted.wait_for(lambda: self._waiting or self._closed)
-            return not self._closed
+    async def wait_until_wanted(self) -> bool:
+        """Wait until somebody waits for a reply; False once the buffer is closed."""
+        return await self._readers.wait_for_any()
 
-    # The program's side
+    # The readers' side
 
-    def take(self, job_id: str, deadline: float | None) -> Event | None:
+    async def take(self, replies: JobReplies) -> Event | None:
         """The next event of the job, as soon as there is one; None after its end.
 
-        ``deadline`` is a moment of ``time.monotonic``, in seconds.
-
         Raises:
-            TimedOut: the deadline came first.
             ResponsesAway: the response daemon cannot be reached, or the client was closed.
         """
-        with self._arrived:
-            while True:
-                job = self._jobs.get(job_id)
-                if job is None:
-                    return None
-                if job.latest:
-                    return job.latest.pop(next(iter(job.latest)))
-                if job.waiting:
-                    return self._take_next(job_id, job)
-                self._wait(job_id, deadline)
+        while not replies.ended:
+            if replies.latest:
+                return replies.latest.pop(next(iter(replies.latest)))
+            if replies.waiting:
+                return self._take_next(replies)
+            self._ack_all()
+            await self._readers.wait(replies)
+        return None
+
+    def give_back(self, replies: JobReplies, event: Event | None) -> None:
+        """``event`` was taken, and did not get to who took it: it is the next one again."""
+        if event is None:
+            return
+        if isinstance(event, Done | Failed):
+            replies.ended = False
+            self._jobs[replies.job_id] = replies
+        if not replies.ended:
+            replies.waiting.appendleft(BufferedReply(event, _nothing))
+            self._readers.wake(replies)
 
     def close(self) -> None:
         """Nothing comes any more."""
-        with self._arrived:
-            self._closed = True
-            self._arrived.notify_all()
-            self._wanted.notify_all()
+        self._readers.close(self._jobs.values())
 
-    def _take_next(self, job_id: str, job: _JobReplies) -> Event:
-        reply = job.waiting.popleft()
+    def _take_next(self, replies: JobReplies) -> Event:
+        reply = replies.waiting.popleft()
+        self._ack(reply)
+        if isinstance(reply.event, Done | Failed):
+            self._end(replies)
+        return reply.event
+
+    def _end(self, replies: JobReplies) -> None:
+        replies.ended = True
+        del self._jobs[replies.job_id]
+        self._readers.wake(replies)  # another task may wait for the same job
+
+    def _ack(self, reply: BufferedReply) -> None:
         if reply in self._unacked:
             self._unacked.discard(reply)
             reply.ack()
-        if isinstance(reply.event, Done | Failed):
-            del self._jobs[job_id]
-            self._arrived.notify_all()  # another thread may wait for the same job
-        return reply.event
-
-    def _wait(self, job_id: str, deadline: float | None) -> None:
-        """Wait until something has changed."""
-        if self._closed:
-            raise ResponsesAway("the client is closed")
-        self._ack_all()
-        failures = self._failures
-        self._waiting += 1
-        self._wanted.notify_all()
-        try:
-            in_time = self._arrived.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        finally:
-            self._waiting -= 1
-        if self._failures != failures:
-            raise self._failure
-        if not in_time:
-            raise TimedOut(f"job {job_id} has not ended in the time given")
 
     def _ack_all(self) -> None:
         for reply in self._unacked:
@@ -174,13 +132,5 @@ class ReplyBuffer:
         self._unacked.clear()
 
 
-def _key(event: Event) -> str:
-    match event:
-        case Image():
-            return f"image {event.facts.index}"
-        case Preview():
-            return f"preview {event.facts.index}"
-        case Progress():
-            return "progress"
-        case Done() | Failed():
-            return "end"
+def _nothing() -> None:
+    """The ack of what was acked when it was taken first."""

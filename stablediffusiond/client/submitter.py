@@ -1,14 +1,11 @@
-"""The way to the broker: one AMQP connection, on a thread of its own so that its heartbeats outlive long computations.
+"""The way to the broker: one AMQP connection.
 
 What is published here is confirmed by the broker before ``publish`` returns. The first connection is tried once, since
 a wrong address does not get better by waiting; one that has worked is made again for ``reconnect_seconds``.
 """
 
 import asyncio
-import concurrent.futures
-import functools
 import logging
-import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -17,8 +14,9 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
+from stablediffusiond.client.shared_task import SharedTask
 from stablediffusiond.client.status_query import query_status
-from stablediffusiond.errors import BrokerAway, BrokerLost, Nacked
+from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, ClientClosed, Nacked
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import BrokerSettings
 
@@ -28,87 +26,98 @@ Made = TypeVar("Made")
 
 _NAME: Final = "stablediffusion_client"
 _PAUSE_SECONDS: Final = (0.1, 2.0)
-_CLOSE_SECONDS: Final = 5
+#: What we are done with is confirmed: a broker that does not answer need not be waited for.
+_CLOSE_SECONDS: Final = 1.0
 
 
 class Submitter:
-    """Made once a client; safe from any thread. Connects with the first publish."""
+    """Made once a client; for the tasks of one event loop. Connects with the first publish."""
 
     def __init__(self, settings: BrokerSettings, reconnect_seconds: float) -> None:
         self._settings = settings
         self._reconnect_seconds = reconnect_seconds
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._stop = asyncio.Event()
-        self._opening = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._connecting = SharedTask(self._make_connection)
+        self._opening = SharedTask(self._make_channel)
         self._connection: Connection | None = None
         self._channel: Channel | None = None
 
-    def connect(self) -> None:
-        """Connect, if need be. Raises BrokerError."""
-        self._run(self._connect())
+    @property
+    def has_connected(self) -> bool:
+        """Whether the broker was ever reached."""
+        return self._connection is not None
 
-    def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
+    @property
+    def descriptors(self) -> set[int]:
+        """The sockets in use."""
+        return self._connection.descriptors if self._connection is not None else set()
+
+    async def connect(self) -> None:
+        """Connect, if need be. Raises BrokerError."""
+        await self._unless_closed(self._connect())
+
+    async def publish(self, message: Message, routing_key: str, *, exchange: str = "", mandatory: bool = True) -> None:
         """Publish, and return when the broker has taken charge of ``message``.
 
         Raises:
             BrokerAway, BrokerRefused: the broker cannot be reached, or lets us not in.
             Unroutable, QueueMissing: there is no such queue (if ``mandatory``) or exchange.
             Nacked: the queue is full.
+            ClientClosed: whether the broker has the message is in doubt.
         """
-        self._run(self._publish(message, exchange, routing_key, mandatory=mandatory))
+        await self._unless_closed(self._publish(message, exchange, routing_key, mandatory=mandatory))
 
-    def query_status(self, topology: Topology) -> ServiceStatus:
+    def publish_and_forget(self, message: Message, exchange: str) -> None:
+        """Publish what may be lost, if there is a connection just now."""
+        if self._channel is not None and not self._channel.lost.done() and not self._closed:
+            try:
+                self._channel.publish_and_forget(message, exchange, "")
+            except BrokerError as error:
+                log.debug("%s is not published: %s", message.message_id, error)
+
+    async def query_status(self, topology: Topology) -> ServiceStatus:
         """How the service is. Raises BrokerError."""
-        return self._run(self._query_status(topology))
+        return await self._unless_closed(self._query_status(topology))
 
-    def delete_queue(self, name: str) -> None:
+    async def delete_queue(self, name: str) -> None:
         """Delete the queue ``name`` with what it holds. Raises BrokerError."""
-        self._run(self._delete_queue(name))
+        await self._unless_closed(self._delete_queue(name))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connection; what is being published meanwhile fails. Does nothing when called again."""
-        with self._starting:
-            closed_before, self._closed = self._closed, True
-        if self._loop is not None and self._thread is not None and not closed_before:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-
-    def _run(self, work: Coroutine[Any, Any, Made]) -> Made:
-        """Have ``work`` done on the loop's thread."""
-        with self._starting:
-            if self._closed:
-                work.close()
-                raise BrokerLost("the client is closed")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                live = functools.partial(self._live, self._loop)
-                self._thread = threading.Thread(target=live, name="stablediffusiond broker", daemon=True)
-                self._thread.start()
-            doing = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return doing.result()
-        except concurrent.futures.CancelledError:
-            raise BrokerLost("the client was closed; whether the broker has the message is in doubt") from None
-
-    def _live(self, loop: asyncio.AbstractEventLoop) -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which closes the loop
-            runner.run(self._until_stopped())
-
-    async def _until_stopped(self) -> None:
-        await self._stop.wait()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        self._closed = True
+        for task in self._under_way:
             task.cancel()
+        await self._opening.cancel()
+        await self._connecting.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
         if self._connection is not None:
-            await asyncio.wait({asyncio.ensure_future(self._connection.close())}, timeout=_CLOSE_SECONDS)
+            await self._connection.close(_CLOSE_SECONDS)
+
+    async def _unless_closed(self, work: Coroutine[Any, Any, Made]) -> Made:
+        """Do ``work``, which ``close`` ends."""
+        if self._closed:
+            work.close()
+            raise ClientClosed("the client is closed")
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise ClientClosed("the client was closed; whether the broker has the message is in doubt") from None
+        finally:
+            self._under_way.discard(task)
 
     async def _publish(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool) -> None:
         deadline: float | None = None
         pause_seconds, longest_seconds = _PAUSE_SECONDS
         while True:
-            has_worked = self._connection is not None
+            has_worked = self.has_connected
             try:
                 channel = await self._open_channel()
                 # A repeat has the same message_id, by which its reader knows it.
@@ -137,17 +146,24 @@ class Submitter:
 
     async def _open_channel(self) -> Channel:
         """The confirming channel, opened when there is none."""
+        if self._channel is None or self._channel.lost.done():
+            return await self._opening.result()
+        return self._channel
+
+    async def _make_channel(self) -> Channel:
         connection = await self._connect()
-        async with self._opening:
-            if self._channel is None or self._channel.lost.done():
-                channel = await connection.channel()
-                await channel.confirm_publishes()
-                self._channel = channel
-            return self._channel
+        channel = await connection.channel()
+        await channel.confirm_publishes()
+        self._channel = channel
+        return channel
 
     async def _connect(self) -> Connection:
         """The connection, made when there is none."""
-        async with self._opening:
-            if self._connection is None or self._connection.lost.done():
-                self._connection, self._channel = await Connection.open(self._settings, _NAME), None
-            return self._connection
+        if self._connection is None or self._connection.lost.done():
+            return await self._connecting.result()
+        return self._connection
+
+    async def _make_connection(self) -> Connection:
+        connection = await Connection.open(self._settings, _NAME)
+        self._connection, self._channel = connection, None
+        return connection

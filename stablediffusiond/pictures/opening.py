@@ -98,8 +98,9 @@ def _open(picture: Image.Image, data: bytes, size_for: Callable[[Size], Size]) -
         picture.draft(None, (2 * size[0], 2 * size[1]))  # decoded at a fraction of its size
     bounds.check_decoded(picture)
     small = colours.resized(picture, size)
-    upright = _UPRIGHT.get(orientation)
-    return small if upright is None else small.transpose(upright)
+    upright = small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
+    upright.info.clear()  # its orientation, profile and transparency are obeyed, and hold for it no more
+    return upright
 
 
 def _orientation(picture: Image.Image) -> int:

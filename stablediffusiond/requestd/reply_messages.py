@@ -14,6 +14,8 @@ from stablediffusiond.requestd.admission import ReplyAddress
 
 #: All headers have to fit into one AMQP frame of 128 KiB, with those that are added to what its sender put there.
 _MOST_FOREIGN_CHARACTERS: Final = 100_000
+#: A request may have thousands of fields that are ignored, and readers of the socket have a longest line.
+_MOST_WARNING_CHARACTERS: Final = 8_000
 
 
 def image(where: ReplyAddress, facts: ImageFacts, png: bytes) -> Message:
@@ -32,7 +34,7 @@ def image(where: ReplyAddress, facts: ImageFacts, png: bytes) -> Message:
 
 
 def done(where: ReplyAddress, reply: Done) -> Message:
-    return _json(where, "done", reply)
+    return _json(where, "done", reply.model_copy(update={"warnings": _shortened(reply.warnings)}))
 
 
 def failed(where: ReplyAddress, error: JobError) -> Message:
@@ -96,6 +98,18 @@ def _json(where: ReplyAddress, kind: ReplyType, reply: BaseModel, *, persistent:
         headers={"x-daemon-version": __version__},
         persistent=persistent,
     )
+
+
+def _shortened(warnings: list[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    kept: list[str] = []
+    left = _MOST_WARNING_CHARACTERS
+    for warning in warnings:
+        if len(warning) > left:
+            return [*kept, f"{warning[:left]}… and {len(warnings) - len(kept) - 1} warnings more"]
+        kept.append(warning)
+        left -= len(warning)
+    return kept
 
 
 def _with_headers(message: Message, headers: dict[str, HeaderValue]) -> Message:

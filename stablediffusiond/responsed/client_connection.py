@@ -10,6 +10,7 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import OtherProtocol, UnknownOp
 from stablediffusiond.frames import Listen
+from stablediffusiond.log_limit import LogLimit
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.cancellations import CancelPublisher
 from stablediffusiond.responsed.client_stream import ClientStream
@@ -21,6 +22,7 @@ from stablediffusiond.responsed.session import Session
 from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
+log.addFilter(LogLimit())
 
 #: How long an error on a connection that is to be closed may take to be read.
 _LAST_ERROR_SECONDS: Final = 1

@@ -1,7 +1,7 @@
 """One client's socket: lines in, frames out, and whether anybody is still there.
 
 TCP says little about that: a client that closes its writing side (``nc -N``) looks like one that has gone. Keepalive
-finds out who has gone while nothing is written.
+finds out who has gone while nothing is written, and the kernel knows it of clients on this machine.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ class ClientStream:
         stall_seconds: float,
     ) -> None:
         self._writer = writer
+        self._local_peers = local_peers
         self._incoming = LineReader(reader, max_line_bytes)
         self._outgoing = FrameWriter(writer, local_peers, stall_seconds, self.check)
         self._socket: socket.socket = writer.get_extra_info("socket")
@@ -83,10 +84,10 @@ class ClientStream:
         self._writer.transport.abort() if self._writer.transport.get_write_buffer_size() else self._writer.close()
 
     def _gone(self) -> bool:
-        """Whether the kernel has given up this connection: one side closed, as by ``nc -N``, is not gone."""
+        """Whether the client cannot read any more: one that has closed its writing side, as ``nc -N`` does, can."""
         poll = select.poll()
         poll.register(self._socket, 0)  # asks for nothing, and is told of errors and hang-ups all the same
-        return bool(poll.poll(0))
+        return bool(poll.poll(0)) or self._local_peers.has_closed(self._socket)
 
     def _keep_alive(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -127,5 +127,4 @@ class FrameWriter:
 
     def _unread_bytes(self) -> int:
         """Bytes that the client has not read; of one on another machine, those that its kernel has not acknowledged."""
-        unread = 0 if self._socket.family == socket.AF_UNIX else self._local_peers.unread_bytes(self._socket)
-        return self._unsent_bytes() + unread
+        return self._unsent_bytes() + self._local_peers.unread_bytes(self._socket)

@@ -12,8 +12,9 @@ from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
 
 Head = dict[str, object]
 
-#: Replies of ours are small; what is nested deeper than Python can go is none of them.
+#: Replies of ours are small; what is nested deeper than Python can go, or longer than readers expect, is none of them.
 _MOST_PARTS: Final = 200
+_LONGEST_OBJECT_BYTES: Final = 262_144
 #: These say what follows a line; a message that brings them itself would lead a client astray.
 _FRAMING: Final = {"length", "data"}
 
@@ -91,11 +92,13 @@ def _facts(message: Message) -> Head:
 
 def _object(body: bytes) -> Head | None:
     """The JSON object in ``body``; None if that is none, or none that can stand in a line as it is."""
-    if body.count(b"{") + body.count(b"[") > _MOST_PARTS:
+    if len(body) > _LONGEST_OBJECT_BYTES or body.count(b"{") + body.count(b"[") > _MOST_PARTS:
         return None
     try:
         value: object = json.loads(body)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half a character, or no number: an error
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half a character: an error
     except (ValueError, RecursionError):
+        return None
+    if len(written) > _LONGEST_OBJECT_BYTES:
         return None
     return value if isinstance(value, dict) and not value.keys() & _FRAMING else None

@@ -1,7 +1,8 @@
-"""What the program at the other end of a TCP connection on this machine has not read: sock_diag(7).
+"""The other end of a TCP connection on this machine, as its kernel knows it: sock_diag(7).
 
 TCP acknowledges what a program may never read. A browser opens connections before it needs them, and a reply that is
-sent to one of those is acknowledged and lost. Where both ends are on one machine, its kernel knows what is unread.
+sent to one of those is acknowledged and lost. A client that has closed its socket looks like one that has closed only
+its writing side. Where both ends are on one machine, its kernel knows more than TCP tells.
 """
 
 import contextlib
@@ -22,8 +23,8 @@ _PORTS: Final = struct.Struct("!HH")
 _ANY_INTERFACE_ANY_COOKIE: Final = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
 _ALL_STATES: Final = 0xFFFFFFFF
 _ADDRESS_BYTES: Final = 16
-#: inet_diag_msg: what precedes the length of the receive queue, inet_diag_sockid included.
-_RECEIVE_QUEUE_OFFSET: Final = _MESSAGE_HEAD.size + 4 + 48 + 4
+#: inet_diag_msg: the receive queue and the inode, behind eight bytes and an inet_diag_sockid.
+_ANSWER: Final = struct.Struct("=8x48xI8xI")
 _ANSWER_BYTES: Final = 4096
 
 
@@ -39,20 +40,30 @@ class LocalPeers:
             log.info("whether clients on TCP have read what they were sent cannot be known here (sock_diag)")
 
     def unread_bytes(self, connection: socket.socket) -> int:
-        """What the other end of ``connection`` has received and not read; 0 if it is not here, or has gone."""
-        if self._netlink is None:
-            return 0
+        """What the other end of ``connection`` has received and not read; 0 if it is not here."""
+        answer = self._ask(connection)
+        return answer[0] if answer else 0
+
+    def has_closed(self, connection: socket.socket) -> bool:
+        """Whether no program has the other end of ``connection`` open any more; False if it is not here."""
+        answer = self._ask(connection)
+        return answer is not None and answer[1] == 0
+
+    def _ask(self, connection: socket.socket) -> tuple[int, int] | None:
+        """The receive queue and the inode of the other end."""
+        if self._netlink is None or connection.family == socket.AF_UNIX:
+            return None
         try:
             self._netlink.send(_question(connection))
             answer = self._netlink.recv(_ANSWER_BYTES)
         except OSError as error:
             log.debug("sock_diag: %s", error)
-            return 0
+            return None
         _, kind, *_ = _MESSAGE_HEAD.unpack_from(answer)
         if kind != _SOCK_DIAG_BY_FAMILY:  # an error: there is no such socket on this machine
-            return 0
-        unread: int = struct.unpack_from("=I", answer, _RECEIVE_QUEUE_OFFSET)[0]
-        return unread
+            return None
+        unread, inode = _ANSWER.unpack_from(answer, _MESSAGE_HEAD.size)
+        return unread, inode
 
     def close(self) -> None:
         if self._netlink is not None:

@@ -13,6 +13,7 @@ from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import SettingsError
+from stablediffusiond.log_limit import LogLimit
 from stablediffusiond.messages.replies import ReplyType
 from stablediffusiond.responsed import lines
 from stablediffusiond.responsed.cancellations import CancelPublisher
@@ -24,7 +25,9 @@ from stablediffusiond.service import inherited_sockets
 from stablediffusiond.settings import ResponseSettings
 
 log = logging.getLogger(__name__)
+log.addFilter(LogLimit())
 
+_ACCEPTED_AT_ONCE: Final = 16
 _REMEDY: Final = "is another stablediffusion_responsed running? [responses] port names another port"
 #: What is on a queue may be anybody's, with any type.
 _KINDS: Final = frozenset(get_args(ReplyType))
@@ -102,7 +105,9 @@ class Server:
 
     async def _listen(self, listening: socket.socket) -> str:
         """Accept on a bound socket; in one that systemd holds, connections wait while we are restarted."""
-        self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, backlog=BACKLOG))
+        # asyncio accepts as many at once as may wait, and serves nobody else meanwhile.
+        self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, backlog=_ACCEPTED_AT_ONCE))
+        listening.listen(BACKLOG)
         return _name(listening.getsockname())
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,12 +1,14 @@
 import uuid
 from collections.abc import Iterator
 
+import pika
 import pytest
 from pydantic import SecretStr
 
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
 from tests.client.fake_daemons import FakeDaemons, FakeResponses, fake_daemons
+from tests.client.proxy import Proxy
 from tools.private_broker import PrivateBroker
 
 
@@ -38,3 +40,17 @@ def daemons(settings: Settings, responses: FakeResponses) -> Iterator[FakeDaemon
 def client(settings: Settings) -> Iterator[Client]:
     with Client(settings) as made:
         yield made
+
+
+@pytest.fixture
+def proxy(settings: Settings) -> Iterator[Proxy]:
+    url = pika.URLParameters(settings.broker.url.get_secret_value())
+    with Proxy(url.host, url.port) as made:
+        yield made
+
+
+@pytest.fixture
+def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
+    """The same service, with the broker behind the proxy."""
+    broker = BrokerSettings(url=SecretStr(f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"))
+    return settings.model_copy(update={"broker": broker})

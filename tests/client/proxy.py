@@ -29,6 +29,11 @@ class Proxy:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def accepted(self) -> int:
+        """Connections that were ever made."""
+        return len(self._pairs)
+
     def swallow_answers(self) -> None:
         """From now on the connections that there are bring nothing back from the broker."""
         self._swallowing.update(upstream for _, upstream in self._pairs)

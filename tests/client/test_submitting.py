@@ -1,7 +1,12 @@
+import base64
+import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pika
+import PIL.Image
 import pytest
 from pydantic import SecretStr
 
@@ -86,6 +91,29 @@ def test_a_picture_travels_as_base64(client: Client, daemons: FakeDaemons) -> No
     assert daemons.take().fields["image"] == "iVBORyBhbmQgc28gb24="
 
 
+def test_a_picture_may_be_a_path_a_file_or_what_was_drawn(client: Client, daemons: FakeDaemons, tmp_path: Path) -> None:
+    picture = PIL.Image.new("RGB", (40, 30), "red")
+    picture.save(tmp_path / "cat.png")
+    data = (tmp_path / "cat.png").read_bytes()
+    with (tmp_path / "cat.png").open("rb") as file:
+        for image in (tmp_path / "cat.png", str(tmp_path / "cat.png"), file):
+            client.enqueue(prompt="cat", image=image)
+            assert base64.b64decode(daemons.take().fields["image"]) == data
+    for given in (picture, [picture]):
+        named: dict[str, Any] = {"init_images" if isinstance(given, list) else "image": given}
+        client.submit(prompt="cat", **named)
+        arrived = PIL.Image.open(io.BytesIO(base64.b64decode(daemons.take().fields["image"])))
+        assert arrived.tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("name", ["image", "init_img", "init_images", "mask"])
+def test_a_body_that_others_wrote_opens_no_files(client: Client, tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / "cat.png")
+    PIL.Image.new("RGB", (40, 30), "red").save(path)
+    with pytest.raises(InvalidRequest):
+        client.submit({"prompt": "cat", name: [path] if name == "init_images" else path})
+
+
 def test_a_bad_request_is_refused_before_anything_is_connected(settings: Settings, free_port: int) -> None:
     nowhere = elsewhere(settings, f"amqp://guest:guest@127.0.0.1:{free_port}/%2F")
     with Client(nowhere) as client, pytest.raises(InvalidRequest, match="did you mean 'steps'") as caught:
@@ -104,8 +132,7 @@ def test_a_request_larger_than_the_service_takes_is_not_sent(settings: Settings,
 
 
 def test_two_jobs_under_way_have_two_ids(client: Client, daemons: FakeDaemons) -> None:
-    client.submit(prompt="cat", id="one")
-    with pytest.raises(InvalidRequest, match="under way"):
+    with client.submit(prompt="cat", id="one"), pytest.raises(InvalidRequest, match="under way"):
         client.submit(prompt="dog", id="one")
     assert daemons.waiting() == 1
 

@@ -55,8 +55,8 @@ def test_a_job_whose_daemon_was_killed_is_drawn_by_the_next_one_and_looks_the_sa
 ) -> None:
     with request_daemon(environment) as first:
         first.wait_ready()
-        undisturbed = picture(list(client.submit(**LONG).events(timeout_seconds=120)))
-        job = client.submit(**LONG)
+        undisturbed = picture(list(client.submit(LONG).events(timeout_seconds=120)))
+        job = client.submit(LONG)
         first.wait_log(f"job {job.id} begins")
         first.kill()
     with request_daemon(environment) as second:
@@ -69,7 +69,7 @@ def test_a_job_whose_daemon_was_killed_is_drawn_by_the_next_one_and_looks_the_sa
 def test_a_job_that_kills_every_daemon_is_given_up_and_its_client_is_told(
     environment: dict[str, str], client: Client, broker: PrivateBroker, topology: Topology
 ) -> None:
-    job = client.submit(**LONG)
+    job = client.submit(LONG)
     for _ in range(REQUEST_DELIVERY_LIMIT + 1):
         with request_daemon(environment) as daemon:
             daemon.wait_log(f"job {job.id} begins", timeout_seconds=120)
@@ -90,7 +90,7 @@ def test_sigterm_finishes_what_runs_and_gives_back_what_waits(environment: dict[
     one_at_a_time = {**environment, "STABLEDIFFUSIOND_ENGINE__MAX_IMAGES": "1"}
     with request_daemon(one_at_a_time) as daemon:
         daemon.wait_ready()
-        running, waiting = client.submit(**LONG), client.submit(**{**LONG, "steps": 4})
+        running, waiting = client.submit(LONG), client.submit({**LONG, "steps": 4})
         daemon.wait_log(f"job {running.id} begins")
         daemon.wait_status("^1 drawing, 1 waiting")
         assert daemon.stop() == 0
@@ -105,7 +105,7 @@ def test_what_takes_longer_than_the_drain_is_given_back(environment: dict[str, s
     impatient = {**environment, "STABLEDIFFUSIOND_ENGINE__DRAIN_SECONDS": "0.2"}
     with request_daemon(impatient) as daemon:
         daemon.wait_ready()
-        job = client.submit(**{**LONG, "steps": 150, "count": 4})
+        job = client.submit({**LONG, "steps": 150, "count": 4})
         daemon.wait_log(f"job {job.id} begins")
         assert daemon.stop() == 0
         assert "1 jobs are given back unfinished" in daemon.log
@@ -116,7 +116,7 @@ def test_what_takes_longer_than_the_drain_is_given_back(environment: dict[str, s
 def test_the_second_signal_ends_at_once(environment: dict[str, str], client: Client) -> None:
     with request_daemon(environment) as daemon:
         daemon.wait_ready()
-        job = client.submit(**{**LONG, "steps": 150, "count": 4})
+        job = client.submit({**LONG, "steps": 150, "count": 4})
         daemon.wait_log(f"job {job.id} begins")
         os.kill(daemon.process.pid, signal.SIGTERM)
         daemon.wait_log("once more ends at once")

@@ -41,7 +41,7 @@ def test_every_job_has_one_outcome_and_every_client_only_its_own(service: Servic
         outcomes: Counter[str] = Counter()
         with Client(service.settings) as client:
             barrier.wait()
-            jobs = [client.submit(**wish) for wish in wishes(number)]
+            jobs = [client.submit(wish) for wish in wishes(number)]
             client.cancel(jobs[-1].id)
             for job, wish in zip(jobs, wishes(number), strict=True):
                 events = list(job.events(timeout_seconds=200))

@@ -14,7 +14,7 @@ WISH = {"prompt": "a red cat", "steps": 60, "seed": 1}
 
 def test_a_listener_who_asks_sees_the_picture_come(service: Service) -> None:
     with Client(service.settings, previews=True) as client:
-        events = list(client.submit(**WISH).events(timeout_seconds=60))
+        events = list(client.submit(WISH).events(timeout_seconds=60))
     assert isinstance(events[-1], Done)
     previews = [event for event in events if isinstance(event, Preview)]
     assert previews
@@ -24,7 +24,7 @@ def test_a_listener_who_asks_sees_the_picture_come(service: Service) -> None:
 
 def test_one_who_does_not_gets_none(service: Service) -> None:
     with Client(service.settings, progress=True) as client:
-        events = list(client.submit(**WISH).events(timeout_seconds=60))
+        events = list(client.submit(WISH).events(timeout_seconds=60))
     assert {type(event).__name__ for event in events} == {"Progress", "Image", "Done"}
 
 

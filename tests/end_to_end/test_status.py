@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client import Client
 from stablediffusiond.settings import Settings
@@ -39,7 +40,7 @@ def test_where_nobody_draws_it_says_what_to_start(operated: Operated) -> None:
 
 
 def test_an_ordinary_client_sees_the_queues_the_daemon_and_its_jobs(operated: Operated, client: Client) -> None:
-    job_id = client.enqueue(**LONG, priority="high")
+    job_id = client.enqueue({**LONG, "priority": "high"})
     operated.daemon.wait_log(f"job {job_id} begins").wait_status(r"^1 drawing, 0 waiting, \d+\.\d img/s$")
     status = operated.status()
     [worker] = status.workers
@@ -79,14 +80,17 @@ def test_what_was_drawn_is_counted(operated: Operated, client: Client) -> None:
     assert 0 < after.images_per_second <= 3
 
 
+def publish(client: Client, message: Message, routing_key: str = "", exchange: str = "") -> None:
+    """What a foreign client may say over this one's connection."""
+    client._loop.run(client._core._submitter.publish(message, routing_key, exchange=exchange))
+
+
 def test_the_queue_says_how_urgent_a_job_is(operated: Operated, client: Client) -> None:
     """And not the body, which foreign clients leave as it is."""
     where = operated.topology.request_queue("low")
     body = json.dumps({**LONG, "id": "foreign"}).encode()
     with Client(Settings.model_validate({"broker": {"url": operated.broker.url}})) as foreign:
-        from stablediffusiond.broker.message import Message
-
-        foreign._submitter.publish(Message(body, message_id="foreign"), where)
+        publish(foreign, Message(body, message_id="foreign"), where)
     operated.daemon.wait_log("job foreign begins")
     [worker] = client.status().workers
     assert [(job.id, job.priority) for job in worker.jobs] == [("foreign", "low")]
@@ -104,14 +108,12 @@ def test_a_daemon_that_hangs_is_counted_and_not_listed(operated: Operated, clien
 
 
 def test_a_question_that_cannot_be_answered_ends_nothing(operated: Operated, client: Client) -> None:
-    from stablediffusiond.broker.message import Message
-
     for body, reply_to in (
         (b'{"status": true}', None),
         (b'{"status": true}', operated.topology.requests),
         (b"{}", None),
     ):
-        client._submitter.publish(Message(body, reply_to=reply_to), "", exchange=operated.topology.control)
+        publish(client, Message(body, reply_to=reply_to), exchange=operated.topology.control)
     operated.daemon.wait_log("a control message is not understood")
     [worker] = client.status().workers
     assert worker.jobs == []

@@ -27,6 +27,7 @@ from PIL import Image
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
+from stablediffusiond.client.background_loop import BackgroundLoop
 from stablediffusiond.client.submitter import Submitter
 from stablediffusiond.errors import BrokerError
 from stablediffusiond.frames import Frame
@@ -91,6 +92,7 @@ class Bench:
         self.responsed = self._responsed()
         self.kinds = kinds(_init_image())
         self.books = Books()
+        self._loop = BackgroundLoop()
         self._submitter = Submitter(
             BrokerSettings.model_validate({"url": url or self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}),
             600,
@@ -118,7 +120,7 @@ class Bench:
 
     def _close(self) -> None:
         self.reader.close()
-        self._submitter.close()
+        self._loop.stop(self._submitter.close)
         for daemon in (*self.requestds, self.responsed):
             daemon.kill()
             daemon.close()
@@ -145,12 +147,16 @@ class Bench:
         )  # fmt: skip
         while True:
             try:
-                self._submitter.publish(message, self.topology.request_queue(priority))
+                self.send(message, self.topology.request_queue(priority))
             except BrokerError:
                 self.refusals += 1
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
+
+    def send(self, message: Message, queue: str) -> None:
+        """Publish ``message``, and return when the broker has confirmed it."""
+        self._loop.run(self._submitter.publish(message, queue))
 
     def undisturbed(self) -> dict[str, Account]:
         """One job of each kind, drawn alone, by kind; the books are new afterwards."""

@@ -33,7 +33,9 @@ class RecordedDisk:
         library = beside / "recorded_writes.so"
         _compile(library)
         self.environment = {
-            "LD_PRELOAD": str(library),
+            # By its name alone: what stands in LD_PRELOAD ends at a space.
+            "LD_PRELOAD": library.name,
+            "LD_LIBRARY_PATH": str(library.parent),
             "RECORDED_FOLDER": str(folder),
             "RECORDED_JOURNAL": str(self._journal),
         }

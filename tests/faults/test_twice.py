@@ -60,7 +60,7 @@ def submit(bench: Bench, job_id: str, *, said_by: str) -> None:
         reply_to=bench.reader.queue,
         timestamp=datetime.now(UTC),
     )
-    bench._submitter.publish(message, bench.topology.requests)
+    bench.send(message, bench.topology.requests)
 
 
 @pytest.mark.parametrize(("moment", "said_by"), [("waiting", "id"), ("drawing", "message_id"), ("published", "id")])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from stablediffusiond.errors import FramingError, OpError
+from stablediffusiond.errors import FramingError, OpError, UnknownOp
 from stablediffusiond.frames import (
     Ack,
     Auth,
@@ -71,6 +71,15 @@ def test_no_line_breaks_the_parser(line: bytes) -> None:
 )  # fmt: skip
 def test_a_wrong_op_says_which_there_are(line: bytes) -> None:
     with pytest.raises(OpError, match="known ops: auth, listen, ack, cancel, ping"):
+        parse_op(line)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"op":"ping"' + b',"x":1' * 10_000 + b"}", b'{"op":"listen","queue":' + b"[" * 60_000, b"," * 60_000]
+)
+def test_a_line_of_many_parts_is_not_looked_into(line: bytes) -> None:
+    """Each field too many would cost an error of its own."""
+    with pytest.raises(UnknownOp, match="more than 500 parts"):
         parse_op(line)
 
 

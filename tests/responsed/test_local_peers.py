@@ -42,6 +42,16 @@ def test_what_was_sent_is_unread_until_it_is_read(peers: LocalPeers, family: int
         assert peers.unread_bytes(ours) == 0
 
 
+def test_who_has_closed_is_known_from_who_has_closed_one_side(peers: LocalPeers) -> None:
+    client, ours = connection(socket.AF_INET, "127.0.0.1", "127.0.0.1")
+    with client, ours:
+        assert not peers.has_closed(ours)
+        client.shutdown(socket.SHUT_WR)
+        assert not peers.has_closed(ours)
+        client.close()
+        assert peers.has_closed(ours)
+
+
 def test_of_who_has_gone_nothing_is_unread(peers: LocalPeers) -> None:
     client, ours = connection(socket.AF_INET, "127.0.0.1", "127.0.0.1")
     with ours:

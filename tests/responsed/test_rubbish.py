@@ -107,6 +107,13 @@ def test_any_sequence_of_lines_is_answered_line_by_line(daemon: Daemon, lines: l
         client.abort()
 
 
+def test_who_connects_and_leaves_at_once_is_no_client(daemon: Daemon) -> None:
+    """As a check of the port does, every few seconds; to TCP it looks like one that has closed its writing side."""
+    for _ in range(20):
+        socket.create_connection(("127.0.0.1", daemon.port())).close()
+    daemon.wait_status(r"^[01] clients$", timeout_seconds=10)
+
+
 def test_a_crowd_that_connects_and_says_nothing_more(daemon: Daemon) -> None:
     process = psutil.Process(daemon.process.pid)
     before = process.memory_info().rss
