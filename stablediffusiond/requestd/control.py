@@ -8,8 +8,10 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from stablediffusiond.broker.message import Message
+from stablediffusiond.errors import UnreadableMessage
 from stablediffusiond.messages.replies import Cancel
 from stablediffusiond.messages.status import Ask, WorkerStatus
+from stablediffusiond.messages.text import decode
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 
 log = logging.getLogger(__name__)
@@ -32,9 +34,12 @@ class Control:
 
     def on_message(self, message: Message) -> None:
         try:
-            word = _WORDS.validate_json(message.body)
+            word = _WORDS.validate_json(decode(message.body, "it"))
         except ValidationError as error:
             log.warning("a control message is not understood: %s", error.errors(include_url=False)[0]["msg"])
+            return
+        except UnreadableMessage as error:
+            log.warning("a control message is not understood: %s", error)
             return
         match word:
             case Cancel(cancel=job_id):

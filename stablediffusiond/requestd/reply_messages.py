@@ -12,8 +12,9 @@ from stablediffusiond.messages.replies import Done, Failed, ImageFacts, PreviewF
 from stablediffusiond.messages.status import WorkerStatus
 from stablediffusiond.requestd.admission import ReplyAddress
 
-#: All headers have to fit into one AMQP frame of 128 KiB, with those that are added to what its sender put there.
-_MOST_FOREIGN_CHARACTERS: Final = 100_000
+#: All headers have to fit into one AMQP frame of 128 KiB, with those that are added to what its sender put there. As
+#: Python shows them they are never shorter than on the wire.
+_MOST_FOREIGN_BYTES: Final = 100_000
 #: A request may have thousands of fields that are ignored, and readers of the socket have a longest line.
 _MOST_WARNING_CHARACTERS: Final = 8_000
 
@@ -114,7 +115,7 @@ def _shortened(warnings: list[str]) -> list[str]:
 
 def _with_headers(message: Message, headers: dict[str, HeaderValue]) -> Message:
     kept = {name: value for name, value in message.headers.items() if not name.startswith("x-")}
-    if len(repr(kept)) > _MOST_FOREIGN_CHARACTERS:
+    if len(repr(kept).encode(errors="replace")) > _MOST_FOREIGN_BYTES:
         kept = {}
     return Message(
         body=message.body,

@@ -83,7 +83,7 @@ const amqp = require("amqplib");
       await connection.close();
     }
   });
-  const body = Buffer.from(JSON.stringify({ prompt: "a red cat", seed: 7, steps: 5, n: 2 }));
+  const body = Buffer.from(JSON.stringify({ prompt: "a red cat", seed: process.env.SEED, steps: 5, n: 2 }));
   channel.sendToQueue(process.env.REQUESTS, body, { replyTo: queue, correlationId: "from-node", messageId: "node-1" });
   await channel.waitForConfirms();
 })();
@@ -102,15 +102,19 @@ def node_modules() -> Path:
     return NODE_PACKAGES / "node_modules"
 
 
+@pytest.mark.parametrize("seeds", [[7, 8], [2**53 - 1, str(2**53)], [str(2**63 - 1), str(2**63)]], ids=str)
 def test_a_node_program_asks_and_gets_with_reply_to_and_correlation_id(
-    service: Service, node_modules: Path, tmp_path: Path
+    service: Service, node_modules: Path, tmp_path: Path, seeds: list[object]
 ) -> None:
     (tmp_path / "ask.js").write_text(NODE_PROGRAM)
-    got = json.loads(service.shell(f"NODE_PATH={shlex.quote(str(node_modules))} node ask.js", tmp_path))
+    environment = f"SEED={seeds[0]} NODE_PATH={shlex.quote(str(node_modules))}"
+    got = json.loads(service.shell(f"{environment} node ask.js", tmp_path))
     assert [reply["type"] for reply in got] == ["image", "image", "done"]
     assert [reply["messageId"] for reply in got] == ["node-1/0", "node-1/1", "node-1/done"]
     assert {reply["correlationId"] for reply in got} == {"from-node"}
-    assert [(reply["png"], reply["seed"], reply["scale"]) for reply in got[:2]] == [(True, 7, "7.5"), (True, 8, "7.5")]
+    assert [(reply["png"], reply["seed"], reply["scale"]) for reply in got[:2]] == [
+        (True, seed, "7.5") for seed in seeds
+    ]
 
 
 def test_a_reply_queue_that_is_gone_loses_no_picture(service: Service, tmp_path: Path) -> None:

@@ -204,6 +204,11 @@ def tables() -> dict[str, bytes]:
     }
     tables = {name: b"\x10x-delivery-count" + value for name, value in values.items()}
     tables |= {"deep": nested, "a name that is none": b"\x02\xff\xfet\x01", "good": b"\x01ki\x00\x00\x00\x01"}
+    tables["a long text of three bytes a letter"] = b"\x01kS" + struct.pack(">L", 130_800) + "漢".encode() * 43_600
+    tables["10,000 headers"] = b"".join(b"\x05" + f"{number:05}".encode() + b"t\x01" for number in range(10_000))
+    tables["10,000 headers that are large"] = b"".join(
+        b"\x04" + f"{number:04}".encode() + b"l" + struct.pack(">q", -(2**62)) for number in range(9_300)
+    )
     return {name: struct.pack(">HL", 1 << 13, len(table)) + table for name, table in tables.items()} | {
         "all of them": struct.pack(">H", 0xFFFC) + b"\x00\x00" + b"\x00" * 4 + b"\x02\x00" + b"\x02\xff\xfe" * 3 + b"\x011"
         + b"\x02\xff\xfe" + b"\xff" * 8 + b"\x02\xff\xfe" * 4,

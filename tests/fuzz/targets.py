@@ -17,6 +17,7 @@ from stablediffusiond.broker.message import Delivery, Message, from_properties, 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
+from stablediffusiond.messages.request import MAX_ID_BYTES
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import ReplyAddress, address, admit, read
@@ -79,7 +80,7 @@ def properties(encoded: bytes) -> None:
         return  # no broker would send this: what is outside the table is its own writing
     message = from_properties(frame.properties, b"{}")
     admitted(message)
-    _carried(reply_messages.dead(message, "job", TOPOLOGY.requests, "a reason"))
+    _carried(reply_messages.dead(message, "j" * MAX_ID_BYTES, TOPOLOGY.requests, "a reason"))
     reply_line(message)
 
 
