@@ -31,16 +31,16 @@ async def serve(settings: Settings, reload: Reload) -> None:
         for address in await server.open():
             log.info("listening on %s", address)
 
-        def tell() -> None:
+        def report_status() -> None:
             trouble = f"; {consume_link.trouble}" if consume_link.trouble else ""
             notify(STATUS=f"{server.clients} clients{trouble}")
 
-        server.on_change = consume_link.on_change = tell
+        server.on_change = consume_link.on_change = report_status
         metrics.collect = ResponseMetrics(server, consume_link, publish_link)
-        reload.apply = lambda again: server.limit(again.responses)
+        reload.apply = lambda changed: server.apply_limits(changed.responses)
         # Ready without the broker too: a boot must not wait for it, and clients may.
         notify(READY=1)
-        tell()
+        report_status()
         # All the work is this loop's: that it comes to feed the watchdog shows that the work goes on.
         watchdog = asyncio.create_task(feed_watchdog(lambda: server.listening), name="watchdog")
         try:

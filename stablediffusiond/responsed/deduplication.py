@@ -1,8 +1,8 @@
-"""What was delivered to a client, under the numbers that it acks by, through every outage of the broker.
+"""Deliveries to one client, by the numbers under which it acks them, through every outage of the broker.
 
-When a channel dies the broker gives out again what was not settled there, and what was, if the ack was lost on its way.
-The client has these replies already, and on the same connection nobody needs them twice. So a redelivery takes the
-place of the void delivery, under its old number; one that the client has acked meanwhile is acked at last.
+When a channel is lost, the broker redelivers what was not acked on it, and what was, if the ack was lost with it. The
+client has these replies already, and is not sent them again on the same connection. A redelivery takes the place of the
+lost delivery, under its old number; one that the client has acked meanwhile is acked.
 """
 
 from collections import deque
@@ -24,12 +24,12 @@ class _Unacked:
 
 
 class ClientDeliveries:
-    """Replies that were handed to one client, whose consumer has a prefetch of ``prefetch``."""
+    """Replies that were sent to one client, whose consumer has a prefetch of ``prefetch``."""
 
     def __init__(self, prefetch: int) -> None:
         self._numbers = 0
         self._unacked: dict[int, _Unacked] = {}
-        self._void: dict[int, _Key] = {}
+        self._lost: dict[int, _Key] = {}
         #: Those whose ack may be lost with the channel that there is: the broker waits for no more than ``prefetch``.
         self._acked: deque[_Key] = deque(maxlen=prefetch)
         #: Those that are to be acked if they come again: of the last outage, and of the one before if it was just now.
@@ -37,10 +37,10 @@ class ClientDeliveries:
 
     def __len__(self) -> int:
         """How many the client has not acked."""
-        return len(self._unacked) + len(self._void)
+        return len(self._unacked) + len(self._lost)
 
-    def give(self, delivery: Delivery) -> int:
-        """The number of ``delivery``: from 1 on, and none twice."""
+    def add(self, delivery: Delivery) -> int:
+        """Number ``delivery``: from 1 on, and no number twice."""
         self._numbers += 1
         self._unacked[self._numbers] = _unacked(delivery)
         return self._numbers
@@ -49,18 +49,18 @@ class ClientDeliveries:
         """Ack delivery ``number``, now or when it comes again. False: there never was one."""
         if (unacked := self._unacked.pop(number, None)) is not None:
             self._ack(unacked)
-        elif (key := self._void.pop(number, None)) is not None:
+        elif (key := self._lost.pop(number, None)) is not None:
             self._in_doubt.append(key)
         return 0 < number <= self._numbers
 
     def recognise(self, delivery: Delivery) -> bool:
-        """Whether the client has the reply in ``delivery`` already; it is then seen to."""
+        """Whether the client has the reply in ``delivery`` already; it is then acked once the client has acked it."""
         key = _key(delivery.message)
         if not delivery.redelivered or key is None:
             return False
-        for number, void in self._void.items():
-            if void == key:
-                del self._void[number]
+        for number, lost in self._lost.items():
+            if lost == key:
+                del self._lost[number]
                 self._unacked[number] = _unacked(delivery)
                 return True
         if key not in self._in_doubt:
@@ -70,12 +70,12 @@ class ClientDeliveries:
         return True
 
     def detach(self) -> None:
-        """The channel is gone: all deliveries are void, the last acks in doubt."""
+        """The channel is lost, and all deliveries with it; whether the last acks arrived is in doubt."""
         self._in_doubt.extend(self._acked)
         self._acked.clear()
         for number, unacked in self._unacked.items():
             if unacked.key is not None:
-                self._void[number] = unacked.key
+                self._lost[number] = unacked.key
         self._unacked.clear()
 
     def _ack(self, unacked: _Unacked) -> None:

@@ -1,6 +1,6 @@
-"""What one session gets from the broker: a consumer on a channel of its own, made again after every outage.
+"""The AMQP consumer of one client, on a channel of its own, made again after every outage.
 
-Nothing is kept here beyond the prefetch. Events may be lost, so only the newest of each kind and job waits for a slow
+Nothing is buffered beyond the prefetch. Events may be lost, so only the newest of each kind and job waits for a slow
 reader.
 """
 
@@ -22,7 +22,7 @@ from stablediffusiond.responsed.lines import Line
 log = logging.getLogger(__name__)
 
 _EVENTS_KEPT: Final = 100
-_PAUSE_SECONDS: Final = (0.1, 5.0)
+_RETRY_SECONDS: Final = (0.1, 5.0)
 
 
 class QueueConsumer:
@@ -36,20 +36,20 @@ class QueueConsumer:
         self._queue = queue
         self._prefetch = prefetch
         self._wants_progress = progress
-        #: Routing keys of events: what is said to the queue's name is for all who listen to events at all.
-        self._events = [queue] * (progress or previews)
+        #: Routing keys of events: the queue's name is that of events for all who listen to any.
+        self._event_keys = [queue] * (progress or previews)
         if previews and (key := Topology.previews_of(queue)) is not None:
-            self._events.append(key)
-        self._arrived: deque[Delivery] = deque()
-        self._latest: OrderedDict[tuple[object, ...], Line] = OrderedDict()
+            self._event_keys.append(key)
+        self._undelivered: deque[Delivery] = deque()
+        self._newest_events: OrderedDict[tuple[object, ...], Line] = OrderedDict()
         self._deliveries = ClientDeliveries(prefetch)
-        self._something = asyncio.Event()
+        self._available = asyncio.Event()
         #: Set each time the queue is consumed anew.
         self.attached = asyncio.Event()
 
     async def run(self) -> None:
         """Consume until cancelled, over as many connections as it takes."""
-        pause_seconds, longest_seconds = _PAUSE_SECONDS
+        retry_seconds, longest_seconds = _RETRY_SECONDS
         suspected, said = False, ""
         while True:
             connection = await self._link.connection()
@@ -58,7 +58,7 @@ class QueueConsumer:
                 if suspected:
                     await self._try_separately()
                 channel = await self._attach(connection)
-                pause_seconds, suspected, said = _PAUSE_SECONDS[0], False, ""
+                retry_seconds, suspected, said = _RETRY_SECONDS[0], False, ""
                 await asyncio.wait({channel.lost})
                 log.debug("%s: %s", self._queue, channel.lost.result())
             except BrokerError as error:
@@ -67,25 +67,25 @@ class QueueConsumer:
                     log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
                     said = str(error)
             finally:
-                # Their channel is gone: the broker gives them out again.
-                self._arrived.clear()
+                # The channel is gone: the broker delivers them again.
+                self._undelivered.clear()
                 self._deliveries.detach()
                 if channel is not None:
                     await channel.close()
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 2, longest_seconds)
+            await asyncio.sleep(retry_seconds)
+            retry_seconds = min(retry_seconds * 2, longest_seconds)
 
     async def next(self) -> tuple[Line, int | None]:
         """The next line for the client, and its delivery number if it has to be settled."""
         while True:
-            if self._arrived:
-                delivery = self._arrived.popleft()
-                number = self._deliveries.give(delivery)
+            if self._undelivered:
+                delivery = self._undelivered.popleft()
+                number = self._deliveries.add(delivery)
                 return lines.reply(delivery, number), number
-            if self._latest:
-                return self._latest.popitem(last=False)[1], None
-            self._something.clear()
-            await self._something.wait()
+            if self._newest_events:
+                return self._newest_events.popitem(last=False)[1], None
+            self._available.clear()
+            await self._available.wait()
 
     @property
     def outstanding(self) -> int:
@@ -110,8 +110,8 @@ class QueueConsumer:
         await declare_queues(connection, [self._topology.results_queue(self._queue)])
         channel = await connection.channel()
         try:
-            if self._events:
-                private = await channel.bind_private_queue(self._topology.events, self._events, _EVENTS_KEPT)
+            if self._event_keys:
+                private = await channel.bind_private_queue(self._topology.events, self._event_keys, _EVENTS_KEPT)
                 await channel.consume(private, self._on_event, prefetch=_EVENTS_KEPT)
             await channel.consume(self._queue, self._on_delivery, prefetch=self._prefetch)
         except BaseException:
@@ -122,15 +122,15 @@ class QueueConsumer:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if not self._deliveries.recognise(delivery):
-            self._arrived.append(delivery)
-            self._something.set()
+            self._undelivered.append(delivery)
+            self._available.set()
 
     def _on_event(self, delivery: Delivery) -> None:
         delivery.ack()
         line = lines.event(delivery.message)
         if line is None or (line.head["type"] == "progress" and not self._wants_progress):
             return
-        self._latest[line.head["type"], line.head.get("id"), line.head.get("index")] = line
-        if len(self._latest) > _EVENTS_KEPT:
-            self._latest.popitem(last=False)
-        self._something.set()
+        self._newest_events[line.head["type"], line.head.get("id"), line.head.get("index")] = line
+        if len(self._newest_events) > _EVENTS_KEPT:
+            self._newest_events.popitem(last=False)
+        self._available.set()

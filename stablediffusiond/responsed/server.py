@@ -1,4 +1,4 @@
-"""Taking connections: where, how many, and what happens to them at the end."""
+"""Accepting connections: at which addresses, how many at once, and closing them at the end."""
 
 import asyncio
 import ipaddress
@@ -34,7 +34,7 @@ _KINDS: Final = frozenset(get_args(ReplyType))
 
 
 class Server:
-    """Listens on ``settings.host`` and ``settings.port``, and has a session for each connection."""
+    """Listens on ``settings.host`` and ``settings.port``, and serves each connection in a task of its own."""
 
     def __init__(self, settings: ResponseSettings, topology: Topology, link: Link, publisher: Publisher) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class Server:
         self.written: Counter[str] = Counter()
         #: Called whenever a client comes or goes.
         self.on_change: Callable[[], None] = lambda: None
-        #: Fails with the first error of a session that is a bug and not a client's doing.
+        #: Fails with the first error of a connection's task that no client can cause: a bug.
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -59,7 +59,7 @@ class Server:
 
     @property
     def listening(self) -> bool:
-        """Whether connections are taken everywhere they should be."""
+        """Whether connections are accepted at every address."""
         return all(server.is_serving() for server in self._servers)
 
     async def open(self) -> list[str]:
@@ -67,23 +67,23 @@ class Server:
 
         Raises:
             AddressInUse: somebody else listens there.
-            SettingsError: there is no such host or folder, or strangers would be let in.
+            SettingsError: there is no such host or folder, or an address beyond loopback needs a token.
         """
         inherited = inherited_sockets()
         sockets = inherited or await bind("responses", self._settings.host, self._settings.port, _REMEDY)
         for each in sockets:
-            self._keep_strangers_out(each.getsockname())
+            self._require_token_beyond_loopback(each.getsockname())
         if self._settings.socket is not None and not inherited:
             self._unix_socket = UnixSocket(self._settings.socket)
             sockets.append(self._unix_socket.open())
         return [await self._listen(each) for each in sockets]
 
-    def limit(self, settings: ResponseSettings) -> None:
-        """Other limits, from the next connection on; the address stays."""
+    def apply_limits(self, settings: ResponseSettings) -> None:
+        """Use the limits of other settings from the next connection on; the addresses stay."""
         self._settings = settings
 
     async def close(self) -> None:
-        """Take no more connections and end those that there are; what was not written out goes back."""
+        """Accept no more connections and close those that are open; replies that were not written out are requeued."""
         if self._unix_socket is not None:
             self._unix_socket.remove()
         for server in self._servers:
@@ -94,10 +94,10 @@ class Server:
             await asyncio.wait(set(self._connections))
         self._local_peers.close()
 
-    def _keep_strangers_out(self, address: object) -> None:
-        """Whoever reaches us may read results: other machines only with a token."""
-        strangers = isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback
-        if strangers and self._settings.token is None:
+    def _require_token_beyond_loopback(self, address: object) -> None:
+        """Who connects may read results: from other machines only with a token."""
+        beyond_loopback = isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback
+        if beyond_loopback and self._settings.token is None:
             raise SettingsError(
                 f"settings: [responses] host: {_name(address)} is not on loopback, and whoever reaches it could read "
                 "all results; set [responses] token or token_file, or leave host at localhost"
