@@ -93,7 +93,10 @@ def _page(metrics: Metrics) -> Page:
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 (most daemons need it not)
 
     async def page(accept: str) -> tuple[str, bytes]:
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # the library compares versions, and takes any text for one
+            encode, content_type = choose_encoder("")
         return content_type, encode(_Collected(metrics.now()))
 
     return page

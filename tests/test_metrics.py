@@ -54,6 +54,16 @@ async def test_prometheus_gets_the_form_it_asks_for(free_port: int) -> None:
         assert (await asyncio.to_thread(read_openmetrics)).endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=x", "text/plain;version=x;escaping=y", ";;,=\xff"])
+async def test_a_form_that_makes_no_sense_is_the_plain_one(free_port: int, accept: str) -> None:
+    async with served(MetricsSettings(port=free_port), "port"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", free_port)
+        writer.write(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4")
+
+
 async def test_without_a_port_nobody_listens() -> None:
     before = threading.active_count()
     async with served(MetricsSettings(), "port"):

@@ -6,6 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stablediffusiond import metrics_server
 from stablediffusiond.addresses import bind
@@ -164,3 +166,12 @@ async def test_a_reader_that_takes_nothing_is_closed(monkeypatch: pytest.MonkeyP
             while server._connections:
                 await asyncio.sleep(0.01)
     await server.close()
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nHost: "]))
+def test_whatever_is_asked_is_answered(said: bytes, before: bytes) -> None:
+    async def page(accept: str) -> tuple[str, bytes]:
+        return "text/plain", PAGE
+
+    answer = asyncio.run(MetricsServer(page, [])._answer((before + said + b"\r\n\r\n").decode("latin-1")))
+    assert 200 <= status(answer) < 500

@@ -90,3 +90,6 @@ def test_the_units_are_clean_and_confined(installed: Installation) -> None:
     for service, most in zip(SERVICES, (1.5, 1.0), strict=True):
         said = installed.machine.root(f"systemd-analyze security --no-pager {service} | tail -1")
         assert float(said.rpartition(": ")[2].split()[0]) <= most, said
+    log = installed.machine.root("journalctl -q -u stablediffusion_responsed -o cat")
+    assert "listening on" in log
+    assert "sock_diag" not in log, "the kernel may be asked what clients have read"
