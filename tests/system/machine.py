@@ -26,8 +26,7 @@ _LOGIN: Final = b"login:"
 #: Where programs and packages lie.
 _PROGRAMS: Final = ("/etc", "/opt", "/srv", "/usr", "/var")
 _PREPARE: Final = Path(__file__).with_name("prepare.sh")
-#: So that the units' IPAddressDeny= and DeviceAllow= are kept: systemd makes BPF programs of them.
-_CONFINING: Final = ("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON")
+_BOOT: Final = Path(__file__).with_name("boot.sh")
 
 
 class Machine:
@@ -130,9 +129,7 @@ class Machine:
 
     def _boot(self) -> None:
         self._nspawn = subprocess.Popen(
-            [*AS_ROOT, "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn", "-q", "-D", self._root, "--boot",
-             "--register=no", "--keep-unit", "--resolv-conf=off", f"--network-namespace-path={self.network.path}",
-             *_CONFINING],
+            [*AS_ROOT, _BOOT, self.network.name, self._root, self.network.path],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         assert self._nspawn.stdout is not None
@@ -147,7 +144,7 @@ class Machine:
     def _leader(self) -> psutil.Process:
         """The machine's first process."""
         assert self._nspawn is not None
-        started = psutil.Process(self._nspawn.pid)  # sudo, perhaps
+        started = psutil.Process(self._nspawn.pid)  # of boot.sh, and sudo before it
         [nspawn] = (each for each in (started, *started.children(recursive=True)) if each.name() == "systemd-nspawn")
         [leader] = nspawn.children()
         return leader
