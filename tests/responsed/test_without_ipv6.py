@@ -1,0 +1,42 @@
+"""The daemon as it is started by hand, on localhost, where IPv6 is switched off."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.end_to_end.test_readme import CHECKOUT
+
+#: As Debian writes it, whether there is IPv6 or not.
+HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+START = """
+mount --bind "$HOSTS" /etc/hosts
+ip link set lo up
+sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+exec "$PYTHON" -m stablediffusiond.responsed.daemon
+"""
+
+
+def test_it_listens_on_the_address_that_there_is(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(HOSTS)
+    environment = {
+        "HOSTS": str(tmp_path / "hosts"),
+        "PYTHON": sys.executable,
+        "STABLEDIFFUSIOND_CONFIG": "",
+        "STABLEDIFFUSIOND_LOG__FORMAT": "text",
+    }
+    daemon = subprocess.Popen(
+        ["unshare", "-rnm", "bash", "-euc", START],
+        env={**os.environ, **environment}, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert daemon.stderr is not None
+    said = ""
+    while "listening on" not in said:
+        line = daemon.stderr.readline()
+        assert line, said
+        said += line
+    daemon.terminate()
+    said += daemon.communicate(timeout=60)[1]
+    assert daemon.returncode == 0
+    assert re.findall("listening on (.*)", said) == ["127.0.0.1:50007"]
