@@ -10,12 +10,15 @@ CONFIG=/etc/stablediffusiond
 SETTINGS=$CONFIG/settings.toml
 UNITS=(stablediffusiond.target stablediffusiond.service stablediffusiond@.service
   stablediffusion_responsed.service stablediffusion_responsed.socket)
+DEVICES=10-devices.conf
 SYSUSERS=/etc/sysusers.d/stablediffusiond.conf
 TMPFILES=/etc/tmpfiles.d/stablediffusiond.conf
 WANTED_BY_TARGET=/etc/systemd/system/stablediffusiond.target.wants
 CLIENT=/usr/local/bin/stablediffusion_client
 MANUAL=/usr/local/share/man
 VHOST=stablediffusiond
+# Where nvidia-smi is on WSL2, and not in sudo's PATH.
+WSL_LIBRARIES=/usr/lib/wsl/lib
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 usage() {
@@ -125,13 +128,22 @@ install_torch() {
   say "installing torch"
   if [ -n "${TORCH_INDEX_URL:-}" ]; then
     quietly with_pip "$python" install -q --index-url "$TORCH_INDEX_URL" torch
-  elif command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+  elif PATH=$PATH:$WSL_LIBRARIES nvidia-smi -L >/dev/null 2>&1; then
     quietly with_pip "$python" install -q torch
-  elif plain_torch_is_small "$python"; then
-    quietly with_pip "$python" install -q torch==2.13.0
   else
-    quietly with_pip "$python" install -q --index-url "$CPU_INDEX" torch
+    say_who_has_torch
+    if plain_torch_is_small "$python"; then
+      quietly with_pip "$python" install -q torch==2.13.0
+    else
+      quietly with_pip "$python" install -q --index-url "$CPU_INDEX" torch
+    fi
   fi
+}
+
+# For these GPUs the package index that pip asks by itself has no torch.
+say_who_has_torch() {
+  if [ -e /dev/kfd ]; then say "an AMD GPU: with TORCH_INDEX_URL, an index of builds for ROCm, torch would use it"; fi
+  if [ -e /dev/nvmap ]; then say "a Jetson: with TORCH_INDEX_URL, an index of builds for JetPack, torch would use its GPU"; fi
 }
 
 plain_torch_is_small() {
@@ -310,10 +322,27 @@ json.dump({"vhosts": [{"name": vhost}], "users": users, "permissions": permissio
   rm -f "$definitions"
 }
 
+# GPUs whose device nodes belong to no group that a unit can name: WSL2's, Jetson's. A node that is not there is an error in
+# the log at each start, so the units get those of this machine.
+install_devices() {
+  local node unit allowed=""
+  for node in /dev/dxg /dev/nvmap /dev/nvhost* /dev/nvgpu/*/* /dev/nvsciipc /dev/host1x-fence; do
+    if [ -c "$node" ]; then allowed+="DeviceAllow=$node rw"$'\n'; fi
+  done
+  for unit in stablediffusiond.service stablediffusiond@.service; do
+    rm -f "/etc/systemd/system/$unit.d/$DEVICES"
+    if [ -n "$allowed" ]; then
+      install -d -m 755 "/etc/systemd/system/$unit.d"
+      printf '[Service]\n%s' "$allowed" >"/etc/systemd/system/$unit.d/$DEVICES"
+    fi
+  done
+}
+
 install_units() {
   say "starting the services"
   SOCKET_BEFORE=$(cat /etc/systemd/system/stablediffusion_responsed.socket 2>/dev/null || true)
   install -m 644 "${UNITS[@]/#/$HERE/systemd/}" /etc/systemd/system/
+  install_devices
   quietly systemd-tmpfiles --create $TMPFILES
   quietly systemctl daemon-reload
   find_request_daemons
@@ -351,7 +380,9 @@ uninstall() {
   find_request_daemons
   systemctl disable --now "${request_daemons[@]}" "${UNITS[@]}" >/dev/null 2>&1 || true
   systemctl stop 'stablediffusiond@*.service' >/dev/null 2>&1 || true
-  rm -f "${UNITS[@]/#//etc/systemd/system/}" $CLIENT $SYSUSERS $TMPFILES
+  rm -f "${UNITS[@]/#//etc/systemd/system/}" /etc/systemd/system/stablediffusiond{,@}.service.d/$DEVICES
+  rmdir /etc/systemd/system/stablediffusiond{,@}.service.d 2>/dev/null || true
+  rm -f $CLIENT $SYSUSERS $TMPFILES
   rm -rf /run/stablediffusiond
   for_each_page remove_page
   rm -rf $PREFIX /var/cache/stablediffusiond
@@ -369,6 +400,10 @@ purge() {
   local user
   say "removing settings, passwords and queues"
   rm -rf $CONFIG /var/lib/stablediffusiond /var/log/stablediffusiond-install.log
+  # What `systemctl edit` and `systemctl set-property` have made.
+  rm -rf /etc/systemd/system{,.control}/stablediffusion{d,d@,_responsed}.service.d
+  rm -rf /etc/systemd/system{,.control}/stablediffusion_responsed.socket.d
+  systemctl daemon-reload
   if command -v rabbitmqctl >/dev/null && systemctl -q is-active rabbitmq-server.service; then
     rabbitmqctl -q delete_vhost $VHOST || true
     for user in stablediffusiond stablediffusion_client; do rabbitmqctl -q delete_user $user || true; done
