@@ -47,6 +47,10 @@ class BrokerAway(BrokerError):
     """Raised when no connection can be made: refused, timed out, not a broker. Trying again may help."""
 
 
+class BrokerForbidden(BrokerAway):
+    """Raised when what we send to the broker, or to who knows its address, may not leave this service."""
+
+
 class BrokerRefused(BrokerError):
     """Raised when the broker answers and says no: password, virtual host, permission, TLS certificate."""
 

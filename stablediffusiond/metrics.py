@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from stablediffusiond import sandbox
 from stablediffusiond.addresses import bind
 from stablediffusiond.histogram import Histogram
 from stablediffusiond.metrics_server import MetricsServer, Page
@@ -83,6 +84,8 @@ async def served(settings: MetricsSettings, key: Literal["port", "responses_port
     server = MetricsServer(_page(metrics), [settings.host, *settings.allowed_hosts])
     await server.listen(sockets)
     log.info("metrics are at http://%s:%d/metrics", settings.host, port)
+    if (closed := sandbox.closed_from(settings.host)) is not None:
+        log.info("metrics: %s", closed)
     try:
         yield metrics
     finally:

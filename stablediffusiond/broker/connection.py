@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
+import socket
+import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
 from pika import exceptions
 from pika.channel import Channel as PikaChannel
 
+from stablediffusiond import sandbox
 from stablediffusiond.broker import tls
 from stablediffusiond.broker.awaitable_channel import settle, why_lost
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.io_services import IoServices
 from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.parameters import is_external, parameters, shown
-from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, BrokerRefused
+from stablediffusiond.errors import BrokerAway, BrokerError, BrokerForbidden, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
 # pika says every failure several times at several levels; each comes to us as an exception, and ``link`` says it once.
@@ -48,6 +51,7 @@ class Connection:
 
         Raises:
             BrokerAway: nobody answers, or not as RabbitMQ does. Trying again may help.
+            BrokerForbidden: our own service's sandbox does not let us there.
             BrokerRefused: the broker says no to the user, password, virtual host or TLS.
             SettingsError: the settings cannot work.
         """
@@ -56,9 +60,9 @@ class Connection:
             try:
                 return await cls._open(settings, url, name)
             except BrokerError as error:
-                failures.append(error)
+                failures.append(await _explained(error, url))
         kinds = {type(error) for error in failures}
-        kind = BrokerRefused if BrokerRefused in kinds else BrokerAway
+        kind = next((each for each in (BrokerRefused, BrokerForbidden) if each in kinds), BrokerAway)
         raise kind("; ".join(str(error) for error in failures))
 
     @classmethod
@@ -159,6 +163,14 @@ async def _give_up(opening: LenientConnection, opened: asyncio.Future[BaseExcept
     await asyncio.wait({opened}, timeout=_DROP_SECONDS)
 
 
+async def _explained(error: BrokerError, url: str) -> BrokerError:
+    """``error``, unless it is our own unit that does not let us there."""
+    if not isinstance(error, BrokerAway):
+        return error
+    closed = await sandbox.closed_to(urllib.parse.urlsplit(url).hostname or "localhost")
+    return BrokerForbidden(f"{error}; {closed}") if closed else error
+
+
 def _why(error: BaseException, settings: BrokerSettings, url: str) -> BrokerError:
     """Why a try to connect failed, in one line that says what to look at."""
     where = shown(url)
@@ -173,8 +185,11 @@ def _why(error: BaseException, settings: BrokerSettings, url: str) -> BrokerErro
         return BrokerRefused(f"{where}: {said.reply_text}")
     if (complaint := tls.complaint(said)) is not None:
         return BrokerRefused(f"{where}: TLS: {complaint}")
-    text = str(said) or type(said).__name__
-    return BrokerAway(f"{where}: {text}; is RabbitMQ running there?")
+    if isinstance(said, socket.gaierror):
+        text = f"no address is found for this host ({said.strerror}); is it the broker's ([broker] url)?"
+    else:
+        text = f"{str(said) or type(said).__name__}; is RabbitMQ running there?"
+    return BrokerAway(f"{where}: {text}")
 
 
 def _innermost(error: BaseException) -> BaseException:

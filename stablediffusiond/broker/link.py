@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from stablediffusiond.broker.connection import Connection
-from stablediffusiond.errors import BrokerError, BrokerRefused
+from stablediffusiond.errors import BrokerError, BrokerForbidden, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Link:
         """Log the first failure of an outage, and each change of its reason that an operator has to act on."""
         known, self.trouble = self.trouble, str(error)
         self.on_change()
-        if isinstance(error, BrokerRefused) and known != self.trouble:
+        if isinstance(error, BrokerRefused | BrokerForbidden) and known != self.trouble:
             log.error("%s: %s; trying on", self._name, error)
         elif first:
             log.warning("%s: %s; trying on", self._name, error)

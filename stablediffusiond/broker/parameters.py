@@ -61,7 +61,9 @@ def shown(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         user = f"{parts.username}@" if parts.username else ""
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "not a URL"
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
+    return f"{parts.scheme}://{user}{host}{port}{parts.path}"

@@ -1,8 +1,10 @@
 """amqps: our side of the handshake, and what to do when it fails, said of the settings and not of OpenSSL."""
 
 import ssl
+from pathlib import Path
 from typing import Final
 
+from stablediffusiond import sandbox
 from stablediffusiond.errors import SettingsError
 from stablediffusiond.settings import BrokerSettings
 
@@ -25,6 +27,8 @@ def context(settings: BrokerSettings) -> ssl.SSLContext:
     Raises:
         SettingsError: a file cannot be used.
     """
+    for key in ("ca_file", "certificate_file", "key_file"):
+        _require_readable(getattr(settings, key), key)
     try:
         made = ssl.create_default_context(cafile=settings.ca_file)
         if settings.certificate_file:
@@ -32,6 +36,17 @@ def context(settings: BrokerSettings) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"settings: [broker] TLS files cannot be used: {error}") from None
     return made
+
+
+def _require_readable(file: Path | None, key: str) -> None:
+    """OpenSSL does not say which file it is that it cannot read."""
+    if file is None:
+        return
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        said = sandbox.hides(file) or error.strerror
+        raise SettingsError(f"settings: [broker] {key}: {file} cannot be read: {said}") from None
 
 
 def complaint(error: BaseException) -> str | None:

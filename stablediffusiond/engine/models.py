@@ -1,15 +1,19 @@
 """Loading the model: from the package, a folder, a file or a hub, onto the device that there is."""
 
+import getpass
 import logging
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from stablediffusiond import sandbox
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
 
@@ -95,18 +99,31 @@ def _open(name: str, dtype: torch.dtype, *, allow_pickle: bool) -> Any:
         return StableDiffusionPipeline.from_pretrained(BUILT_IN, **options)
     path = Path(name).expanduser()
     if name.endswith((".safetensors", *_PICKLED)):
-        if not path.is_file():
-            raise ModelUnavailable(f"model {name!r}: no such file")
+        _require(path, "file", name)
         if path.suffix in _PICKLED and not allow_pickle:
             raise _refusal(name, path)
         return StableDiffusionPipeline.from_single_file(str(path), **options)
-    if name.startswith(("/", "./", "../", "~")) and not path.is_dir():
-        raise ModelUnavailable(f"model {name!r}: no such folder")
+    if name.startswith(("/", "./", "../", "~")):
+        _require(path, "folder", name)
     if not allow_pickle:
         if pickles := _only_weights(path):
             raise _refusal(name, pickles[0])
         options["use_safetensors"] = True  # of a hub's files, too
     return DiffusionPipeline.from_pretrained(str(path) if name.startswith("~") else name, **options)
+
+
+def _require(path: Path, kind: Literal["file", "folder"], name: str) -> None:
+    """That there is a ``kind`` at ``path``, and that we may read it."""
+    try:
+        found = stat.S_ISDIR(path.stat().st_mode) == (kind == "folder")
+        readable = os.access(path, os.R_OK)
+    except PermissionError:
+        found, readable = True, False
+    except OSError:
+        found, readable = False, False
+    if not (found and readable):
+        said = f"the user {getpass.getuser()} may not read it" if found else f"no such {kind}"
+        raise ModelUnavailable(f"model {name!r}: {sandbox.hides(path) or said}")
 
 
 def _only_weights(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from stablediffusiond import sandbox
 from stablediffusiond.errors import SettingsError
 from stablediffusiond.settings.sections import ENV_PREFIX, BrokerSettings, Settings
 
@@ -62,10 +63,10 @@ def _with_secrets(settings: Settings, *, operator: bool) -> Settings:
 def _read_secret(file: Path, key: str) -> str:
     try:
         return file.read_text("utf-8-sig").strip()
-    except PermissionError:
-        raise SettingsError(f"settings: {key}: {file} is not for you to read{_group_of(file)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings: {key}: {file} cannot be read: {error}") from None
+        if (hidden := sandbox.hides(file)) is None and isinstance(error, PermissionError):
+            raise SettingsError(f"settings: {key}: {file} is not for you to read{_group_of(file)}") from None
+        raise SettingsError(f"settings: {key}: {file} cannot be read: {hidden or error}") from None
 
 
 def _group_of(file: Path) -> str:
@@ -91,7 +92,7 @@ def _read(file: Path) -> dict[str, dict[str, object]]:
     try:
         values: dict[str, object] = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
-        raise SettingsError(f"settings: cannot read {file}: {error.strerror}") from None
+        raise SettingsError(f"settings: cannot read {file}: {sandbox.hides(file) or error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings: {file} is not TOML: {error}") from None
     sections: dict[str, dict[str, object]] = {}

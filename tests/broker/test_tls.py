@@ -101,9 +101,17 @@ async def test_a_port_without_tls_is_named(secure: SecureBroker) -> None:
         await secure.open(f"amqps://guest:guest@localhost:{secure.node.port}/%2F")
 
 
-@pytest.mark.parametrize("files", [{"ca_file": "none.pem"}, {"certificate_file": "ca.pem"}], ids=["none", "no key"])
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"ca_file": "none.pem"}, r"\[broker\] ca_file: .*none\.pem cannot be read: No such file or directory"),
+        ({"certificate_file": "none.pem"}, r"\[broker\] certificate_file: .*none\.pem cannot be read"),
+        ({"certificate_file": "ca.pem"}, r"\[broker\] TLS files cannot be used"),
+    ],
+    ids=["no authority", "no certificate", "no key"],
+)
 async def test_a_file_that_cannot_be_used_is_an_error_of_the_settings(
-    secure: SecureBroker, files: dict[str, str]
+    secure: SecureBroker, files: dict[str, str], complaint: str
 ) -> None:
-    with pytest.raises(SettingsError, match=r"\[broker\] TLS files cannot be used"):
+    with pytest.raises(SettingsError, match=complaint):
         await secure.open(**files)

@@ -128,7 +128,16 @@ def test_after_a_wrong_operation_the_connection_goes_on(connect: Connect, queue:
     client.listen(queue)
 
 
-NO_OPERATIONS = [b"hello\n", b"\n", b"\xff\xfe\n", b'{"op":"dance"}\n', b'{"queue":"results"}\n', b"[]\n", b'"ping"\n', b"{}\n"]
+NO_OPERATIONS = [
+    b"hello\n",
+    b"\n",
+    b"\xff\xfe\n",
+    b'{"op":"dance"}\n',
+    b'{"queue":"results"}\n',
+    b"[]\n",
+    b'"ping"\n',
+    b"{}\n",
+]
 
 
 @pytest.mark.parametrize("line", NO_OPERATIONS)
