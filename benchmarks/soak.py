@@ -1,10 +1,11 @@
-"""Jobs without end, faults at random, and an account of every job: what was lost, what came out wrong.
+"""Jobs without end, faults at random, and what has become of every job: lost, wrong, or as without faults.
 
-    python benchmarks/soak.py [--minutes 10] [--faults all|none|NAME,NAME] [--seed S] [--stand-in] [--cluster]
+    python benchmarks/soak.py [--minutes 10] [--faults all|none|disk|NAME,NAME] [--seed S] [--fake-denoiser] [--cluster]
 
 A private broker, request daemons and a response daemon behind proxies, one client. The same seed makes the same faults
-in the same order. ``--stand-in`` draws without a model, for many more jobs: what is tested is the way, not the device;
-one job in twenty is then one that the device fails for. With ``--cluster`` the broker is three nodes, without proxies.
+in the same order. With ``--fake-denoiser`` there is no model, and many more jobs: what is tested is their way, not the
+device; one job in twenty is then one that the device fails for. With ``--cluster`` the broker is three nodes, without
+proxies. The summary is JSON; the exit code is 1 if a job was lost or wrong, or anything is left in a queue.
 """
 
 import argparse
@@ -26,10 +27,11 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from benchmarks import report
 from stablediffusiond.messages.request import Priority
-from tests.faults import faults, prompts
-from tests.faults.bench import Bench
-from tests.faults.books import CRASHED, HARD_KINDS, POISONED
+from tests.faults import failing_prompts, faults
+from tests.faults.job_kinds import CRASHED, HARD_KINDS, POISON_MESSAGE
+from tests.faults.job_records import JobRecord
 from tests.faults.power_cut import PowerCutBroker
+from tests.faults.service_under_test import ServiceUnderTest
 from tools.private_cluster import PrivateCluster
 
 _SAMPLE_SECONDS = 2.0
@@ -59,9 +61,9 @@ class Soak:
     """Jobs and the meter on threads of their own; faults on the caller's, which outlives the broker that it starts."""
 
     def __init__(
-        self, bench: Bench, weights: dict[faults.Fault, int], seed: int, window: int, pause_seconds: float
+        self, service: ServiceUnderTest, weights: dict[faults.Fault, int], seed: int, window: int, pause_seconds: float
     ) -> None:
-        self._bench = bench
+        self._service = service
         self._weights = weights
         self._seed = seed
         self._window = window
@@ -81,64 +83,65 @@ class Soak:
             part.result()
 
     def _submit(self) -> None:
-        chance = random.Random(self._seed)
-        hard = [kind for kind in self._bench.kinds if kind in HARD_KINDS]
-        kinds = [kind for kind in self._bench.kinds if kind not in (*hard, prompts.POISON)]
+        rng = random.Random(self._seed)
+        hard = [kind for kind in self._service.client.kinds if kind in HARD_KINDS]
+        kinds = [kind for kind in self._service.client.kinds if kind not in (*hard, failing_prompts.POISON)]
         while not self._stop.is_set():
-            if self._bench.books.wait_for_room(self._window, 1):
-                kind = chance.choice(hard if hard and chance.random() < _HARD_JOBS else kinds)
-                self._bench.submit(kind, priority=chance.choice(_PRIORITIES))
+            if self._service.client.records.wait_for_room(self._window, 1):
+                kind = rng.choice(hard if hard and rng.random() < _HARD_JOBS else kinds)
+                self._service.client.submit(kind, priority=rng.choice(_PRIORITIES))
 
     def _break(self, end: float) -> None:
-        chance = random.Random(self._seed + 1)
+        rng = random.Random(self._seed + 1)
         while time.monotonic() < end:
-            time.sleep(chance.uniform(0, 2 * self._pause_seconds))
+            time.sleep(rng.uniform(0, 2 * self._pause_seconds))
             if not self._weights:
                 continue
-            [fault] = chance.choices(list(self._weights), list(self._weights.values()))
-            name, ended = fault.__name__, self._bench.books.ended
+            [fault] = rng.choices(list(self._weights), list(self._weights.values()))
+            name, ended = fault.__name__, self._service.client.records.ended
             print(f"{time.strftime('%H:%M:%S')} fault {self.made.total() + 1}: {name} ({ended} jobs)", file=sys.stderr)
-            fault(self._bench, chance)
+            fault(self._service, rng)
             self.made[name] += 1
 
     def _measure(self) -> None:
         while not self._stop.wait(_SAMPLE_SECONDS):
-            ended = self._bench.books.ended
-            for name, (pid, megabytes, descriptors) in self._bench.resources().items():
+            ended = self._service.client.records.ended
+            for name, (pid, megabytes, descriptors) in self._service.resources().items():
                 self.usage[name][pid].samples.append((ended, megabytes, descriptors))
 
 
-def account(soak: Soak, bench: Bench, reference: Any) -> dict[str, Any]:
-    books = bench.books
-    wrong = books.wrong(reference)
-    crashed = sum(account.kind == prompts.POISON for account in books.accounts.values())
-    left = _left_over(bench, {".dead": crashed} if crashed else {})
+def summary(soak: Soak, service: ServiceUnderTest, reference: dict[str, JobRecord]) -> dict[str, Any]:
+    records = service.client.records
+    wrong = records.wrong(reference)
+    crashed = sum(job.kind == failing_prompts.POISON for job in records.jobs.values())
+    left = _left_over(service, {".dead": crashed} if crashed else {})
     made = {
-        "jobs": len(books.accounts),
+        "jobs": len(records.jobs),
         "faults": soak.made.total(),
         "faults_by_kind": dict(sorted(soak.made.items())),
-        "lost": len(books.lost()),
+        "lost": len(records.lost()),
         "wrong": len(wrong),
-        "replies_to_nobody": len(books.strangers),
-        "repeats_dropped": books.repeats,
-        "ends_before_pictures": books.overtaken(),
-        "publishes_refused": bench.refusals,
-        "client_connections": bench.reader.connections,
+        "replies_to_unknown_jobs": len(records.unknown_jobs),
+        "duplicates_dropped": records.duplicates,
+        "done_before_last_image": records.done_before_last_image(),
+        "publishes_refused": service.client.refusals,
+        "client_connections": service.client.reader.connections,
         "in_dead_because_they_crashed": crashed,
         "left_in_queues": left,
+        "nodes_replaced": service.cluster.replacements if service.cluster else 0,
         "processes": {name: _summary(list(lives.values())) for name, lives in soak.usage.items()},
     }
     for name, what in list(wrong.items())[:20]:
         print(f"wrong: {name}: {what}", file=sys.stderr)
-    for name in books.lost()[:20]:
+    for name in records.lost()[:20]:
         print(f"lost: {name}", file=sys.stderr)
     return made
 
 
-def _left_over(bench: Bench, expected: dict[str, int]) -> dict[str, int]:
+def _left_over(service: ServiceUnderTest, expected: dict[str, int]) -> dict[str, int]:
     """What the queues hold besides, when they had time to become empty; RabbitMQ counts every five seconds."""
     deadline = time.monotonic() + 60
-    while (left := bench.depths()) != expected and time.monotonic() < deadline:
+    while (left := service.depths()) != expected and time.monotonic() < deadline:
         time.sleep(1)
     return {} if left == expected else left
 
@@ -161,56 +164,64 @@ def _summary(lives: list[Usage]) -> dict[str, Any]:
 def _weights(chosen: argparse.Namespace) -> dict[faults.Fault, int]:
     """The faults that were asked for."""
     weights = faults.OF_A_CLUSTER if chosen.cluster else faults.OF_A_NODE
-    # The model has no prompt that ends the process.
-    offered = {fault.__name__: fault for fault in weights if chosen.stand_in or fault is not faults.poison}
-    named = {"all": list(offered), "none": []}.get(chosen.faults, chosen.faults.split(","))
+    without = frozenset() if chosen.fake_denoiser else faults.OF_A_FAKE_DENOISER
+    offered = {fault.__name__: fault for fault in weights if fault not in without}
+    groups = {"all": list(offered), "none": [], "disk": [name for name in offered if offered[name] in faults.OF_DISKS]}
+    named = groups.get(chosen.faults, chosen.faults.split(","))
     if unknown := set(named) - set(offered):
         raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(offered)}")
     return {offered[name]: weights[offered[name]] for name in named}
 
 
-def _bench(chosen: argparse.Namespace, stack: contextlib.ExitStack) -> Bench:
+def _service(chosen: argparse.Namespace, stack: contextlib.ExitStack) -> ServiceUnderTest:
     """A broker as it was asked for, and what works on it; up until ``stack`` is closed."""
     cluster = stack.enter_context(PrivateCluster(PowerCutBroker)) if chosen.cluster else None
     broker = None if cluster else stack.enter_context(PowerCutBroker(config=_CONFIG, advanced=_ADVANCED))
-    bench = stack.enter_context(
-        Bench(stand_in=chosen.stand_in, seed=chosen.seed, requestds=chosen.daemons, broker=broker, cluster=cluster)
+    service = stack.enter_context(
+        ServiceUnderTest(fake_denoiser=chosen.fake_denoiser, requestds=chosen.daemons, broker=broker, cluster=cluster)
     )
-    if chosen.stand_in:
-        bench.kinds.update(HARD_KINDS)
-    return bench
+    if chosen.fake_denoiser:
+        service.client.kinds.update(HARD_KINDS)
+    return service
 
 
-def main() -> int:
+def _options() -> argparse.Namespace:
     parser = report.options(__doc__, "soak.json")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--faults", default="all", help="all, none, or names of functions in tests/faults/faults.py")
+    parser.add_argument(
+        "--faults", default="all", help="all, none, disk, or names behind commas; a wrong one lists all"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--fake-denoiser", action="store_true")
     parser.add_argument("--cluster", action="store_true", help="a broker of three nodes")
     parser.add_argument("--daemons", type=int, default=2, help="request daemons")
     parser.add_argument("--window", type=int, default=40, help="jobs under way at a time")
     parser.add_argument("--pause", type=float, default=2, help="seconds from one fault to the next, on average")
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = _options()
     weights = _weights(chosen)
     print(f"seed {chosen.seed}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
-        bench = _bench(chosen, stack)
-        reference = {**bench.undisturbed(), prompts.POISON: CRASHED}
-        bench.kinds[prompts.POISON] = POISONED
-        for node in bench.nodes:
+        service = _service(chosen, stack)
+        reference = {**service.client.reference_run(), failing_prompts.POISON: CRASHED}
+        service.client.kinds[failing_prompts.POISON] = POISON_MESSAGE
+        for node in service.nodes:
             node.settle()
-        soak = Soak(bench, weights, chosen.seed, chosen.window, chosen.pause)
+        soak = Soak(service, weights, chosen.seed, chosen.window, chosen.pause)
         soak.run(chosen.minutes * 60)
         unended = ""
         try:
-            bench.settle(240)
+            service.settle(240)
         except AssertionError as error:
             unended = str(error)
-        made = account(soak, bench, reference)
+        made = summary(soak, service, reference)
         if unended or made["lost"] or made["wrong"]:
-            print(unended, *(d.log[-8000:] for d in (*bench.requestds, bench.responsed)), sep="\n", file=sys.stderr)
-    report.write({"minutes": chosen.minutes, "seed": chosen.seed, "stand_in": chosen.stand_in, **made}, chosen.output)
+            print(unended, *(d.log[-8000:] for d in (*service.requestds, service.responsed)), sep="\n", file=sys.stderr)
+    about = {name: getattr(chosen, name) for name in ("minutes", "seed", "fake_denoiser", "cluster")}
+    report.write({**about, **made}, chosen.output)
     return int(bool(made["lost"] or made["wrong"] or made["left_in_queues"]))
 
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -18,32 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tools.process_group import ProcessGroup
+
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
-#: Ends with its parent, whatever that one died of, and then nobody needs its folder any more; the node's own processes
-#: are a group of their own. Linux takes the thread that called ``start`` for the parent: call it on one that stays.
-_WARDEN: Final = """
-import ctypes, os, shutil, signal, subprocess, sys
-ctypes.CDLL(None).prctl(1, signal.SIGUSR1)  # PR_SET_PDEATHSIG
-node = subprocess.Popen(sys.argv[1:], start_new_session=True)
-orphaned = False
-def end(number=0, _=None):
-    global orphaned
-    orphaned = orphaned or number == signal.SIGUSR1
-    try:
-        os.killpg(node.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-signal.signal(signal.SIGTERM, end)
-signal.signal(signal.SIGUSR1, end)
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-try:
-    sys.exit(node.wait())
-finally:
-    end()
-    if orphaned:
-        shutil.rmtree(os.getcwd(), ignore_errors=True)
-"""
 _CONFIG: Final = """
 loopback_users = none
 vm_memory_high_watermark.relative = 0.4
@@ -79,39 +55,17 @@ class PrivateBroker:
         self._folder = Path(tempfile.mkdtemp(prefix="rabbit-"))
         self.port = port or free_port()
         self.node = f"private-{uuid.uuid4().hex[:8]}@localhost"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._epmd: subprocess.Popen[bytes] | None = None
+        self._process: ProcessGroup | None = None
+        self._epmd: ProcessGroup | None = None
         self.epmd_port: int = beside.epmd_port if beside else free_port()
         self._epmd_is_mine = beside is None
         self.cookie: str = beside.cookie if beside else uuid.uuid4().hex
-        for name in ("mnesia", "log"):
-            (self._folder / name).mkdir()
-        (self._folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
+        _write_files(self._folder, plugins, advanced or "[].", self.cookie)
         self._config = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}"
         self.join_at_first_start([beside, self] if beside else [])
-        (self._folder / "advanced.config").write_text(advanced or "[].")
-        cookie_file = self._folder / ".erlang.cookie"
-        cookie_file.touch(mode=0o600)
-        cookie_file.write_text(self.cookie)
         #: What the node's own processes get besides, and rabbitmqctl does not.
         self.server_environment: dict[str, str] = {}
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self._folder),
-            "LANG": "C.UTF-8",
-            "ERL_EPMD_PORT": str(self.epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": self.node,
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
-            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {erlang}",
-            "RABBITMQ_CTL_ERL_ARGS": erlang,
-        }
+        self._environment = _environment(self._folder, self.node, self.epmd_port, erlang)
 
     @property
     def data_folder(self) -> Path:
@@ -135,14 +89,14 @@ class PrivateBroker:
     def launch(self) -> None:
         """Start the node and do not wait."""
         if self._epmd is None and self._epmd_is_mine:
-            self._epmd = self._spawn(_epmd_program(), "epmd.log")
-        self._process = self._spawn(str(PROGRAMS / "rabbitmq-server"), "node.log", self.server_environment)
+            self._epmd = self._run(_epmd_program(), "epmd.log")
+        self._process = self._run(str(PROGRAMS / "rabbitmq-server"), "node.log", self.server_environment)
 
     def wait_up(self, timeout_seconds: float = 90) -> Self:
         """Wait until it takes connections."""
         deadline = time.monotonic() + timeout_seconds
         while not self._answers():
-            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.has_ended or time.monotonic() > deadline:
                 raise BrokerUnavailable(f"RabbitMQ did not start:\n{self.log()[-4000:]}")
             time.sleep(0.05)
         return self
@@ -159,7 +113,7 @@ class PrivateBroker:
     def kill(self) -> None:
         """End the node as a power cut would; ``start`` brings it back with what it had on disk."""
         if self._process is not None:
-            _end(self._process)
+            self._process.kill()
             self._process = None
 
     def restart(self) -> None:
@@ -177,7 +131,7 @@ class PrivateBroker:
         """End the node and remove every trace of it."""
         self.kill()
         if self._epmd is not None:
-            _end(self._epmd)
+            self._epmd.kill()
             self._epmd = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -212,13 +166,8 @@ class PrivateBroker:
     ) -> None:
         self.stop()
 
-    def _spawn(self, program: str, log: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        with (self._folder / log).open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-c", _WARDEN, program],
-                env={**self._environment, **(environment or {})}, cwd=self._folder,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+    def _run(self, program: str, log: str, environment: Mapping[str, str] | None = None) -> ProcessGroup:
+        return ProcessGroup(program, self._folder, log, {**self._environment, **(environment or {})})
 
     def _erlang_pid(self) -> int:
         return int((self._folder / "pid").read_text())
@@ -233,10 +182,35 @@ class PrivateBroker:
             return False
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a warden, and with it its node."""
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
+def _write_files(folder: Path, plugins: Sequence[str], advanced: str, cookie: str) -> None:
+    """All that a node reads from its folder, but for rabbitmq.conf."""
+    for name in ("mnesia", "log"):
+        (folder / name).mkdir()
+    (folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
+    (folder / "advanced.config").write_text(advanced)
+    cookie_file = folder / ".erlang.cookie"
+    cookie_file.touch(mode=0o600)
+    cookie_file.write_text(cookie)
+
+
+def _environment(folder: Path, node: str, epmd_port: int, erlang: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": node,
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {erlang}",
+        "RABBITMQ_CTL_ERL_ARGS": erlang,
+    }
 
 
 def _epmd_program() -> str:

@@ -21,6 +21,8 @@ class PrivateCluster:
         self._node = node
         self._stack = contextlib.ExitStack()
         self.nodes: list[PrivateBroker] = []
+        #: How many nodes were replaced.
+        self.replacements = 0
 
     @property
     def url(self) -> str:
@@ -45,6 +47,7 @@ class PrivateCluster:
     def replace(self, node: PrivateBroker) -> None:
         """Do as RabbitMQ's manual says for a node whose disk is lost or damaged: forget it, have an empty one join."""
         other = next(each for each in self.nodes if each is not node)
+        self.replacements += 1
         node.kill()
         other.ctl("forget_cluster_node", node.node)
         node.lose_data()

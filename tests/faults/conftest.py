@@ -1,17 +1,17 @@
-"""What the tests of faults share; each file has a ``bench`` of its own."""
+"""What the tests of faults share; each file has a ``service`` of its own."""
 
 import pytest
 
-from tests.faults.bench import Bench
-from tests.faults.books import Account, Books
+from tests.faults.job_records import JobRecord, JobRecords
+from tests.faults.service_under_test import ServiceUnderTest
 
 
 @pytest.fixture(scope="module")
-def undisturbed(bench: Bench) -> dict[str, Account]:
-    return bench.undisturbed()
+def reference(service: ServiceUnderTest) -> dict[str, JobRecord]:
+    return service.client.reference_run()
 
 
 @pytest.fixture
-def new_books(bench: Bench, undisturbed: dict[str, Account]) -> None:
-    """What one fault has spoilt is not counted against the next."""
-    bench.books = Books()
+def new_records(service: ServiceUnderTest, reference: dict[str, JobRecord]) -> None:
+    """What one fault has broken is not counted against the next."""
+    service.client.records = JobRecords()

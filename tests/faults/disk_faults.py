@@ -1,7 +1,4 @@
-"""Faults of the broker's disks; like those in ``faults``, each leaves a world in which things mend themselves.
-
-They want nodes that are ``PowerCutBroker``.
-"""
+"""Faults of the broker's disks. They need nodes that are ``PowerCutBroker``, but for ``bits_flipped``."""
 
 import contextlib
 import random
@@ -10,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.faults.bench import Bench
+from tests.faults.cluster_faults import cluster_of
 from tests.faults.power_cut import PowerCutBroker
+from tests.faults.service_under_test import ServiceUnderTest
 from tools.private_broker import BrokerUnavailable, PrivateBroker
 from tools.private_cluster import PrivateCluster
 
@@ -20,46 +18,39 @@ _SEGMENT_INDEX_BYTES: Final = 8 + 4096 * 32
 _MEMBERS_UP_SECONDS: Final = 8
 
 
-def power_cut(bench: Bench, chance: random.Random) -> None:
+def power_cut(service: ServiceUnderTest, rng: random.Random) -> None:
     """The one node there is loses what it had not synced."""
-    _cut_power(bench.broker, chance)
-    bench.broker.start()
+    _cut_power(service.broker, rng)
+    service.broker.start()
 
 
-def power_cut_of_a_node(bench: Bench, chance: random.Random) -> None:
-    node = chance.choice(_cluster(bench).nodes)
-    _cut_power(node, chance)
-    time.sleep(chance.choice((0, 3)))
+def power_cut_of_a_node(service: ServiceUnderTest, rng: random.Random) -> None:
+    node = rng.choice(cluster_of(service).nodes)
+    _cut_power(node, rng)
+    time.sleep(rng.choice((0, 3)))
     node.start()
 
 
-def power_cut_of_all_nodes(bench: Bench, chance: random.Random) -> None:
-    nodes = _cluster(bench).nodes
+def power_cut_of_all_nodes(service: ServiceUnderTest, rng: random.Random) -> None:
+    nodes = cluster_of(service).nodes
     with ThreadPoolExecutor(len(nodes)) as pool:
-        list(pool.map(_cut_power, nodes, [random.Random(chance.random()) for _ in nodes]))
-    _cluster(bench).start_all()
+        list(pool.map(_cut_power, nodes, [random.Random(rng.random()) for _ in nodes]))
+    cluster_of(service).start_all()
 
 
-def all_nodes_killed(bench: Bench, _: random.Random) -> None:
-    nodes = _cluster(bench).nodes
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        list(pool.map(PrivateBroker.kill, nodes))
-    _cluster(bench).start_all()
-
-
-def lying_disk_of_a_node(bench: Bench, chance: random.Random) -> None:
+def lying_disk_of_a_node(service: ServiceUnderTest, rng: random.Random) -> None:
     """A node comes back as it was seconds ago: its disk said that it had synced, and had not."""
-    node = chance.choice(_cluster(bench).nodes)
-    _cut_power(node, chance, lied_since=time.monotonic() - chance.uniform(0.5, 5))
+    node = rng.choice(cluster_of(service).nodes)
+    _cut_power(node, rng, lied_since=time.monotonic() - rng.uniform(0.5, 5))
     node.start()
 
 
-def bits_flipped(bench: Bench, chance: random.Random) -> None:
+def bits_flipped(service: ServiceUnderTest, rng: random.Random) -> None:
     """In what a node keeps of the queues, while it is down. It is replaced if it notices, as the manual says."""
-    cluster = _cluster(bench)
-    node = chance.choice(cluster.nodes)
+    cluster = cluster_of(service)
+    node = rng.choice(cluster.nodes)
     node.kill()
-    flip_bit(chance.choice(files_of_queues(node)), chance)
+    flip_bit(rng.choice(files_of_queues(node)), rng)
     start_or_replace(cluster, node)
 
 
@@ -79,9 +70,9 @@ def files_of_queues(node: PrivateBroker) -> list[Path]:
     return sorted(path for path in files if path.stat().st_size > _not_checked(path) + 64)
 
 
-def flip_bit(path: Path, chance: random.Random) -> None:
+def flip_bit(path: Path, rng: random.Random) -> None:
     contents = bytearray(path.read_bytes())
-    contents[chance.randrange(_not_checked(path), len(contents))] ^= 1 << chance.randrange(8)
+    contents[rng.randrange(_not_checked(path), len(contents))] ^= 1 << rng.randrange(8)
     path.write_bytes(contents)
 
 
@@ -100,13 +91,7 @@ def _members_come_up(node: PrivateBroker) -> bool:
     return False
 
 
-def _cluster(bench: Bench) -> PrivateCluster:
-    if bench.cluster is None:
-        raise ValueError("this fault is one of a cluster")
-    return bench.cluster
-
-
-def _cut_power(node: PrivateBroker, chance: random.Random, *, lied_since: float | None = None) -> None:
+def _cut_power(node: PrivateBroker, rng: random.Random, *, lied_since: float | None = None) -> None:
     if not isinstance(node, PowerCutBroker):
         raise TypeError("the power of this node cannot be cut")
-    node.cut_power(chance, lied_since=lied_since)
+    node.cut_power(rng, lied_since=lied_since)

@@ -128,12 +128,12 @@ class DiskModel:
         """What whoever wrote it sees: what is there after a SIGKILL."""
         return {path: None if file is None else file.seen() for path, file in self._names.items()}
 
-    def after_power_cut(self, nanoseconds: int, chance: random.Random) -> Tree:
+    def after_power_cut(self, nanoseconds: int, rng: random.Random) -> Tree:
         """What is there when the power, gone at that time, is back; the model is at its end then."""
         for file in self._files():
-            _lose(file, nanoseconds - WRITTEN_UNASKED_SECONDS * 10**9, chance)
+            _lose(file, nanoseconds - WRITTEN_UNASKED_SECONDS * 10**9, rng)
         old = sum(when < nanoseconds - _JOURNAL_SECONDS * 10**9 for when, _ in self._pending)
-        for _, change in self._pending[: chance.randint(old, len(self._pending))]:
+        for _, change in self._pending[: rng.randint(old, len(self._pending))]:
             change(self._safe)
         return {path: None if file is None else bytes(file.safe) for path, file in self._safe.items()}
 
@@ -188,15 +188,15 @@ class DiskModel:
         self._pending.append((operation.nanoseconds, change))
 
 
-def _lose(file: File, safe_before_nanoseconds: int, chance: random.Random) -> None:
+def _lose(file: File, safe_before_nanoseconds: int, rng: random.Random) -> None:
     """Of what is pending and young, some pages are on the disk, or all, or mostly none."""
-    likely = chance.choice((0.0, 0.0, 0.5, 1.0))
+    likely = rng.choice((0.0, 0.0, 0.5, 1.0))
     for change in file.pending:
         if change.nanoseconds < safe_before_nanoseconds:
             change.apply(file.safe)
         else:
             for page in change.pages():
-                if chance.random() < likely:
+                if rng.random() < likely:
                     page.apply(file.safe)
     file.pending.clear()
 

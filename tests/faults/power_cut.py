@@ -23,10 +23,10 @@ class PowerCutBroker(PrivateBroker):
         self.disk.sync()
         return self
 
-    def cut_power(self, chance: random.Random, *, lied_since: float | None = None) -> None:
+    def cut_power(self, rng: random.Random, *, lied_since: float | None = None) -> None:
         """``lied_since``: from then on, on the monotonic clock, its disk has only said that it synced."""
         self.kill()
-        self.disk.cut_power(chance, lied_since=lied_since)
+        self.disk.cut_power(rng, lied_since=lied_since)
 
     def lose_data(self) -> None:
         super().lose_data()

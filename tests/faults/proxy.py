@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.05
 
 
 class Proxy:
-    """``with Proxy(port) as proxy: ... proxy.port``; healthy until told otherwise, and again after ``heal``."""
+    """``with Proxy(port) as proxy: ... proxy.port``; forwards until told otherwise, and again after ``heal``."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -56,7 +56,7 @@ class Proxy:
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
-            _break(pair)
+            _reset(pair)
 
     def silence(self, *directions: Direction) -> None:
         """Bring nothing any more in these directions, on old and new connections, and keep them open."""
@@ -74,11 +74,11 @@ class Proxy:
         self._bytes_until_cut = count
 
     def heal(self) -> None:
-        """Be a wire again. What was swallowed stays lost: the connections it was on are reset."""
-        swallowed = bool(self._silent)
+        """Forward as at the beginning. What was not forwarded stays lost: the connections it was on are reset."""
+        dropped = bool(self._silent)
         self._silent, self._bytes_a_second, self._latency_seconds = frozenset(), None, 0.0
         self._bytes_until_cut = None
-        if swallowed:
+        if dropped:
             self.reset()
 
     # Threads
@@ -119,7 +119,7 @@ class Proxy:
                 sink.sendall(data)
         with self._lock:
             self._pairs.discard(pair)
-        _break(pair)
+        _reset(pair)
 
     def _cuts(self, sink: socket.socket, data: bytes) -> bool:
         """Send what comes before the cut, if there is one in ``data``."""
@@ -134,7 +134,7 @@ class Proxy:
         return True
 
 
-def _break(pair: tuple[socket.socket, socket.socket]) -> None:
+def _reset(pair: tuple[socket.socket, socket.socket]) -> None:
     """Reset both, and wake the threads that read them."""
     for end in pair:
         with contextlib.suppress(OSError):

@@ -52,14 +52,14 @@ class RecordedDisk:
         """Have all that was written until now safe, as the kernel has after half a minute, or sync(1) at once."""
         self._synced_at.append(time.monotonic_ns())
 
-    def cut_power(self, chance: random.Random, *, lied_since: float | None = None) -> None:
+    def cut_power(self, rng: random.Random, *, lied_since: float | None = None) -> None:
         """Have the folder as it is after a power cut, when its process has just been killed.
 
         ``lied_since``: from then on, on the monotonic clock, the disk has only said that it synced: it holds what it
         would if the power had gone then.
         """
         gone_at = time.monotonic_ns() if lied_since is None else int(lied_since * 1e9)
-        self._write(self._model(until=gone_at).after_power_cut(gone_at, chance))
+        self._write(self._model(until=gone_at).after_power_cut(gone_at, rng))
         self.keep()
 
     def unrecorded(self) -> list[str]:

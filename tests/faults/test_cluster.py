@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.bench import Bench
-from tests.faults.books import Account
+from tests.faults.job_records import JobRecord
+from tests.faults.service_under_test import ServiceUnderTest
 from tools.private_cluster import PrivateCluster
 
-pytestmark = pytest.mark.usefixtures("new_books")
+pytestmark = pytest.mark.usefixtures("new_records")
 
 #: Jobs that nobody has answered; more than these end only if some were submitted, drawn and answered without the node.
 OPEN = 6
@@ -27,23 +27,23 @@ def cluster() -> Iterator[PrivateCluster]:
 
 
 @pytest.fixture(scope="module")
-def bench(cluster: PrivateCluster) -> Iterator[Bench]:
-    with Bench(stand_in=True, cluster=cluster, environment=PATIENCE) as made:
+def service(cluster: PrivateCluster) -> Iterator[ServiceUnderTest]:
+    with ServiceUnderTest(fake_denoiser=True, cluster=cluster, environment=PATIENCE) as made:
         yield made
 
 
 @contextlib.contextmanager
-def jobs_coming_in(bench: Bench) -> Iterator[None]:
+def jobs_coming_in(service: ServiceUnderTest) -> Iterator[None]:
     stop = threading.Event()
 
     def submit() -> None:
-        for kind in itertools.cycle(bench.kinds):
-            while not bench.books.wait_for_room(OPEN, 0.5):
+        for kind in itertools.cycle(service.client.kinds):
+            while not service.client.records.wait_for_room(OPEN, 0.5):
                 if stop.is_set():
                     return
             if stop.is_set():
                 return
-            bench.submit(kind)
+            service.client.submit(kind)
 
     thread = threading.Thread(target=submit, name="submitter")
     thread.start()
@@ -54,52 +54,54 @@ def jobs_coming_in(bench: Bench) -> Iterator[None]:
         thread.join(60)
 
 
-def wait_goes_on(bench: Bench, timeout_seconds: float = 60) -> None:
+def wait_goes_on(service: ServiceUnderTest, timeout_seconds: float = 60) -> None:
     """Wait until so many jobs have ended that some of them came after now."""
-    enough, deadline = bench.books.ended + 2 * OPEN, time.monotonic() + timeout_seconds
-    while bench.books.ended < enough:
-        assert time.monotonic() < deadline, f"only {bench.books.ended} of {enough} have ended"
+    enough, deadline = service.client.records.ended + 2 * OPEN, time.monotonic() + timeout_seconds
+    while service.client.records.ended < enough:
+        assert time.monotonic() < deadline, f"only {service.client.records.ended} of {enough} have ended"
         time.sleep(0.05)
 
 
-def check(bench: Bench, undisturbed: dict[str, Account]) -> None:
-    bench.settle()
-    bench.check(undisturbed)
-    assert bench.requestds[0].process.poll() is None
+def check(service: ServiceUnderTest, reference: dict[str, JobRecord]) -> None:
+    service.settle()
+    service.check(reference)
+    assert service.requestds[0].process.poll() is None
 
 
 @pytest.mark.parametrize("leads", [True, False], ids=["the leader", "a follower"])
-def test_a_node_dies(cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account], *, leads: bool) -> None:
-    leader = cluster.leader_of(bench.topology.requests)
+def test_a_node_dies(
+    cluster: PrivateCluster, service: ServiceUnderTest, reference: dict[str, JobRecord], *, leads: bool
+) -> None:
+    leader = cluster.leader_of(service.topology.requests)
     dying = leader if leads else next(node for node in cluster.nodes if node is not leader)
-    with jobs_coming_in(bench):
-        wait_goes_on(bench)
+    with jobs_coming_in(service):
+        wait_goes_on(service)
         dying.kill()
-        wait_goes_on(bench)
+        wait_goes_on(service)
         dying.launch()
-        wait_goes_on(bench)
+        wait_goes_on(service)
     dying.wait_up()
-    check(bench, undisturbed)
+    check(service, reference)
 
 
 def test_a_node_stands_still_for_a_while(
-    cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account]
+    cluster: PrivateCluster, service: ServiceUnderTest, reference: dict[str, JobRecord]
 ) -> None:
     """The one that all speak to: their connections stay open, and nothing is answered on them."""
     standing = cluster.nodes[0]
-    bench.ctl("close_all_connections", "so that all begin with the first in the URL again")
-    with jobs_coming_in(bench):
-        wait_goes_on(bench)
+    service.ctl("close_all_connections", "so that all begin with the first in the URL again")
+    with jobs_coming_in(service):
+        wait_goes_on(service)
         assert cluster.ports_in_use() == {standing.port}
         standing.pause()
         try:
-            wait_goes_on(bench)
+            wait_goes_on(service)
             assert standing.port not in cluster.ports_in_use()
         finally:
             standing.resume()
-        wait_goes_on(bench)
+        wait_goes_on(service)
         standing.kill()  # as the manual says: left as it is, it goes on counting what it led before
         standing.launch()
-        wait_goes_on(bench)
+        wait_goes_on(service)
     standing.wait_up()
-    check(bench, undisturbed)
+    check(service, reference)

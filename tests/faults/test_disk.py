@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import disk_faults, faults
-from tests.faults.bench import Bench
-from tests.faults.books import Account
+from tests.faults import cluster_faults, disk_faults, faults
+from tests.faults.job_records import JobRecord
 from tests.faults.power_cut import PowerCutBroker
+from tests.faults.service_under_test import ServiceUnderTest
 from tests.faults.test_cluster import PATIENCE, jobs_coming_in, wait_goes_on
 from tools.private_cluster import PrivateCluster
 
@@ -21,27 +21,27 @@ def cluster() -> Iterator[PrivateCluster]:
 
 
 @pytest.fixture(scope="module")
-def bench(cluster: PrivateCluster) -> Iterator[Bench]:
-    with Bench(stand_in=True, cluster=cluster, environment=PATIENCE) as made:
+def service(cluster: PrivateCluster) -> Iterator[ServiceUnderTest]:
+    with ServiceUnderTest(fake_denoiser=True, cluster=cluster, environment=PATIENCE) as made:
         for node in cluster.nodes:
             node.settle()
         yield made
 
 
 @pytest.fixture
-def single() -> Iterator[Bench]:
-    with PowerCutBroker() as broker, Bench(stand_in=True, broker=broker) as made:
+def single() -> Iterator[ServiceUnderTest]:
+    with PowerCutBroker() as broker, ServiceUnderTest(fake_denoiser=True, broker=broker) as made:
         broker.settle()
         yield made
 
 
-def some_jobs(bench: Bench) -> None:
-    for kind in list(bench.kinds)[:8]:
-        bench.submit(kind)
+def some_jobs(service: ServiceUnderTest) -> None:
+    for kind in list(service.client.kinds)[:8]:
+        service.client.submit(kind)
 
 
-def test_a_node_alone_loses_its_power(single: Bench) -> None:
-    reference = single.undisturbed()
+def test_a_node_alone_loses_its_power(single: ServiceUnderTest) -> None:
+    reference = single.client.reference_run()
     broker = single.broker
     assert isinstance(broker, PowerCutBroker)
     for seed in range(3):
@@ -55,9 +55,9 @@ def test_a_node_alone_loses_its_power(single: Bench) -> None:
     assert broker.disk.unrecorded() == [], "a system call is missing in recorded_writes.c"
 
 
-def test_a_disk_that_lies_loses_jobs_and_no_more(single: Bench) -> None:
+def test_a_disk_that_lies_loses_jobs_and_no_more(single: ServiceUnderTest) -> None:
     """Nothing can be promised of those; whoever asks afterwards is served, and what is answered is right."""
-    reference = single.undisturbed()
+    reference = single.client.reference_run()
     single.requestds[0].kill()
     broker = single.broker
     assert isinstance(broker, PowerCutBroker)
@@ -65,59 +65,59 @@ def test_a_disk_that_lies_loses_jobs_and_no_more(single: Bench) -> None:
     lying_since = time.monotonic()
     some_jobs(single)
     broker.cut_power(random.Random(1), lied_since=lying_since)
-    assert not single.books.ended
+    assert not single.client.records.ended
     broker.start()
-    single.revive()
-    asked = set(single.books.accounts)
+    single.start_ended_daemons()
+    asked = set(single.client.records.jobs)
     some_jobs(single)
-    for job_id in single.books.accounts.keys() - asked:
-        assert single.books.wait_for_end(job_id, 60), f"{job_id} has not ended"
-    assert set(single.books.lost()) == asked, "the disk has not lied"
-    assert not single.books.wrong(reference)
+    for job_id in single.client.records.jobs.keys() - asked:
+        assert single.client.records.wait_for_end(job_id, 60), f"{job_id} has not ended"
+    assert set(single.client.records.lost()) == asked, "the disk has not lied"
+    assert not single.client.records.wrong(reference)
     single.wait_depths({})
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        disk_faults.all_nodes_killed,
+        cluster_faults.all_nodes_killed,
         disk_faults.power_cut_of_all_nodes,
         disk_faults.power_cut_of_a_node,
         disk_faults.lying_disk_of_a_node,
     ],
     ids=lambda fault: fault.__name__,
 )
-@pytest.mark.usefixtures("new_books")
+@pytest.mark.usefixtures("new_records")
 def test_nodes_of_a_cluster_lose_their_power(
-    bench: Bench, undisturbed: dict[str, Account], fault: faults.Fault
+    service: ServiceUnderTest, reference: dict[str, JobRecord], fault: faults.Fault
 ) -> None:
-    with jobs_coming_in(bench):
-        wait_goes_on(bench)
-        fault(bench, random.Random(1))
-        wait_goes_on(bench)
-    bench.settle()
-    bench.check(undisturbed)
+    with jobs_coming_in(service):
+        wait_goes_on(service)
+        fault(service, random.Random(1))
+        wait_goes_on(service)
+    service.settle()
+    service.check(reference)
 
 
 @pytest.mark.parametrize("suffix", [".wal", ".segment"])
-@pytest.mark.usefixtures("new_books")
+@pytest.mark.usefixtures("new_records")
 def test_a_node_whose_files_are_damaged_is_replaced(
-    cluster: PrivateCluster, bench: Bench, undisturbed: dict[str, Account], suffix: str
+    cluster: PrivateCluster, service: ServiceUnderTest, reference: dict[str, JobRecord], suffix: str
 ) -> None:
-    chance = random.Random(1)
+    rng = random.Random(1)
     damaged = cluster.nodes[2]
-    with jobs_coming_in(bench):
-        wait_goes_on(bench)
+    with jobs_coming_in(service):
+        wait_goes_on(service)
         if suffix == ".segment":
             damaged.restart()  # which makes segments of the log
-            wait_goes_on(bench)
+            wait_goes_on(service)
         damaged.kill()
         for path in disk_faults.files_of_queues(damaged):
             if path.suffix == suffix:
                 for _ in range(10):
-                    disk_faults.flip_bit(path, chance)
-        wait_goes_on(bench)
+                    disk_faults.flip_bit(path, rng)
+        wait_goes_on(service)
         assert disk_faults.start_or_replace(cluster, damaged), "the node has not noticed"
-        wait_goes_on(bench)
-    bench.settle()
-    bench.check(undisturbed)
+        wait_goes_on(service)
+    service.settle()
+    service.check(reference)

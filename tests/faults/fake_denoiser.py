@@ -1,4 +1,4 @@
-"""A device that is there at once, and whose pictures tell whether each step was made once and for the right request."""
+"""A denoiser without a model, whose pictures tell whether each step was made once and for the right request."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from stablediffusiond.engine.job import Pixels, Sample, Shape
 from stablediffusiond.errors import JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
-from tests.faults import prompts
+from tests.faults import failing_prompts
 
 _STEP_SECONDS = 0.01
 
@@ -21,10 +21,10 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class StandIn:
+class FakeDenoiser:
     """Implements the engine's ``Denoiser``; its latents are a hash of the request and of the steps that were made."""
 
-    device = "stand-in"
+    device = "none"
     dtype = "float32"
 
     def memory_bytes(self) -> int | None:
@@ -44,7 +44,7 @@ class StandIn:
 
     def begin(self, sample: Sample) -> None:
         request = sample.task.request
-        if request.prompt == prompts.POISON:
+        if request.prompt == failing_prompts.POISON:
             die()
         said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
         sample.state = hashlib.sha256(repr(said).encode())
@@ -52,18 +52,18 @@ class StandIn:
 
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         time.sleep(_STEP_SECONDS)
-        if any(sample.task.request.prompt == prompts.OUT_OF_MEMORY for sample in samples):
+        if any(sample.task.request.prompt == failing_prompts.OUT_OF_MEMORY for sample in samples):
             raise OutOfMemory("the device has no room for this")
         for sample in samples:
             _hash_of(sample).update(b"step %d" % sample.step)
         return {
             place: ModelError("not a number")
             for place, sample in enumerate(samples)
-            if sample.task.request.prompt == prompts.NOT_A_NUMBER
+            if sample.task.request.prompt == failing_prompts.NOT_A_NUMBER
         }
 
     def finish(self, sample: Sample) -> Pixels:
-        if sample.task.request.prompt == prompts.UNDECODABLE:
+        if sample.task.request.prompt == failing_prompts.UNDECODABLE:
             raise ModelError("no decoder takes this")
         shape = sample.shape
         noise = np.random.default_rng(int.from_bytes(_hash_of(sample).digest(), "big"))
@@ -75,7 +75,7 @@ class StandIn:
             id=request.id, index=sample.index, count=request.count, type=request.type, prompt=request.prompt,
             negative_prompt=request.negative_prompt, seed=request.image_seed(sample.index),
             width=sample.shape.width, height=sample.shape.height, steps=request.steps,
-            guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model="stand-in",
+            guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model="fake-denoiser",
         )  # fmt: skip
 
     def preview(self, sample: Sample) -> Pixels:

@@ -1,7 +1,8 @@
-"""The request daemon that ends itself at a chosen moment: ``python -m tests.faults.dying PHASE [stand-in]``.
+"""The request daemon with a failpoint: ``python -m tests.faults.requestd_with_failpoint FAILPOINT [fake-denoiser]``.
 
-PHASE is one of ``PHASES``. ``never`` is the daemon as it is, which with ``stand-in`` draws without a model. The end is a
-SIGKILL from inside, so that the moment is exact and nothing is cleaned up. In some phases it is the device that fails.
+FAILPOINT is one of ``FAILPOINTS``. At those in ``KILLING`` the daemon ends with a SIGKILL from inside, so that the moment is
+exact and nothing is cleaned up; at others its device fails, its clock jumps, or it waits for less than it usually does.
+``none`` is the daemon as it is. With ``fake-denoiser`` it draws without a model.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from pika.exceptions import AMQPConnectionError
 
 from stablediffusiond import logs
 from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
 from stablediffusiond.engine import engine
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.recovery import RecoveringStep
@@ -26,10 +28,12 @@ from stablediffusiond.requestd import daemon, reply_publisher
 from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
-from tests.faults import prompts, stand_in
-from tests.faults.stand_in import StandIn, die
+from tests.faults import failing_prompts, fake_denoiser
+from tests.faults.fake_denoiser import FakeDenoiser, die
 
-HUNG_AFTER_SECONDS: Final = 0.5
+HANGS_AFTER_SECONDS: Final = 0.5
+#: More than a job may have.
+REDELIVERIES: Final = REQUEST_DELIVERY_LIMIT + 2
 
 
 def loading() -> None:
@@ -73,13 +77,13 @@ def published_and_not_acked() -> None:
     _before(InFlightJobs, "settle")
 
 
-def hung() -> None:
+def device_hangs() -> None:
     """The device draws until it gets the prompt that it never comes back from."""
-    patch.object(engine, "_LONGEST_STEP_SECONDS", HUNG_AFTER_SECONDS).start()
+    patch.object(engine, "_LONGEST_STEP_SECONDS", HANGS_AFTER_SECONDS).start()
     call = RecoveringStep._call
 
     def hanging(self: RecoveringStep, batch: list[Any]) -> Any:
-        if any(sample.task.request.prompt == prompts.HANGING for sample in batch):
+        if any(sample.task.request.prompt == failing_prompts.HANGING for sample in batch):
             threading.Event().wait()
         return call(self, batch)
 
@@ -95,19 +99,19 @@ def device_fails() -> None:
     rows, step, finish = (getattr(StableDiffusionDenoiser, name) for name in ("_rows", "step", "finish"))
 
     def no_room(self: Any, samples: Any) -> Any:
-        if any(sample.task.request.prompt == prompts.OUT_OF_MEMORY for sample in samples):
+        if any(sample.task.request.prompt == failing_prompts.OUT_OF_MEMORY for sample in samples):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return rows(self, samples)
 
     def no_numbers(self: Any, samples: Any, rows_at_once: int) -> Any:
         failures = step(self, samples, rows_at_once)
         for sample in samples:
-            if sample.task.request.prompt == prompts.NOT_A_NUMBER:
+            if sample.task.request.prompt == failing_prompts.NOT_A_NUMBER:
                 _state(sample).latents = _state(sample).latents * float("nan")
         return failures
 
     def no_picture(self: Any, sample: Any) -> Any:
-        if sample.task.request.prompt == prompts.UNDECODABLE:
+        if sample.task.request.prompt == failing_prompts.UNDECODABLE:
             _state(sample).latents = _state(sample).latents[:, :2]  # which no decoder takes
         return finish(self, sample)
 
@@ -148,20 +152,23 @@ def unacked_for_long() -> None:
     patch.object(InFlightJobs, "settle", late).start()
 
 
-def slow_steps() -> None:
-    """A job takes long, and the log tells each time that its redelivery is taken for what it is."""
-    patch.object(stand_in, "_STEP_SECONDS", 0.5).start()
-    recognise = InFlightJobs.recognise
+def slow_until_redelivered() -> None:
+    """A job is slow until its redelivery has been recognised so often; the log tells each time."""
+    slow = patch.object(fake_denoiser, "_STEP_SECONDS", 0.5)
+    slow.start()
+    recognise, times = InFlightJobs.recognise, itertools.count(1)
 
     def telling(self: InFlightJobs, delivery: Any) -> bool:
         if known := recognise(self, delivery):
             print("recognised", file=sys.stderr)  # noqa: T201
+            if next(times) == REDELIVERIES:
+                slow.stop()
         return known
 
     patch.object(InFlightJobs, "recognise", telling).start()
 
 
-def unheard() -> None:
+def log_discarded() -> None:
     """No journal takes what it logs, and the disk behind its standard error is full."""
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, sys.stderr.fileno())
@@ -169,7 +176,7 @@ def unheard() -> None:
     patch.object(logs, "_handler", lambda *_: logs.JournalHandler("stablediffusiond", Path("/nowhere"))).start()
 
 
-def impatient() -> None:
+def short_patience() -> None:
     """A queue that takes nothing is given up after moments."""
     patch.object(reply_publisher, "_PATIENCE_SECONDS", 2).start()
 
@@ -186,11 +193,11 @@ def ack_lost() -> None:
     patch.object(Channel, "ack", losing).start()
 
 
-def never() -> None:
+def none() -> None:
     """The daemon as it is."""
 
 
-KILLS: Final[tuple[Callable[[], None], ...]] = (
+KILLING: Final[tuple[Callable[[], None], ...]] = (
     loading,
     before_the_first_step,
     mid_step,
@@ -198,19 +205,19 @@ KILLS: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
-PHASES: Final = {
-    phase.__name__: phase
-    for phase in (
-        *KILLS,
-        hung,
+FAILPOINTS: Final = {
+    failpoint.__name__: failpoint
+    for failpoint in (
+        *KILLING,
+        device_hangs,
         device_fails,
         clock_jumps,
         unacked_for_long,
-        slow_steps,
-        unheard,
-        impatient,
+        slow_until_redelivered,
+        log_discarded,
+        short_patience,
         ack_lost,
-        never,
+        none,
     )
 }
 
@@ -220,7 +227,7 @@ def _before(owner: object, method: str) -> None:
 
 
 if __name__ == "__main__":
-    if "stand-in" in sys.argv[2:]:
-        patch.object(daemon, "_import_and_load", lambda _: StandIn()).start()
-    PHASES[sys.argv[1]]()
+    if "fake-denoiser" in sys.argv[2:]:
+        patch.object(daemon, "_import_and_load", lambda _: FakeDenoiser()).start()
+    FAILPOINTS[sys.argv[1]]()
     sys.exit(daemon.main([]))

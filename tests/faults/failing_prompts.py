@@ -1,9 +1,9 @@
-"""Prompts that hurt the device: the stand-in knows them all, the real one three of them in the phase ``device_fails``."""
+"""Prompts that the device fails for: the fake denoiser all of them, the real one three at the failpoint ``device_fails``."""
 
 from typing import Final
 
 POISON: Final = "poison"  #: ends the process of whoever begins it
-HANGING: Final = "hanging"  #: in the phase ``hung``
+HANGING: Final = "hanging"  #: at the failpoint ``device_hangs``
 OUT_OF_MEMORY: Final = "too much for memory"
 NOT_A_NUMBER: Final = "not a number"
 UNDECODABLE: Final = "undecodable"

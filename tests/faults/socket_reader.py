@@ -1,4 +1,4 @@
-"""The client's ear: one queue, read off the socket through every broken connection."""
+"""Reading one queue from the response daemon's socket, through every broken connection."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ from stablediffusiond.frames import Ack, Frame, Listen, encode_op, read_frame
 _PAUSE_SECONDS: Final = 0.1
 
 
-class Reader:
+class SocketReader:
     """Reads one queue off the socket for as long as it takes, and acks each reply by hand."""
 
     def __init__(self, port: int, queue: str, on_frame: Callable[[Frame], None]) -> None:
