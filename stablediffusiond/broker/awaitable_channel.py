@@ -18,7 +18,7 @@ from stablediffusiond.errors import BrokerError, BrokerFailed, BrokerLost, Broke
 T = TypeVar("T")
 
 #: How long the broker may take to answer: a quorum queue without a leader may not answer at all.
-_ANSWER_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 30.0
 _TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max(?:imum)? size (\d+)")
 _INTERNAL_ERROR: Final = 541
 _BY_REPLY_CODE: Final[dict[int, type[BrokerError]]] = {403: BrokerRefused, 404: QueueMissing, 406: QueueMismatch}
@@ -55,10 +55,10 @@ class AwaitableChannel:
         self._waiting.add(answer)
         try:
             send()
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 return await answer
         except TimeoutError:
-            reason = BrokerLost(f"no answer for {_ANSWER_SECONDS:.0f} s")
+            reason = BrokerLost(f"no answer for {ANSWER_SECONDS:.0f} s")
             self.abandon(reason)
             raise reason from None
         except exceptions.AMQPError as error:

@@ -11,7 +11,7 @@ from pika import exceptions
 from pika.channel import Channel as PikaChannel
 
 from stablediffusiond import sandbox
-from stablediffusiond.broker import tls
+from stablediffusiond.broker import awaitable_channel, tls
 from stablediffusiond.broker.awaitable_channel import settle, why_lost
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.io_services import IoServices
@@ -101,7 +101,7 @@ class Connection:
         """A channel of its own.
 
         Raises:
-            BrokerLost: the connection has ended.
+            BrokerLost: the connection has ended, or is given up because nothing comes.
         """
         opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
         if self._connection is None or self.lost.done():
@@ -111,9 +111,11 @@ class Connection:
         except exceptions.AMQPError as error:
             raise BrokerLost(str(error) or type(error).__name__) from None
         either: set[asyncio.Future[Any]] = {opened, self.lost}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=awaitable_channel.ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not opened.done():
             opened.cancel()
+            self._lose(BrokerLost(f"no answer for {awaitable_channel.ANSWER_SECONDS:.0f} s"))
+            self.abandon()
             raise self.lost.result()
         return Channel(opened.result())
 

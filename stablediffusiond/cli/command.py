@@ -77,7 +77,7 @@ Exit codes:
     1  the job failed
     2  the request or an option is wrong; nothing was drawn
     3  the broker or the response daemon cannot be reached, or refuses
-    4  --timeout came first; the job was cancelled
+    4  --timeout came first, whatever was waited for; the job was cancelled
    74  a picture, or standard output, could not be written
    78  the settings cannot be used
   130  Ctrl-C

@@ -10,11 +10,13 @@ from stablediffusiond.cli.event_printer import EventPrinter, NoBar, progress_bar
 from stablediffusiond.cli.output_files import OutputFiles
 from stablediffusiond.cli.standard_output import Unwritable
 from stablediffusiond.client import Client, Failed, Image, Job, Progress
+from stablediffusiond.client.deadline import Deadline
 from stablediffusiond.errors import BrokerError, InvalidRequest, JobFailed, ResponsesAway, TimedOut
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import load
 
-#: How long a cancelled job may take to say so.
+#: How long the broker may take to confirm a cancellation, and the job to end by it.
+_CANCEL_SECONDS: Final = 1
 _GOODBYE_SECONDS: Final = 3
 
 
@@ -32,20 +34,22 @@ def draw(
 
     Raises:
         JobFailed, InvalidRequest: as the daemon says.
-        TimedOut: the job was cancelled.
+        TimedOut: whatever was waited for; the job, if there was one, was cancelled.
         Unwritable: the job was cancelled.
         ResponsesAway, BrokerError: with what has become of the job.
     """
+    deadline = Deadline(timeout_seconds)
     settings = load(config)
     files = OutputFiles(output, request)
     printer = EventPrinter(as_json=as_json, silent=files.to_stdout)
     with Client(settings, progress=wants_progress(as_json=as_json)) as client:
+        client.connect(timeout_seconds=deadline.left_seconds())  # until this is done there is nothing to cancel
         job = None
         try:
-            job = client.submit(request)
+            job = client.submit(request, timeout_seconds=deadline.left_seconds())
             printer.submitted(job.id, waiting=True)
             with progress_bar(request.prompt, as_json=as_json) as bar:
-                _follow(job, files, printer, bar, timeout_seconds)
+                _follow(job, files, printer, bar, deadline)
         except ResponsesAway as error:
             if job is None:
                 raise
@@ -56,8 +60,8 @@ def draw(
             raise
 
 
-def _follow(job: Job, files: OutputFiles, printer: EventPrinter, bar: NoBar, timeout_seconds: float | None) -> None:
-    for event in job.events(timeout_seconds=timeout_seconds):
+def _follow(job: Job, files: OutputFiles, printer: EventPrinter, bar: NoBar, deadline: Deadline) -> None:
+    for event in job.events(timeout_seconds=deadline.left_seconds()):
         if isinstance(event, Progress):
             bar.show(event.step, event.steps)
         path = files.write(event.facts.index, event.png) if isinstance(event, Image) else None
@@ -78,7 +82,7 @@ def _cancel(client: Client, job_id: str, job: Job | None) -> None:
     """Have the job stopped, and wait a moment until it is, so that nothing of it stays behind."""
     click.echo(f"stablediffusion_client: cancelling job {job_id}", err=True)
     try:
-        client.cancel(job_id)
+        client.cancel(job_id, timeout_seconds=_CANCEL_SECONDS)
         if job is not None:
             for _ in job.events(timeout_seconds=_GOODBYE_SECONDS):
                 pass

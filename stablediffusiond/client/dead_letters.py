@@ -25,6 +25,7 @@ _NAME: Final = "stablediffusion_client dead"
 #: Far enough from the twenty that a message may be given back.
 _LOOKED_AT_OFTEN: Final = 10
 _ID_DIGITS: Final = 12
+_CLOSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ async def opened(settings: Settings, *, unroutable: bool = False) -> AsyncIterat
         with_sudo = f"with sudo {_NAME} goes by {settings.broker.operator_url_file}"
         raise BrokerRefused(f"{error}; this is for operators: {with_sudo} ([broker] operator_url_file)") from None
     finally:
-        await connection.close()  # which gives back what was not taken
+        await connection.close(_CLOSE_SECONDS)  # which gives back what was not taken
 
 
 def _as_new(dead_letter: DeadLetter, *, is_reply: bool) -> Message:

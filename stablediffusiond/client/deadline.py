@@ -14,6 +14,10 @@ class Deadline:
     def __init__(self, timeout_seconds: float | None) -> None:
         self._moment = None if timeout_seconds is None else time.monotonic() + timeout_seconds
 
+    def left_seconds(self) -> float | None:
+        """What is left of it, never below zero; None is for ever."""
+        return None if self._moment is None else max(0.0, self._moment - time.monotonic())
+
     @contextlib.asynccontextmanager
     async def limit(self, missed: str) -> AsyncIterator[None]:
         """End what is awaited here when the time has passed.
@@ -21,9 +25,8 @@ class Deadline:
         Raises:
             TimedOut: ``missed`` says what has not happened.
         """
-        left = None if self._moment is None else max(0.0, self._moment - time.monotonic())
         try:
-            async with asyncio.timeout(left) as limit:
+            async with asyncio.timeout(self.left_seconds()) as limit:
                 yield
         except TimeoutError:
             if not limit.expired():

@@ -26,8 +26,10 @@ Made = TypeVar("Made")
 
 _NAME: Final = "stablediffusion_client"
 _PAUSE_SECONDS: Final = (0.1, 2.0)
-#: What we are done with is confirmed: a broker that does not answer need not be waited for.
+#: What we are done with is confirmed: a broker that does not answer need not be waited for,
 _CLOSE_SECONDS: Final = 1.0
+#: and one that somebody has stopped waiting for even less; this is for what may still have to be written.
+_SHORT_CLOSE_SECONDS: Final = 0.1
 
 
 class Submitter:
@@ -37,6 +39,7 @@ class Submitter:
         self._settings = settings
         self._reconnect_seconds = reconnect_seconds
         self._closed = False
+        self._was_given_up = False
         self._under_way: set[asyncio.Task[Any]] = set()
         self._connecting = SharedTask(self._make_connection)
         self._opening = SharedTask(self._make_channel)
@@ -94,7 +97,7 @@ class Submitter:
         if self._under_way:
             await asyncio.wait(self._under_way)
         if self._connection is not None:
-            await self._connection.close(_CLOSE_SECONDS)
+            await self._connection.close(_SHORT_CLOSE_SECONDS if self._was_given_up else _CLOSE_SECONDS)
 
     async def _unless_closed(self, work: Coroutine[Any, Any, Made]) -> Made:
         """Do ``work``, which ``close`` ends."""
@@ -108,6 +111,7 @@ class Submitter:
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():
+                self._was_given_up = True
                 raise
             raise ClientClosed("the client was closed; whether the broker has the message is in doubt") from None
         finally:
@@ -164,6 +168,8 @@ class Submitter:
         return self._connection
 
     async def _make_connection(self) -> Connection:
+        if self._connection is not None:
+            await self._connection.close(_SHORT_CLOSE_SECONDS)  # it may be lost only because nothing comes on it
         connection = await Connection.open(self._settings, _NAME)
         self._connection, self._channel = connection, None
         return connection

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
+from tests.client.away import World
 from tests.client.fake_daemons import FakeDaemons, FakeResponses, fake_daemons
 from tests.client.proxy import Proxy
 from tools.private_broker import PrivateBroker
@@ -54,3 +55,12 @@ def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
     """The same service, with the broker behind the proxy."""
     broker = BrokerSettings(url=SecretStr(f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"))
     return settings.model_copy(update={"broker": broker})
+
+
+@pytest.fixture
+def world(
+    settings: Settings, responses: FakeResponses, proxy: Proxy, daemons: FakeDaemons, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    made = World(settings, responses, proxy, monkeypatch)
+    yield made
+    made.come_back()

@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from stablediffusiond.cli import main
 sys.exit(main())
 """
-COMMAND = [sys.executable, "-c", _SCRIPT]
+COMMAND = [sys.executable, "-c"]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -28,23 +28,26 @@ def environment(settings: Settings) -> dict[str, str]:
         "STABLEDIFFUSIOND_QUEUES__REQUESTS": settings.queues.requests,
         "STABLEDIFFUSIOND_QUEUES__RESULTS": settings.queues.results,
         "STABLEDIFFUSIOND_RESPONSES__HOST": settings.responses.host,
+        "STABLEDIFFUSIOND_BROKER__CONNECT_TIMEOUT_SECONDS": str(settings.broker.connect_timeout_seconds),
         "STABLEDIFFUSIOND_RESPONSES__PORT": str(settings.responses.port),
+        "STABLEDIFFUSIOND_RESPONSES__HANDSHAKE_SECONDS": str(settings.responses.handshake_seconds),
     }
 
 
 class Running:
-    """One run of the command in the folder ``at``."""
+    """One run of the command in the folder ``at``, in a Python that has run ``before`` first."""
 
     def __init__(
         self,
         settings: Settings,
         at: Path,
         *arguments: str,
+        before: str = "",
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
     ) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*COMMAND, before + _SCRIPT, *arguments],
             cwd=at,
             env=environment(settings),
             stdin=subprocess.PIPE,
