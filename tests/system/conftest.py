@@ -8,7 +8,7 @@ import pytest
 
 from tests.end_to_end.test_readme import blocks
 from tests.project.test_demo import clone
-from tests.system.installation import CHECKOUT, Installation
+from tests.system.installation import CHECKOUT, GPUS, Installation
 from tests.system.machine import Machine
 from tests.system.network import network
 
@@ -28,8 +28,12 @@ def ports_taken() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine with a checkout on it, and nothing installed."""
+    """A machine with a checkout on it, and nothing installed: without IPv6, and with the GPUs of others."""
     with ports_taken(), network() as its_own, Machine(its_own) as made:
+        its_own.set_ipv6(on=False)
+        for node in GPUS:
+            # The tunnel's device, which anybody may open where a unit does not deny it.
+            made.root(f"mkdir -p $(dirname {node}); mknod -m 666 {node} c 10 200")
         made.copy(clone(tmp_path_factory.mktemp("clone") / "stablediffusiond"), CHECKOUT)
         yield made
 

@@ -12,6 +12,8 @@ REQUESTS: Final = "stablediffusiond.service"
 RESPONSES: Final = "stablediffusion_responsed.service"
 SERVICES: Final = (REQUESTS, RESPONSES)
 SETTINGS: Final = "/etc/stablediffusiond/settings.toml"
+#: Device nodes of WSL2 and Jetson, whose devices belong to no group that a unit can name.
+GPUS: Final = ("/dev/dxg", "/dev/nvmap", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu/igpu0/ctrl")
 BROKER_URL: Final = "/etc/stablediffusiond/broker-url"
 
 

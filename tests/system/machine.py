@@ -96,6 +96,7 @@ class Machine:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(subprocess.run, [*AS_ROOT, "rm", "-rf", self._folder], check=True)
+            self._leave_overlay(undo)
             self._root.mkdir()
             self._mount(undo)
             self._prepare()
@@ -108,6 +109,13 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.close()
+
+    def _leave_overlay(self, undo: contextlib.ExitStack) -> None:
+        """Where these tests run in a container, their files lie on an overlay, and no other can lie on that."""
+        kind = subprocess.run(["stat", "-f", "-c", "%T", self._folder], check=True, capture_output=True, text=True)
+        if kind.stdout.strip() == "overlayfs":
+            subprocess.run([*AS_ROOT, "mount", "-t", "tmpfs", "tmpfs", self._folder], check=True)
+            undo.callback(subprocess.run, [*AS_ROOT, "umount", self._folder], check=True)
 
     def _mount(self, undo: contextlib.ExitStack) -> None:
         """Lay an overlay over each file system that programs and packages lie on; one shows no others below it."""

@@ -29,11 +29,10 @@ class Network:
         """Run ip(8) in it."""
         subprocess.run([*AS_ROOT, "ip", "-n", self.name, *arguments], check=True)
 
-    def sysctl(self, **values: int) -> None:
-        """Set keys of ``net.ipv6.conf``; they belong to the network, and not to the machine."""
-        for key, value in values.items():
-            setting = f"net.ipv6.conf.{key.replace('__', '.')}={value}"
-            subprocess.run([*AS_ROOT, "ip", "netns", "exec", self.name, "sysctl", "-qw", setting], check=True)
+    def set_ipv6(self, *, on: bool) -> None:
+        """Switch IPv6 on or off, as sysctl does."""
+        settings = [f"net.ipv6.conf.{which}.disable_ipv6={int(not on)}" for which in ("all", "default")]
+        subprocess.run([*AS_ROOT, "ip", "netns", "exec", self.name, "sysctl", "-qw", *settings], check=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.test_readme import CHECKOUT
-from tests.system.installation import BROKER_URL, REQUESTS, RESPONSES, SERVICES, SETTINGS, Installation
+from tests.system.installation import BROKER_URL, GPUS, REQUESTS, RESPONSES, SERVICES, SETTINGS, Installation
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -21,12 +21,30 @@ def test_the_commands_of_the_readme(installed: Installation) -> None:
         assert drawn.size == (128, 128)
 
 
-def test_a_second_run_keeps_settings_and_passwords(installed: Installation) -> None:
+def test_without_ipv6_it_listens_on_what_there_is(installed: Installation) -> None:
+    installed.machine.run("timeout 20 nc -z 127.0.0.1 50007; ! timeout 20 nc -z ::1 50007")
+    installed.machine.network.set_ipv6(on=True)
+    installed.machine.run("timeout 20 nc -z ::1 50007")
+
+
+def test_gpus_that_belong_to_no_group_of_devices_may_be_opened_by_who_draws(installed: Installation) -> None:
+    joining = f"echo $BASHPID > /sys/fs/cgroup/system.slice/{REQUESTS}/cgroup.procs"
+    for node in GPUS:
+        installed.machine.root(f"({joining}; exec 3<>{node})")
+    # And no other: these are the kernel's log.
+    installed.machine.root(f"mknod -m 666 /dev/other c 1 11; exec 3<>/dev/other; ! ({joining}; exec 3<>/dev/other)")
+    allowed = installed.machine.root("systemctl show -P DeviceAllow stablediffusiond@0.service")
+    assert [node for node in GPUS if f"{node} rw" not in allowed] == []
+
+
+def test_a_second_run_keeps_settings_and_passwords_and_sees_what_devices_there_are(installed: Installation) -> None:
+    installed.machine.root(f"rm -r {' '.join(GPUS)} /dev/nvgpu")
     installed.machine.root(f"echo '# mine' >> {SETTINGS}; sed -i /drain_seconds/d {SETTINGS}")
     before = installed.machine.read(BROKER_URL)
     assert "new since then, and at its default: [engine] drain_seconds" in installed.install()
     assert b"# mine" in installed.machine.read(SETTINGS)
     assert installed.machine.read(BROKER_URL) == before
+    assert "/dev/" not in installed.machine.root(f"systemctl show -P DeviceAllow {REQUESTS}")
     assert installed.red_cat() == installed.first_red_cat
 
 
