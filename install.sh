@@ -24,7 +24,9 @@ CPU_INDEX=https://download.pytorch.org/whl/cpu
 usage() {
   cat <<'HELP'
 ./install.sh demo ["PROMPT"] [--output FILE] [--seed N]   draw one picture with everything set up in this checkout
-./install.sh test [PYTEST ARGUMENTS]                      the same set-up and the developers' tools, then all tests
+./install.sh test [PYTEST ARGUMENTS]                      the same set-up and the developers' tools, then all tests, in
+                                                          several processes (-n 0: in one)
+./install.sh test --fast                                  those that need nothing but Python, in less than a minute
 ./install.sh set-up [demo|test]                           only the set-up of one of the two
 sudo ./install.sh [--dry-run]                             install as a service, or upgrade: /opt, /etc, systemd units, started
 sudo ./install.sh uninstall [--purge]                     undo that; settings and queues stay, unless purged
@@ -183,6 +185,12 @@ set_up() {
     set_up_system "$1"
     set_up_venv "$1"
   fi
+}
+
+# Files of tests are dealt out to processes as tests/parallel.py says.
+run_tests() {
+  cd "$HERE"
+  exec "$VENV/bin/python" -m pytest -n auto "$@"
 }
 
 # --- as a service
@@ -414,7 +422,7 @@ purge() {
 
 case ${1-} in
   demo) shift; set_up demo; exec "$VENV/bin/python" "$HERE/tools/demo.py" "$@" ;;
-  test) shift; set_up test; cd "$HERE"; exec "$VENV/bin/python" -m pytest "$@" ;;
+  test) shift; set_up test; run_tests "$@" ;;
   set-up) set_up "${2:-demo}" ;;
   uninstall) shift; uninstall "$@" ;;
   '' | --dry-run) install_service "$@" ;;

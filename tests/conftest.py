@@ -15,7 +15,10 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
 from tools.private_broker import PrivateBroker
 
+pytest_plugins = ["tests.fast", "tests.parallel"]
+
 hypothesis_settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("one example", deadline=None, max_examples=1)
 hypothesis_settings.load_profile("shared machine")
 
 
@@ -27,6 +30,8 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A shell that runs us in the background has us ignore Ctrl-C, and our programs with us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Many tests end when the queues are empty.
+    PrivateBroker.counts_every_milliseconds = 250
 
 
 @pytest.fixture

@@ -10,16 +10,30 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Protocol, Self
 
 CHECKOUT = Path(__file__).parents[1]
 
 
 class DaemonFailed(Exception):
     """Raised when a daemon ends, or does not become ready in time; the message ends with its log."""
+
+
+class DaemonProcess(Protocol):
+    """What is needed of ``subprocess.Popen``."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Daemon:
@@ -40,16 +54,18 @@ class Daemon:
         self.notices: list[str] = []
         self._reader = threading.Thread(target=self._read_notices, daemon=True)
         self._reader.start()
+        told = {**os.environ, **environment, "NOTIFY_SOCKET": self._address}
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env={**os.environ, **environment, "NOTIFY_SOCKET": self._address},
-                cwd=CHECKOUT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = self._start(module, arguments, told, log)
         self._module = module
+
+    def _start(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
+    ) -> DaemonProcess:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
     @property
     def log(self) -> str:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from tools.process_group import ProcessGroup
 
@@ -35,6 +35,9 @@ class BrokerUnavailable(Exception):
 
 class PrivateBroker:
     """``with PrivateBroker() as broker: ... broker.url``."""
+
+    #: How often a node counts what is in its quorum queues, for rabbitmqctl; so often does RabbitMQ by itself.
+    counts_every_milliseconds: ClassVar[int] = 5000
 
     def __init__(
         self,
@@ -65,7 +68,8 @@ class PrivateBroker:
         self.join_at_first_start([beside, self] if beside else [])
         #: What the node's own processes get besides, and rabbitmqctl does not.
         self.server_environment: dict[str, str] = {}
-        self._environment = _environment(self._folder, self.node, self.epmd_port, erlang)
+        counting = f"-rabbit quorum_tick_interval {self.counts_every_milliseconds}"
+        self._environment = _environment(self._folder, self.node, self.epmd_port, erlang, counting)
 
     @property
     def data_folder(self) -> Path:
@@ -193,7 +197,7 @@ def _write_files(folder: Path, plugins: Sequence[str], advanced: str, cookie: st
     cookie_file.write_text(cookie)
 
 
-def _environment(folder: Path, node: str, epmd_port: int, erlang: str) -> dict[str, str]:
+def _environment(folder: Path, node: str, epmd_port: int, erlang: str, server_erlang: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -208,7 +212,8 @@ def _environment(folder: Path, node: str, epmd_port: int, erlang: str) -> dict[s
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {erlang}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"
+        f" {server_erlang} {erlang}",
         "RABBITMQ_CTL_ERL_ARGS": erlang,
     }
 

@@ -16,7 +16,8 @@ import pytest
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
-from tools.daemons import Daemon, request_daemon, response_daemon
+from tests.preloaded import request_daemon
+from tools.daemons import Daemon, response_daemon
 from tools.private_broker import PrivateBroker
 
 CHECKOUT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ class Service:
         return done.stdout
 
     def wait_depths(self, expected: Callable[[dict[str, int]], bool]) -> None:
-        """Wait until the queues are as ``expected``; RabbitMQ counts every five seconds, without an event."""
+        """Wait until the queues are as ``expected``; RabbitMQ counts now and then, without an event."""
         deadline = time.monotonic() + 30
         while not expected(self.depths()):
             assert time.monotonic() < deadline, self.depths()

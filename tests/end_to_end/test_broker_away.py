@@ -4,7 +4,8 @@ import re
 
 from stablediffusiond.client import Client, Done, Image
 from stablediffusiond.settings import Settings
-from tools.daemons import request_daemon, response_daemon
+from tests.preloaded import request_daemon
+from tools.daemons import response_daemon
 from tools.private_broker import PrivateBroker
 
 

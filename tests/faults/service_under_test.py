@@ -128,7 +128,7 @@ class ServiceUnderTest:
         self.wait_depths({})
 
     def wait_depths(self, expected: dict[str, int], timeout_seconds: float = 40) -> None:
-        """Wait until only the ``expected`` queues hold messages; RabbitMQ counts them every five seconds."""
+        """Wait until only the ``expected`` queues hold messages; RabbitMQ counts them now and then, without an event."""
         deadline = time.monotonic() + timeout_seconds
         while (depths := self.depths()) != expected:
             assert time.monotonic() < deadline, depths
