@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,7 +15,8 @@ from stablediffusiond.broker.awaitable_channel import settle, why_lost
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.io_services import IoServices
 from stablediffusiond.broker.lenient_decoding import LenientConnection
-from stablediffusiond.broker.parameters import is_external, parameters, shown
+from stablediffusiond.broker.parameters import is_external, parameters, with_url
+from stablediffusiond.broker.url import parse, shown
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerForbidden, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
@@ -55,6 +55,8 @@ class Connection:
             BrokerRefused: the broker says no to the user, password, virtual host or TLS.
             SettingsError: the settings cannot work.
         """
+        for url in settings.urls:
+            parse(url)  # also those that it need not come to
         failures: list[BrokerError] = []
         for url in settings.urls:
             try:
@@ -68,6 +70,7 @@ class Connection:
     @classmethod
     async def _open(cls, settings: BrokerSettings, url: str, name: str) -> "Connection":
         self = cls(name)
+        settings = with_url(settings, parse(url))
         opened: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         opening = LenientConnection(
             parameters(settings, url, name),
@@ -169,7 +172,7 @@ async def _explained(error: BrokerError, url: str) -> BrokerError:
     """``error``, unless it is our own unit that does not let us there."""
     if not isinstance(error, BrokerAway):
         return error
-    closed = await sandbox.closed_to(urllib.parse.urlsplit(url).hostname or "localhost")
+    closed = await sandbox.closed_to(parse(url).host)
     return BrokerForbidden(f"{error}; {closed}") if closed else error
 
 

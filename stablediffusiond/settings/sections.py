@@ -23,7 +23,7 @@ class BrokerSettings(Section):
     """The way to RabbitMQ."""
 
     url: SecretStr = SecretStr("amqp://guest:guest@localhost:5672/%2F")
-    """amqp:// or amqps://user:password@host:port/vhost, %2F is the virtual host /; nodes of a cluster behind commas."""
+    """amqp:// or amqps://user:password@host:port/vhost; / and %2F are the virtual host /; more nodes behind commas."""
     url_file: Path | None = None
     """A file that holds the URL, for those who may read it; used where url is left at its default."""
     operator_url_file: Path = Path("/etc/stablediffusiond/broker-url")
@@ -47,8 +47,8 @@ class BrokerSettings(Section):
 
     @property
     def urls(self) -> list[str]:
-        """The nodes, to be tried in this order: in a file, they may stand one on a line."""
-        return re.split(r"[\s,]+(?=amqps?://)", self.url.get_secret_value().strip())
+        """The nodes, to be tried in this order: in a file they may stand one on a line; Celery writes ; for a comma."""
+        return re.split(r"[\s,;]+(?=[A-Za-z]+://)", self.url.get_secret_value().strip(" \t\r\n,;"))
 
 
 class QueueSettings(Section):
