@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stablediffusiond.settings import Settings, load
+from tests.own_network import in_own_network
 from tests.project.test_demo import ENVIRONMENT, clone
 
 CHECKOUT = Path(__file__).parents[2]
@@ -24,7 +25,6 @@ _SERVICE = """
 import os, subprocess, sys
 from tools.daemons import request_daemon, response_daemon
 from tools.private_broker import PrivateBroker
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with PrivateBroker(port=5672), request_daemon({}) as requestd:
     with response_daemon({"STABLEDIFFUSIOND_RESPONSES__PORT": "50007"}) as responsed:
         requestd.wait_ready(); responsed.wait_ready()
@@ -63,15 +63,15 @@ def test_the_commands_for_running_daemons(tmp_path: Path) -> None:
             script.append(text)
     script.append("file() { head -c 4 $1 | tail -c 3; }; for picture in cat results amqp; do file $picture.png; done")
     (tmp_path / "script").write_text("\n".join(script))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")},
+        "SCRATCH": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(
-        ["unshare", "-rn", sys.executable, "-c", _SERVICE, "bash", str(tmp_path / "script")],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")},
-            "SCRATCH": str(tmp_path),
-            "XDG_CONFIG_HOME": str(tmp_path),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=280,
+        in_own_network([sys.executable, "-c", _SERVICE, "bash", str(tmp_path / "script")], environment),
+        env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("PNG" * 3)

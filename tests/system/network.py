@@ -32,7 +32,9 @@ class Network:
     def set_ipv6(self, *, on: bool) -> None:
         """Switch IPv6 on or off, as sysctl does."""
         settings = [f"net.ipv6.conf.{which}.disable_ipv6={int(not on)}" for which in ("all", "default")]
-        subprocess.run([*AS_ROOT, "ip", "netns", "exec", self.name, "sysctl", "-qw", *settings], check=True)
+        # With a /proc of its own: a container's may be read-only.
+        script = f"mount -t proc proc /proc; sysctl -qw {' '.join(settings)}"
+        subprocess.run([*AS_ROOT, "ip", "netns", "exec", self.name, "bash", "-euc", script], check=True)
 
 
 @contextlib.contextmanager
