@@ -17,16 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
+from tools.erlang_modules import find_modules_quickly
+from tools.node_configuration import CONFIG, environment, write_files
 from tools.process_group import ProcessGroup
 
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
-_CONFIG: Final = """
-loopback_users = none
-vm_memory_high_watermark.relative = 0.4
-disk_free_limit.absolute = 50MB
-log.file.level = warning
-raft.wal_max_size_bytes = 16777216
-"""
 
 
 class BrokerUnavailable(Exception):
@@ -63,13 +58,15 @@ class PrivateBroker:
         self.epmd_port: int = beside.epmd_port if beside else free_port()
         self._epmd_is_mine = beside is None
         self.cookie: str = beside.cookie if beside else uuid.uuid4().hex
-        _write_files(self._folder, plugins, advanced or "[].", self.cookie)
-        self._config = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{_CONFIG}{config}"
+        write_files(self._folder, plugins, advanced or "[].", self.cookie)
+        self._config = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n{CONFIG}{config}"
         self.join_at_first_start([beside, self] if beside else [])
         #: What the node's own processes get besides, and rabbitmqctl does not.
         self.server_environment: dict[str, str] = {}
         counting = f"-rabbit quorum_tick_interval {self.counts_every_milliseconds}"
-        self._environment = _environment(self._folder, self.node, self.epmd_port, erlang, counting)
+        self._environment = environment(self._folder, self.node, self.epmd_port, free_port(), f"{counting} {erlang}")
+        if not plugins:
+            find_modules_quickly(self._folder, self._environment)
 
     @property
     def data_folder(self) -> Path:
@@ -184,38 +181,6 @@ class PrivateBroker:
                 return probe.recv(1) != b""
         except OSError:
             return False
-
-
-def _write_files(folder: Path, plugins: Sequence[str], advanced: str, cookie: str) -> None:
-    """All that a node reads from its folder, but for rabbitmq.conf."""
-    for name in ("mnesia", "log"):
-        (folder / name).mkdir()
-    (folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
-    (folder / "advanced.config").write_text(advanced)
-    cookie_file = folder / ".erlang.cookie"
-    cookie_file.touch(mode=0o600)
-    cookie_file.write_text(cookie)
-
-
-def _environment(folder: Path, node: str, epmd_port: int, erlang: str, server_erlang: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "LANG": "C.UTF-8",
-        "ERL_EPMD_PORT": str(epmd_port),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": node,
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"
-        f" {server_erlang} {erlang}",
-        "RABBITMQ_CTL_ERL_ARGS": erlang,
-    }
 
 
 def _epmd_program() -> str:
