@@ -18,7 +18,6 @@ from tools.private_broker import PrivateBroker
 pytest_plugins = ["tests.fast", "tests.parallel"]
 
 hypothesis_settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.register_profile("one example", deadline=None, max_examples=1)
 hypothesis_settings.load_profile("shared machine")
 
 

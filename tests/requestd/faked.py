@@ -10,7 +10,7 @@ from stablediffusiond.errors import JobError
 from stablediffusiond.requestd import daemon
 from tests.engine.fake import FakeDenoiser
 
-STEP_SECONDS = 0.02
+STEP_SECONDS = 0.1
 
 
 class Unhurried(FakeDenoiser):
