@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, Settings
-from tests.client.fake_daemons import FakeResponses
+from tests.client.fake_responses import FakeResponses
 from tests.client.proxy import Proxy
 from tests.client.silence import UNRESOLVED, dropping_port, no_answer_for_names, silent_port
 

@@ -1,5 +1,7 @@
 import uuid
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pika
 import pytest
@@ -8,8 +10,10 @@ from pydantic import SecretStr
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
 from tests.client.away import World
-from tests.client.fake_daemons import FakeDaemons, FakeResponses, fake_daemons
+from tests.client.fake_daemons import FakeDaemons, fake_daemons
+from tests.client.fake_responses import FakeResponses
 from tests.client.proxy import Proxy
+from tests.client.running import Run, Running
 from tools.private_broker import PrivateBroker
 
 
@@ -41,6 +45,11 @@ def daemons(settings: Settings, responses: FakeResponses) -> Iterator[FakeDaemon
 def client(settings: Settings) -> Iterator[Client]:
     with Client(settings) as made:
         yield made
+
+
+@pytest.fixture
+def run(settings: Settings, tmp_path: Path) -> Run:
+    return partial(Running, settings, tmp_path)
 
 
 @pytest.fixture

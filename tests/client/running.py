@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from stablediffusiond.settings import Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS
+from tests.client.fake_responses import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 #: As the console script, but minding Ctrl-C even where the tests themselves run in the background of a shell.
@@ -20,9 +21,9 @@ COMMAND = [sys.executable, "-c"]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    dead_letter = {name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STABLEDIFFUSIOND_")}
     return {
-        **dead_letter,
+        **inherited,
         "PYTHONPATH": str(ROOT),
         "STABLEDIFFUSIOND_BROKER__URL": settings.broker.url.get_secret_value(),
         "STABLEDIFFUSIOND_QUEUES__REQUESTS": settings.queues.requests,
@@ -62,3 +63,9 @@ class Running:
         finally:
             self.process.kill()
         return self.process.returncode, out or b"", (err or b"").decode()
+
+
+class Run(Protocol):
+    """Runs the command in a folder of the test's own."""
+
+    def __call__(self, *arguments: str, stdout: int = ..., stderr: int = ...) -> Running: ...

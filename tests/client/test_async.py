@@ -15,7 +15,8 @@ from stablediffusiond.client import AsyncClient, AsyncJob, Client, Done, Event, 
 from stablediffusiond.errors import BelongsElsewhere, BrokerError, ClientClosed, JobFailed, TimedOut
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses, TakenRequest, png
+from tests.client.fake_daemons import FakeDaemons, TakenRequest, png
+from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 from tests.client.proxy import Proxy
 
 

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from tests.client.away import AWAY, Away, World
-from tests.client.fake_daemons import FakeDaemons, FakeResponses
+from tests.client.fake_daemons import FakeDaemons
+from tests.client.fake_responses import FakeResponses
 from tests.client.running import Running
 from tests.client.silence import UNRESOLVED
 

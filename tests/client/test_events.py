@@ -13,7 +13,8 @@ from stablediffusiond import frames
 from stablediffusiond.client import Client, Done, Event, Failed, Image, Progress
 from stablediffusiond.errors import JobFailed, ResponsesAway, TimedOut
 from stablediffusiond.settings import Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses, png
+from tests.client.fake_daemons import FakeDaemons, png
+from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 
 
 def indices(events: list[Event]) -> list[int]:

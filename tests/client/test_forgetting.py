@@ -15,7 +15,8 @@ import pytest
 from stablediffusiond.client import AsyncClient, Client, Image, Job
 from stablediffusiond.errors import TimedOut
 from stablediffusiond.settings import Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses, TakenRequest, done_head, image_head
+from tests.client.fake_daemons import FakeDaemons, TakenRequest, done_head, image_head
+from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 
 GIVEN_UP = 10_000
 PICTURE_BYTES = 100_000

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pika
 
 from stablediffusiond.settings import Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses, TakenRequest
+from tests.client.fake_daemons import FakeDaemons, TakenRequest
+from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 from tests.client.proxy import Proxy
 from tests.client.running import ROOT, environment
 

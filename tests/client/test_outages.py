@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from stablediffusiond.client import Client, Done, Image
 from stablediffusiond.errors import BrokerAway, BrokerLost, ResponsesAway
 from stablediffusiond.settings import BrokerSettings, Settings
-from tests.client.fake_daemons import PATIENCE_SECONDS, FakeDaemons, FakeResponses
+from tests.client.fake_daemons import FakeDaemons
+from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 from tests.client.proxy import Proxy
 
 

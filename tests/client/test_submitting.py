@@ -22,7 +22,8 @@ from stablediffusiond.errors import (
 )
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import BrokerSettings, Settings
-from tests.client.fake_daemons import FakeDaemons, FakeResponses
+from tests.client.fake_daemons import FakeDaemons
+from tests.client.fake_responses import FakeResponses
 
 
 def elsewhere(settings: Settings, url: str) -> Settings:

@@ -15,7 +15,8 @@ from stablediffusiond.broker import awaitable_channel, channel
 from stablediffusiond.client import AsyncClient, Client
 from stablediffusiond.errors import BrokerError, ResponsesAway, StableDiffusiondError, TimedOut
 from tests.client.away import AWAY, OWN_SECONDS, Away, World
-from tests.client.fake_daemons import FakeDaemons, FakeResponses
+from tests.client.fake_daemons import FakeDaemons
+from tests.client.fake_responses import FakeResponses
 
 GIVEN_SECONDS = 0.4
 #: What a machine may be late by that does other things, too; the library waits longer.

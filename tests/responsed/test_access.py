@@ -1,12 +1,8 @@
 """Who may read: the Unix socket by its permissions, TCP by a token, other machines by nothing less."""
 
 import contextlib
-import os
-import signal
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +16,7 @@ from stablediffusiond.errors import ResponsesAway
 from stablediffusiond.settings import Settings, load
 from tests.client.running import Running
 from tests.responsed.conftest import LIMITS, Client, Connect, Replies
-from tools.daemons import CHECKOUT, Daemon, DaemonFailed, response_daemon
+from tools.daemons import Daemon, response_daemon
 from tools.private_broker import PrivateBroker
 
 TOKEN = "open-sesame-and-nothing-else"
@@ -235,70 +231,3 @@ def test_no_secret_is_in_the_log_or_the_list_of_processes(daemon: Daemon) -> Non
     shown = Path(f"/proc/{daemon.process.pid}/cmdline").read_text() + daemon.log + daemon.status
     for secret in (TOKEN, WRONG, "guest:guest"):
         assert secret not in shown
-
-
-# The life of the file
-
-
-def test_a_stale_file_is_replaced_and_a_live_one_left_alone(environment: dict[str, str], path: Path) -> None:
-    own = path.with_name("own.sock")
-    environment = {**environment, "STABLEDIFFUSIOND_RESPONSES__SOCKET": str(own)}
-    with response_daemon(environment) as first:
-        first.wait_ready()
-        with response_daemon(environment) as second:
-            with pytest.raises(DaemonFailed, match="is another stablediffusion_responsed running"):
-                second.wait_ready()
-            assert second.process.returncode == 78
-        Client(own).close()
-        first.kill()
-    assert own.is_socket()
-    with response_daemon(environment) as third:
-        third.wait_ready()
-        Client(own).close()
-        assert third.stop() == 0
-    assert not own.exists()
-
-
-def test_hundreds_may_wait_to_be_let_in(environment: dict[str, str], path: Path) -> None:
-    own = path.with_name("crowded.sock")
-    with response_daemon({**environment, "STABLEDIFFUSIOND_RESPONSES__SOCKET": str(own)}) as daemon:
-        daemon.wait_ready()
-        os.kill(daemon.process.pid, signal.SIGSTOP)
-        try:
-            with contextlib.ExitStack() as waiting:
-                for _ in range(300):
-                    one = waiting.enter_context(socket.socket(socket.AF_UNIX))
-                    one.settimeout(0)
-                    one.connect(str(own))
-        finally:
-            os.kill(daemon.process.pid, signal.SIGCONT)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"SOCKET": "/nowhere/responses.sock"}, "cannot make /nowhere/responses.sock: No such file or directory"),
-        ({"SOCKET": str(CHECKOUT / "README.md")}, "README.md is no socket"),
-        ({"HOST": "0.0.0.0"}, r"not on loopback.*set \[responses\] token or token_file"),
-        ({"TOKEN": "short"}, r"\[responses\] token: must have 16 characters or more"),
-    ],
-    ids=["no folder", "no socket", "strangers", "short token"],
-)
-def test_settings_that_cannot_work_end_it(environment: dict[str, str], changes: dict[str, str], said: str) -> None:
-    changes = {f"STABLEDIFFUSIOND_RESPONSES__{name}": value for name, value in changes.items()}
-    with response_daemon({**environment, **changes}) as daemon:
-        with pytest.raises(DaemonFailed, match=said):
-            daemon.wait_ready()
-        assert daemon.process.returncode == 78
-
-
-def test_what_systemd_holds_is_held_to_the_same_rule(environment: dict[str, str]) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as held:
-        script = f"import os; os.dup2({held.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid()); from stablediffusiond.responsed.daemon import main; raise SystemExit(main([]))"
-        ended = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**environment, "LISTEN_FDS": "1", "PYTHONPATH": str(CHECKOUT)},
-            pass_fds=[held.fileno()], capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-    assert ended.returncode == 78
-    assert "is not on loopback" in ended.stderr
