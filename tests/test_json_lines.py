@@ -106,7 +106,7 @@ class FakeClient:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def status(self) -> ServiceStatus:
+    def status(self, *, timeout_seconds: float | None = None) -> ServiceStatus:
         return self.said
 
 
