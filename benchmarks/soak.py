@@ -1,6 +1,6 @@
 """Jobs without end, faults at random, and what has become of every job: lost, wrong, or as without faults.
 
-    python benchmarks/soak.py [--minutes 10] [--faults all|none|disk|NAME,NAME] [--seed S] [--fake-denoiser] [--cluster]
+    python benchmarks/soak.py [--minutes 10] [--faults all|none|disk|NAME,…] [--seed S] [--fake-denoiser] [--cluster]
 
 A private broker, request daemons and a response daemon behind proxies, one client. The same seed makes the same faults
 in the same order. With ``--fake-denoiser`` there is no model, and many more jobs: what is tested is their way, not the
@@ -77,6 +77,9 @@ class Soak:
             parts = [pool.submit(part) for part in (self._submit, self._measure)]
             try:
                 self._break(time.monotonic() + seconds)
+            except BaseException:
+                self._service.client.close()  # or what is being submitted would be tried for ever
+                raise
             finally:
                 self._stop.set()
         for part in parts:
@@ -167,7 +170,7 @@ def _weights(chosen: argparse.Namespace) -> dict[faults.Fault, int]:
     without = frozenset() if chosen.fake_denoiser else faults.OF_A_FAKE_DENOISER
     offered = {fault.__name__: fault for fault in weights if fault not in without}
     groups = {"all": list(offered), "none": [], "disk": [name for name in offered if offered[name] in faults.OF_DISKS]}
-    named = groups.get(chosen.faults, chosen.faults.split(","))
+    named = [name for each in chosen.faults.split(",") for name in groups.get(each, [each])]
     if unknown := set(named) - set(offered):
         raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(offered)}")
     return {offered[name]: weights[offered[name]] for name in named}

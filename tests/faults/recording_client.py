@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import threading
 import time
 import uuid
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ class RecordingClient:
         self.kinds = kinds(_init_image())
         self.records = JobRecords()
         self.reader = SocketReader(port, f"{topology.results}.{uuid.uuid4()}", self._on_reply)
+        self._closed = threading.Event()
         #: How often the broker has not taken a job.
         self.refusals = 0
 
@@ -44,6 +46,10 @@ class RecordingClient:
         self.reader.listening.wait(60)
 
     def close(self) -> None:
+        """Have nothing published and read any more; does nothing when called again."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
         self.reader.close()
         self._loop.stop(self._submitter.close)
 
@@ -66,7 +72,7 @@ class RecordingClient:
             json.dumps(fields).encode(), "application/json", message_id=name, correlation_id=name,
             reply_to=reply_to or self.reader.queue, timestamp=datetime.now(UTC),
         )  # fmt: skip
-        while True:
+        while not self._closed.is_set():
             try:
                 self.send(message, self._topology.request_queue(priority))
             except BrokerError:
