@@ -60,7 +60,7 @@ as_root() {
 missing=()
 need() {
   while [ $# -gt 0 ]; do
-    command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2")
+    if [[ $1 = /* ]]; then [ -e "$1" ]; else command -v "$1" >/dev/null; fi || missing+=("$2")
     shift 2
   done
 }
@@ -82,9 +82,10 @@ apt_install() {
 }
 
 # The demo and the tests bring their own broker: installing the package must not start another for the whole machine,
-# neither now nor when it boots.
+# neither now nor when it boots; nor Erlang's epmd, unless it was there before.
 without_starting_services() {
-  local policy=/usr/sbin/policy-rc.d
+  local policy=/usr/sbin/policy-rc.d services=(rabbitmq-server.service)
+  command -v epmd >/dev/null || services+=(epmd.service epmd.socket)
   if [ -e $policy ]; then
     "$@"
   else
@@ -96,7 +97,7 @@ without_starting_services() {
     trap - EXIT
   fi
   if [[ " ${missing[*]} " = *" rabbitmq-server "* ]] && command -v systemctl >/dev/null; then
-    quietly as_root systemctl disable rabbitmq-server.service
+    quietly as_root systemctl disable "${services[@]}"
   fi
 }
 
