@@ -6,7 +6,7 @@ How an answer of the broker is awaited, and how a channel ends, stands in ``awai
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pika import exceptions
 from pika.channel import Channel as PikaChannel
@@ -118,18 +118,36 @@ class Channel(AwaitableChannel):
         )
 
     async def get(self, queue: str) -> Delivery | None:
-        """The message at the head of ``queue``, or None if none waits. One call at a time on a channel."""
+        """The message at the head of ``queue``, or None if it is empty. One call at a time on a channel.
+
+        If the caller is cancelled meanwhile, the message goes back to its queue.
+        """
         answer = self._got = asyncio.get_running_loop().create_future()
 
         def deliver(_: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
             message = from_properties(properties, body)
-            settle(answer, Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
+            delivery = Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self)
+            if answer.done():
+                delivery.requeue()
+            else:
+                answer.set_result(delivery)
 
         return await self._await(answer, lambda: self._channel.basic_get(queue, deliver))
 
     async def cancel_consumer(self, consumer_tag: str) -> None:
-        """Have nothing more delivered; what was delivered stays to be settled."""
-        await self._call(lambda done: self._channel.basic_cancel(consumer_tag, callback=done))
+        """Have nothing more delivered; what was delivered stays to be settled. One that is not there does not matter.
+
+        The broker may deliver until it has answered, and those messages are passed on as well: pika would reject them,
+        which a quorum queue counts as a failed delivery.
+        """
+
+        def cancel(done: Callable[[object], None]) -> None:
+            pika_channel: Any = self._channel
+            pika_channel.basic_cancel(consumer_tag, callback=done)
+            pika_channel._cancelled.discard(consumer_tag)  # noqa: SLF001 (pika has no public way; a test holds it to this)
+
+        if consumer_tag in self._channel.consumer_tags:
+            await self._call(cancel)
 
     def ack(self, tag: int) -> None:
         if self._channel.is_open:
