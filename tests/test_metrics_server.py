@@ -70,7 +70,9 @@ async def test_under_any_other_name_it_is_not_to_be_had(ask: Ask, host: str) -> 
     assert PAGE not in answer
 
 
-@pytest.mark.parametrize("host", ["", "a b", "[evil.example]", "127.0.0.1@evil.example", "localhost:x", "localhost, evil.example"])
+@pytest.mark.parametrize(
+    "host", ["", "a b", "[evil.example]", "127.0.0.1@evil.example", "localhost:x", "localhost, evil.example"]
+)
 async def test_what_is_no_host_is_wrong(ask: Ask, host: str) -> None:
     answer = await ask(get(host))
     assert status(answer) in {400, 403}

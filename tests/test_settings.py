@@ -52,6 +52,10 @@ def test_a_byte_order_mark_is_skipped_in_the_file_and_in_secrets(tmp_path: Path)
     assert load(file).broker.url.get_secret_value() == "amqp://there/"
 
 
+def test_a_key_of_an_earlier_version_is_no_error_in_a_file_that_an_upgrade_has_kept(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "[engine]\nwaiting_jobs = 2\nmax_images = 3\n")).engine.max_images == 3
+
+
 def test_the_environment_overrides_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, '[model]\nname = "x"\ndevice = "cpu"\n')
     monkeypatch.setenv("STABLEDIFFUSIOND_MODEL__NAME", "y")

@@ -95,7 +95,9 @@ class Channel(AwaitableChannel):
 
     # Consuming
 
-    async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> str:
+    async def consume(
+        self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int, consumer_tag: str | None = None
+    ) -> str:
         """Have ``queue`` delivered, at most ``prefetch`` unsettled at a time; returns the consumer tag."""
         await self._call(lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done))
 
@@ -103,7 +105,9 @@ class Channel(AwaitableChannel):
             message = from_properties(properties, body)
             on_delivery(Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
 
-        frame = await self._call(lambda done: self._channel.basic_consume(queue, deliver, callback=done))
+        frame = await self._call(
+            lambda done: self._channel.basic_consume(queue, deliver, consumer_tag=consumer_tag, callback=done)
+        )
         tag: str = frame.method.consumer_tag
         return tag
 

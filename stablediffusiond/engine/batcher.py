@@ -12,13 +12,19 @@ are slow and never stuck.
 highest rank have different shapes, the shape that has had the least of the device goes first.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from stablediffusiond.engine.job import Sample, Shape, Task
+from stablediffusiond.messages.request import Priority
 
 AGEING_SECONDS: Final = 60.0
-_RANK: Final = {"high": 0, "normal": 1, "low": 2}
+RANK: Final[Mapping[Priority, int]] = {"high": 0, "normal": 1, "low": 2}
+
+
+def rank(priority: Priority, waited_seconds: float) -> int:
+    """The rank of a job that has been here for so long; the lowest number comes first."""
+    return max(0, RANK[priority] - int(waited_seconds // AGEING_SECONDS))
 
 
 class Batcher:
@@ -61,7 +67,7 @@ class Batcher:
         classes = {sample.task.key: self._class(sample.task, now) for sample in self._samples}
         highest = min(classes.values())
         shape = self._next_shape({sample.shape for sample in self._samples if classes[sample.task.key] == highest})
-        alone = self._high_alone and highest == _RANK["high"]
+        alone = self._high_alone and highest == RANK["high"]
         sharing = [
             sample
             for sample in self._samples
@@ -86,8 +92,7 @@ class Batcher:
         self._keep(sample for sample in self._samples if sample.task.key != key)
 
     def _class(self, task: Task, now: float) -> int:
-        aged = int((now - self._arrivals[task.key]) // AGEING_SECONDS)
-        return max(0, _RANK[task.request.priority] - aged)
+        return rank(task.request.priority, now - self._arrivals[task.key])
 
     def _turn(self, sample: Sample) -> tuple[bool, int, float, int]:
         return (not sample.begun, sample.index, self._arrivals[sample.task.key], sample.task.key)

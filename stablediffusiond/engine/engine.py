@@ -6,6 +6,7 @@ that those still stepping do not wait for all that are finished.
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,19 @@ from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.commands import Commands
 from stablediffusiond.engine.device import Denoiser
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Previewed, Sample, Shape, Stepped, Task
+from stablediffusiond.engine.job import (
+    Begun,
+    Drawn,
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    Previewed,
+    Sample,
+    Shape,
+    Stepped,
+    Task,
+)
 from stablediffusiond.engine.progress import Distance, Progress
 from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.errors import Cancelled, Expired, JobError, TooLarge
@@ -29,6 +42,9 @@ log = logging.getLogger(__name__)
 _LONGEST_STEP_SECONDS: Final = 120.0
 _STEP_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
+#: An image is reported as ending so long before its end, or one step where that is longer: time to have another job
+#: delivered for its place in the batch.
+_ENDING_SECONDS: Final = 0.02
 
 
 class Engine:
@@ -54,6 +70,7 @@ class Engine:
         self._progress = Progress(progress_interval_seconds, clock)
         self._previewed: set[int] = set()
         self._busy_since: float | None = None
+        self._last_step_seconds = math.inf
         self._undecoded: deque[Sample] = deque()
         #: What a UNet call and its scheduler steps take, and how many rows it has; for anybody to look at.
         self.step_seconds = Histogram(_STEP_SECONDS)
@@ -64,6 +81,10 @@ class Engine:
     def shape_of(self, request: Request) -> Shape:
         """The size that ``request`` is drawn in."""
         return self._denoiser.shape_of(request)
+
+    def rows_of(self, request: Request) -> int:
+        """The rows that each of its images has in a UNet call."""
+        return self._denoiser.rows_of(request)
 
     def submit(self, task: Task) -> None:
         """Have ``task`` drawn; events follow."""
@@ -154,9 +175,10 @@ class Engine:
                 self._begin(sample)
         batch = [sample for sample in chosen if self._goes_on(sample)]
         if batch:
+            self._report_ending(batch)
             began = self._clock()
             self._denoise(batch)
-            seconds = self._clock() - began
+            seconds = self._last_step_seconds = self._clock() - began
             self._batcher.charge(batch, seconds)
             self.step_seconds.add(seconds)
             self.rows_per_call.add(sum(sample.rows for sample in batch))
@@ -165,6 +187,14 @@ class Engine:
             self._undecoded.extend(finished)
         if self._undecoded:
             self._decode(self._undecoded.popleft())
+
+    def _report_ending(self, batch: list[Sample]) -> None:
+        """Report those images of ``batch`` whose places in it will soon be free."""
+        for sample in batch:
+            steps = sample.steps - sample.step
+            if not sample.ending and (steps <= 1 or steps * self._last_step_seconds <= _ENDING_SECONDS):
+                sample.ending = True
+                self._on_event(Ending(sample.task))
 
     def _goes_on(self, sample: Sample) -> bool:
         """Whether its task has not ended; it may have, by the fault of another of its images."""

@@ -49,6 +49,7 @@ class Sample:
     state: object | None = None  #: the denoiser's, once begun: latents, scheduler, generator, embeddings
     steps: int = 0  #: UNet calls from first to last; known once begun
     step: int = 0  #: UNet calls done
+    ending: bool = False  #: it was reported that its last step is near
 
     @property
     def begun(self) -> bool:
@@ -59,7 +60,7 @@ class Sample:
         return self.begun and self.step >= self.steps
 
 
-# What the engine says of a task: any number of the first four, then exactly one of the last two.
+# What the engine reports of a task: any number of the first five, then exactly one of the last two.
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ class Previewed:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """One of its images is about to make its last step; once for each image."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
 class Drawn:
     task: Task
     facts: ImageFacts
@@ -100,4 +108,4 @@ class Failed:
     error: JobError
 
 
-Event = Begun | Stepped | Previewed | Drawn | Finished | Failed
+Event = Begun | Stepped | Previewed | Ending | Drawn | Finished | Failed

@@ -21,11 +21,14 @@ from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.messages.request import Priority
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
+from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.metrics import RequestMetrics
+from stablediffusiond.requestd.prefetch import PrefetchPolicy
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.requestd.request_consumer import RequestConsumer
 from stablediffusiond.requestd.status_report import StatusReport
@@ -68,11 +71,12 @@ class Daemon:
         publisher = Publisher(publish_link, on_refusal=self._on_refusal)
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
+        drawing = JobDrawing(self.engine, replies, encoders, settings.limits)
         self.processor = JobProcessor(
-            self.engine, replies, topology, settings.limits, encoders, model=settings.model.name
+            self.engine, drawing, replies, topology, settings.limits, model=settings.model.name
         )
-        self.processor.on_change = self.update_pause
-        prefetch = self.capacity.images + settings.engine.waiting_jobs
+        self.processor.on_change = self.on_change
+        self._prefetch = PrefetchPolicy(self.capacity, high_alone=settings.engine.high_alone)
         self.report = StatusReport(
             model=settings.model.name,
             denoiser=denoiser,
@@ -92,11 +96,20 @@ class Daemon:
         control = Control(self.processor.cancel, self.report.full, replies)
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
         self.consumer = RequestConsumer(
-            consume_link, topology, self.processor, self.crashed, prefetch=prefetch, on_control=control.on_message
-        )
+            consume_link, topology, self.processor, self.crashed,
+            may_take=self._may_take, on_control=control.on_message,
+        )  # fmt: skip
 
-    def update_pause(self) -> None:
-        """Pause the engine while its pictures cannot leave."""
+    def on_change(self) -> None:
+        """A job, or the link that replies go by, has changed."""
+        self._update_pause()
+        self.consumer.look_again()
+
+    def _may_take(self, priority: Priority) -> bool:
+        return self.engine.paused is None and self._prefetch.may_take(priority, self.processor.in_flight.unfinished())
+
+    def _update_pause(self) -> None:
+        """Pause the engine while its pictures cannot be published."""
         connection, backlog = self._out.live, self.processor.unpublished
         blocked = connection is not None and not connection.accepting.is_set()
         if blocked or self._refusal:
@@ -131,7 +144,7 @@ class Daemon:
 
     def _on_refusal(self, reason: str | None) -> None:
         self._refusal = reason
-        self.update_pause()
+        self.on_change()
 
 
 async def serve(settings: Settings, reload: Reload) -> None:
@@ -152,7 +165,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         if stop.is_set():
             return
         daemon = Daemon(settings, topology, loaded, consume_link, publish_link)
-        publish_link.on_change = daemon.update_pause
+        publish_link.on_change = daemon.on_change
         metrics.collect = daemon.metrics
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
         taking = asyncio.create_task(daemon.consumer.run(), name="taking jobs")
@@ -196,7 +209,7 @@ async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Ta
     log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.capacity.images)
     notify(READY=1)
     reload.apply = lambda again: daemon.processor.limit(again.limits)
-    daemon.update_pause()
+    daemon.on_change()
     async with asyncio.TaskGroup() as saying:
         saying.create_task(daemon.keep_status(), name="status")
         saying.create_task(feed_watchdog(lambda: daemon.engine.healthy), name="watchdog")

@@ -1,13 +1,14 @@
-"""The jobs in this daemon's hands, and what happens to them when a connection breaks.
+"""The jobs that were delivered and are not settled, and what happens to them when a connection is lost.
 
-A delivery can only be settled on the connection that brought it. When that dies the broker gives the message out
-again, quite possibly to us, while we are still drawing it. So a job outlives its delivery: it is drawn on without one,
-and the redelivery finds it here and is attached to it, instead of being drawn twice. An ack may be lost with its
-connection, too: what was acked there of late is remembered, and acked once more if it comes again.
+A delivery can only be acked on the channel that it came by. When that is closed the broker delivers the message again,
+quite possibly to this daemon, which is still drawing the job. So a job outlives its delivery: it is drawn on without
+one, and the redelivery is recognised and attached to it, so that it is not drawn twice. An ack may be lost with its
+connection, too: the last ones are remembered, and what is delivered again is acked again.
 """
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from stablediffusiond.broker.message import Delivery, Message
-from stablediffusiond.engine.job import Event
+from stablediffusiond.engine.batcher import rank
+from stablediffusiond.engine.job import Event, Shape
 from stablediffusiond.messages.request import Priority
+from stablediffusiond.requestd.prefetch import UnfinishedJob
 
-#: Jobs that were answered, and whose redelivery need only be acked: their delivery was void, or their ack may be lost.
+#: Jobs that were answered, and whose redelivery need only be acked: their channel was closed, or their ack may be lost.
 _REMEMBERED_ANSWERS: Final = 1000
 
 
@@ -31,15 +34,22 @@ class InFlightJob:
     fingerprint: bytes
     delivery: Delivery | None
     received_at: datetime
+    received_seconds: float  #: by time.monotonic
     priority: Priority
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
     images: int | None = None  #: asked for; known then, too
+    shape: Shape | None = None  #: of its images; known then, too
+    rows: int = 0  #: of each image in a UNet call
+    unfinished: int | None = (
+        None  #: images that need a place in the batch, now or later; None until the request is read
+    )
     task: asyncio.Task[None] | None = None
     begun: bool = False  #: the engine draws it
-    previewed: bool = False  #: somebody listens who wants to see it come
+    previewed: bool = False  #: somebody listens for its previews
     drawn: int = 0  #: pictures
-    unpublished: int = 0  #: pictures drawn and not yet with the broker
+    unpublished: int = 0  #: pictures that are drawn and not confirmed by the broker
+    published: int = 0  #: pictures that the broker has confirmed
 
 
 class InFlightJobs:
@@ -63,20 +73,47 @@ class InFlightJobs:
         return self._jobs.get(key)
 
     async def empty(self) -> None:
-        """Wait until no job is job."""
+        """Wait until every job is settled."""
         await self._empty.wait()
+
+    @property
+    def all_read(self) -> bool:
+        """Whether it is known of every job how many images of which size it asks for."""
+        return all(job.unfinished is not None for job in self._jobs.values())
+
+    def lacks_delivery(self, priority: Priority) -> bool:
+        """Whether a job of that queue is to be delivered again: its channel was closed while it was drawn."""
+        return any(job.delivery is None and job.priority == priority for job in self._jobs.values())
+
+    def unfinished(self) -> list[UnfinishedJob]:
+        """The jobs that have been read, and that have images to be drawn."""
+        now = time.monotonic()
+        return [
+            UnfinishedJob(
+                rank(job.priority, now - job.received_seconds),
+                job.priority == "high",
+                job.shape,
+                job.rows,
+                job.unfinished,
+                job.begun,
+            )
+            for job in self._jobs.values()
+            if job.shape is not None and job.unfinished
+        ]
 
     def take(self, delivery: Delivery, priority: Priority = "normal") -> InFlightJob:
         """A new job, with the priority of the queue that it came from."""
         self._keys += 1
-        fingerprint = _fingerprint(delivery.message)
-        job = InFlightJob(self._keys, delivery.message, fingerprint, delivery, datetime.now(UTC), priority)
+        message = delivery.message
+        job = InFlightJob(
+            self._keys, message, _fingerprint(message), delivery, datetime.now(UTC), time.monotonic(), priority
+        )
         self._jobs[job.key] = job
         self._empty.clear()
         return job
 
     def recognise(self, delivery: Delivery) -> bool:
-        """Whether a repeated ``delivery`` is a job of ours: being drawn (it is attached) or answered (it is acked)."""
+        """Whether a repeated ``delivery`` is of a job here: being drawn (it is attached) or answered (it is acked)."""
         fingerprint = _fingerprint(delivery.message)
         for job in self._jobs.values():
             if job.delivery is None and job.fingerprint == fingerprint:
@@ -96,7 +133,7 @@ class InFlightJobs:
         if job.delivery is not None:
             job.delivery.ack()
         if not job.message.message_id:
-            return  # an anonymous message cannot be told from its twin, and is drawn again
+            return  # without an id it cannot be told from another message of the same body, and is drawn again
         if job.delivery is not None:
             self._acked.append(job.fingerprint)
         else:
@@ -109,7 +146,7 @@ class InFlightJobs:
             job.delivery.requeue()
 
     def detach(self) -> None:
-        """The connection is gone: all deliveries are void, the last acks in doubt; the jobs go on."""
+        """The connection is lost: no delivery can be acked any more, the last acks are in doubt; the jobs go on."""
         for fingerprint in self._acked:
             self._remember(fingerprint)
         self._acked.clear()

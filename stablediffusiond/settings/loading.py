@@ -19,6 +19,8 @@ ENV_FILE: Final = "STABLEDIFFUSIOND_CONFIG"
 _SHORTEST_TOKEN: Final = 16
 #: Keys whose values no error may repeat.
 _SECRETS: Final = {"url", "token"}
+#: Keys of earlier versions that mean nothing any more: an upgrade keeps the file that they stand in.
+_REMOVED: Final = {("engine", "waiting_jobs")}
 
 
 def load(path: Path | None = None, *, operator: bool = False) -> Settings:
@@ -99,7 +101,7 @@ def _read(file: Path) -> dict[str, dict[str, object]]:
     for name, section in values.items():
         if not isinstance(section, dict):
             raise SettingsError(f"settings: {file}: {name!r} stands outside a section; write it under [section]")
-        sections[name] = section
+        sections[name] = {key: value for key, value in section.items() if (name, key) not in _REMOVED}
     return sections
 
 

@@ -107,8 +107,6 @@ class EngineSettings(Section):
 
     max_images: PositiveInt | Literal["auto"] = "auto"
     """Images in one UNet call, each two rows under guidance; auto: what a measurement at the start finds fastest."""
-    waiting_jobs: PositiveInt = 2
-    """Jobs held ready beside those being drawn, so that a free place is filled at once."""
     drain_seconds: PositiveFloat = 60
     """On SIGTERM: how long running jobs may go on before they are given back to the queue."""
     progress_interval_seconds: PositiveFloat = 0.5

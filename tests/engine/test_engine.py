@@ -3,14 +3,14 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Event, Failed, Finished, Stepped, Task
-from stablediffusiond.errors import ModelError, OutOfMemory
+from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Sample, Stepped, Task
+from stablediffusiond.errors import JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.request import Request
 from tests.engine.fake import FakeDenoiser
 
@@ -71,7 +71,7 @@ def code(events: list[Event]) -> str:
 def test_a_task_begins_is_drawn_and_finishes(running: Running) -> None:
     running.engine.submit(task(1, count=2))
     events = running.until_end(1)[1]
-    assert [type(event) for event in events] == [Begun, Drawn, Drawn, Finished]
+    assert [type(event) for event in events] == [Begun, Ending, Ending, Drawn, Drawn, Finished]
     assert [event.pixels[0, 0, 0] for event in events if isinstance(event, Drawn)] == [0, 1]
 
 
@@ -162,6 +162,34 @@ def test_progress_is_said_at_most_once_an_interval() -> None:
     assert 2 <= len(said) < 40
     assert said == sorted(said)
     assert {steps for _, steps in said} == {80}
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "steps_before"),
+    [pytest.param(1.0, 9, id="its last step"), pytest.param(0.006, 7, id="the last steps, where they are short")],
+)
+def test_an_image_is_reported_once_as_ending_before_its_last_step(step_seconds: float, steps_before: int) -> None:
+    now = [0.0]
+    running = Running(clock=lambda: now[0])
+    reported: list[int] = []
+    step = running.device.step
+
+    def timed_step(samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
+        now[0] += step_seconds
+        return step(samples, rows_at_once)
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Ending):
+            reported.append(len(running.device.batches))
+        running.events.put(event)
+
+    running.device.step = timed_step  # type: ignore[method-assign]
+    running.engine._on_event = on_event
+    running.thread.start()
+    running.engine.submit(task(1, steps=10, count=6))
+    running.until_end(1)
+    running.close()
+    assert reported == [steps_before] * 4 + [10 + steps_before] * 2, "four images step together"
 
 
 def test_an_error_that_is_no_jobs_ends_the_loop() -> None:

@@ -26,7 +26,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.requestd import daemon, reply_publisher
 from stablediffusiond.requestd.in_flight import InFlightJobs
-from stablediffusiond.requestd.job_processor import JobProcessor
+from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from tests.faults import failing_prompts, fake_denoiser
 from tests.faults.fake_denoiser import FakeDenoiser, die
@@ -58,7 +58,7 @@ def mid_step() -> None:
 
 
 def drawn_and_not_published() -> None:
-    _before(JobProcessor, "_send")
+    _before(JobDrawing, "_publish")
 
 
 def between_two_images() -> None:

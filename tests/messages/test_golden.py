@@ -88,7 +88,10 @@ def done() -> Message:
         ("done", wire(done())),
         ("failed", wire(reply_messages.failed(WHERE, InvalidRequest("'steps' must be at least 1", field="steps")))),
         ("progress", wire(reply_messages.progress(WHERE, 7, 40))),
-        ("preview", wire(reply_messages.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG"))),
+        (
+            "preview",
+            wire(reply_messages.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG")),
+        ),
         ("cancel", json.loads(Cancel(cancel="job-1").model_dump_json())),
         ("ask", json.loads(Ask(status=True).model_dump_json())),
         ("status", wire(reply_messages.status("corr-1", WORKER))),

@@ -1,0 +1,95 @@
+"""The pictures of one job: drawn by the engine, encoded, and published as soon as they are there, as are previews."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple
+
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Previewed, Stepped, Task
+from stablediffusiond.errors import MessageTooLarge, TooLarge
+from stablediffusiond.logs import of_job
+from stablediffusiond.pictures.encoding import encode_png, encode_preview
+from stablediffusiond.requestd import reply_messages
+from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress
+from stablediffusiond.requestd.in_flight import InFlightJob
+from stablediffusiond.requestd.init_images import InitImages
+from stablediffusiond.requestd.reply_publisher import ReplyPublisher
+from stablediffusiond.settings import LimitSettings
+
+log = logging.getLogger(__name__)
+
+Arguments = TypeVarTuple("Arguments")
+Made = TypeVar("Made")
+
+
+class JobDrawing:
+    """Draws with ``engine``, encodes in the threads of ``encoders``, publishes with ``replies``."""
+
+    def __init__(self, engine: Engine, replies: ReplyPublisher, encoders: Executor, limits: LimitSettings) -> None:
+        self._engine = engine
+        self._replies = replies
+        self._encoders = encoders
+        self._init_images = InitImages(engine.shape_of)
+        #: Those of the next picture.
+        self.limits = limits
+
+    async def draw(self, job: InFlightJob, accepted: AcceptedRequest, on_published: Callable[[], None]) -> float:
+        """Return when all pictures are published, with the seconds that it took the engine.
+
+        ``on_published`` is called after each picture.
+
+        Raises:
+            JobError: the job has failed.
+        """
+        request, init_image = await self._init_images.open(accepted.request, self.limits)
+        job.shape = self._engine.shape_of(request)
+        self._engine.submit(Task(job.key, request, accepted.deadline, init_image))
+        while True:
+            match await job.events.get():
+                case Begun():
+                    log.info("job %s begins", accepted.address.job_id, extra=of_job(accepted.address.job_id))
+                    await self._start_previews(job, accepted)
+                case Stepped(step=step, steps=steps):
+                    self._replies.progress(accepted.address, step, steps)
+                    await self._start_previews(job, accepted)
+                case Previewed() as previewed:
+                    await self._publish_preview(accepted, previewed)
+                case Drawn() as drawn:
+                    await self._publish(accepted.address, drawn)
+                    on_published()
+                case Failed(error=error):
+                    raise error
+                case Finished(engine_seconds=engine_seconds):
+                    return engine_seconds
+
+    async def _publish(self, where: ReplyAddress, drawn: Drawn) -> None:
+        """Encode one picture and publish it.
+
+        Raises:
+            TooLarge: brokers do not take a message of that size.
+        """
+        png = await self._in_encoder_thread(encode_png, drawn.pixels)
+        if len(png) > self.limits.max_reply_bytes:
+            raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self.limits.max_reply_bytes}")
+        try:
+            await self._replies.reply(where, reply_messages.image(where, drawn.facts, png))
+        except MessageTooLarge as error:
+            raise TooLarge(str(error)) from None
+
+    async def _publish_preview(self, accepted: AcceptedRequest, previewed: Previewed) -> None:
+        jpeg = await self._in_encoder_thread(encode_preview, previewed.pixels)
+        requested = accepted.request.preview_every is not None
+        self._replies.preview(accepted.address, previewed.facts, jpeg, requested=requested)
+
+    async def _start_previews(self, job: InFlightJob, accepted: AcceptedRequest) -> None:
+        """Have the engine make previews as soon as somebody listens for them; until then it makes none."""
+        if not job.previewed and accepted.request.preview_every is None:
+            job.previewed = await self._replies.wants_previews(accepted.address)
+            if job.previewed:
+                self._engine.show_previews(job.key)
+
+    async def _in_encoder_thread(self, work: Callable[[*Arguments], Made], *arguments: *Arguments) -> Made:
+        """Encode a picture in a thread beside the engine's, which does nothing but step."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, work, *arguments)
