@@ -1,34 +1,25 @@
-"""One AMQP channel: declaring queues, consuming, publishing with confirms. Every method can be awaited.
+"""One AMQP channel: declaring queues, publishing with confirms, and what ``consuming_channel`` adds.
 
 How an answer of the broker is awaited, and how a channel ends, stands in ``awaitable_channel``.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pika import exceptions
 from pika.channel import Channel as PikaChannel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
-from stablediffusiond.broker.awaitable_channel import AwaitableChannel, settle
 from stablediffusiond.broker.confirms import Confirms
-from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
-from stablediffusiond.errors import (
-    BrokerError,
-    BrokerLost,
-    NotConfirmed,
-    QueueMissing,
-)
+from stablediffusiond.broker.consuming_channel import ConsumingChannel
+from stablediffusiond.broker.message import Message, to_properties
+from stablediffusiond.errors import BrokerError, BrokerLost, NotConfirmed
 
 _CONFIRM_SECONDS: Final = 10.0
 _SLOWEST_BYTES_A_SECOND: Final = 20_000
-
-#: As ``reply_to``: the channel that publishes the message gets the answers, without a queue.
-#: https://www.rabbitmq.com/docs/direct-reply-to
-DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 
 
 @dataclass(frozen=True)
@@ -39,16 +30,13 @@ class Depth:
     consumers: int
 
 
-class Channel(AwaitableChannel):
+class Channel(ConsumingChannel):
     """Made by ``Connection.channel``."""
 
     def __init__(self, channel: PikaChannel) -> None:
         super().__init__(channel)
         self._confirms = Confirms()
         self._retired = False
-        self._got: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
-        channel.add_callback(lambda _: settle(self._got, None), [Basic.GetEmpty], one_shot=False)
-        channel.add_on_cancel_callback(lambda _: self.abandon(QueueMissing("its queue was deleted")))
 
     # Topology
 
@@ -92,75 +80,6 @@ class Channel(AwaitableChannel):
 
     async def _bind(self, queue: str, exchange: str, routing_key: str) -> None:
         await self._call(lambda done: self._channel.queue_bind(queue, exchange, routing_key, callback=done))
-
-    # Consuming
-
-    async def consume(
-        self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int, consumer_tag: str | None = None
-    ) -> str:
-        """Have ``queue`` delivered, at most ``prefetch`` unsettled at a time; returns the consumer tag."""
-        await self._call(lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done))
-
-        def deliver(_: PikaChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            message = from_properties(properties, body)
-            on_delivery(Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self))
-
-        frame = await self._call(
-            lambda done: self._channel.basic_consume(queue, deliver, consumer_tag=consumer_tag, callback=done)
-        )
-        tag: str = frame.method.consumer_tag
-        return tag
-
-    async def consume_answers(self, on_answer: Callable[[Message], None]) -> None:
-        """Have the answers to what is published here with ``DIRECT_REPLY_TO`` delivered; they may be lost."""
-
-        def deliver(_: PikaChannel, __: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            on_answer(from_properties(properties, body))
-
-        await self._call(
-            lambda done: self._channel.basic_consume(DIRECT_REPLY_TO, deliver, auto_ack=True, callback=done)
-        )
-
-    async def get(self, queue: str) -> Delivery | None:
-        """The message at the head of ``queue``, or None if it is empty. One call at a time on a channel.
-
-        If the caller is cancelled meanwhile, the message goes back to its queue.
-        """
-        answer = self._got = asyncio.get_running_loop().create_future()
-
-        def deliver(_: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
-            message = from_properties(properties, body)
-            delivery = Delivery(message, queue, method.delivery_tag or 0, bool(method.redelivered), self)
-            if answer.done():
-                delivery.requeue()
-            else:
-                answer.set_result(delivery)
-
-        return await self._await(answer, lambda: self._channel.basic_get(queue, deliver))
-
-    async def cancel_consumer(self, consumer_tag: str) -> None:
-        """Have nothing more delivered; what was delivered stays to be settled. One that is not there does not matter.
-
-        The broker may deliver until it has answered, and those messages are passed on as well: pika would reject them,
-        which a quorum queue counts as a failed delivery.
-        """
-
-        def cancel(done: Callable[[object], None]) -> None:
-            pika_channel: Any = self._channel
-            pika_channel.basic_cancel(consumer_tag, callback=done)
-            pika_channel._cancelled.discard(consumer_tag)  # noqa: SLF001 (pika has no public way; a test holds it to this)
-
-        if consumer_tag in self._channel.consumer_tags:
-            await self._call(cancel)
-
-    def ack(self, tag: int) -> None:
-        if self._channel.is_open:
-            self._channel.basic_ack(tag)
-
-    def requeue(self, tag: int) -> None:
-        # reject and not nack: 4.3 no longer counts a nack against the delivery limit.
-        if self._channel.is_open:
-            self._channel.basic_reject(tag, requeue=True)
 
     # Publishing
 

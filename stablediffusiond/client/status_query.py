@@ -10,8 +10,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from stablediffusiond.broker.channel import DIRECT_REPLY_TO, Depth
+from stablediffusiond.broker.channel import Depth
 from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.consuming_channel import DIRECT_REPLY_TO
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology, depths
 from stablediffusiond.messages.status import Ask, QueueRole, QueueStatus, ServiceStatus, WorkerStatus

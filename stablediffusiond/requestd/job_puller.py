@@ -16,6 +16,7 @@ from stablediffusiond.broker.topology import PRIORITIES, Topology
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.job_processor import JobProcessor
+from stablediffusiond.requestd.queue_failures import QueueFailures
 from stablediffusiond.requestd.request_queues import RequestQueues
 
 log = logging.getLogger(__name__)
@@ -25,14 +26,19 @@ class JobPuller:
     """Takes jobs into ``processor`` for as long as ``channel`` is open."""
 
     def __init__(
-        self, channel: Channel, topology: Topology, processor: JobProcessor, may_take: Callable[[Priority], bool]
+        self,
+        channel: Channel,
+        topology: Topology,
+        processor: JobProcessor,
+        may_take: Callable[[Priority], bool],
+        failures: QueueFailures,
     ) -> None:
         """``may_take`` says whether there is room for a job of a priority; ``look_again`` has it asked once more."""
         self._processor = processor
         self._may_take = may_take
         self._suspects: deque[Delivery] = deque()  #: delivered before, and not drawn yet
         self._changed = asyncio.Event()
-        self.queues = RequestQueues(channel, topology, self._on_delivery)
+        self.queues = RequestQueues(channel, topology, self._on_delivery, failures)
 
     async def run(self) -> None:
         """Take jobs until cancelled."""
@@ -40,7 +46,7 @@ class JobPuller:
         while True:
             self._changed.clear()
             if self._suspects:
-                await self.queues.cancel_all()
+                await self._stop_waiting()
                 await self._draw_suspects()
             else:
                 await self._consume()
@@ -56,7 +62,7 @@ class JobPuller:
         Raises:
             BrokerError: the channel is lost.
         """
-        await self.queues.cancel_all()
+        await self._stop_waiting()
         for delivery in self._suspects:
             delivery.requeue()
 
@@ -81,9 +87,13 @@ class JobPuller:
             if self._suspects or not self._processor.in_flight.all_read:
                 return  # ``_changed`` is set as soon as it is known how much room the last job takes
             if not self._may_take(priority):
-                await self.queues.cancel(priority)
+                await self.queues.stop_waiting(priority)
             elif await self.queues.consume_one(priority):
                 return
+
+    async def _stop_waiting(self) -> None:
+        for priority in PRIORITIES:
+            await self.queues.stop_waiting(priority)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if delivery.earlier_deliveries:

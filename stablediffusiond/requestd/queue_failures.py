@@ -29,7 +29,7 @@ class QueueFailures:
             self._times = self._times + 1 if queue == self._queue else 1
             self._queue = queue
             if self._times == _OFTEN:
-                log.error("%s cannot be consumed: %s; trying on", queue, error)
+                log.error("%s cannot be consumed: %s; trying on", queue, error)  # noqa: TRY400 (raised once more)
             raise
         if queue == self._queue:
             self._queue = ""

@@ -55,6 +55,29 @@ async def test_after_a_cancel_nothing_is_delivered_any_more(connection: Connecti
     assert delivered == []
 
 
+async def test_an_exhausted_consumer_that_is_cancelled_before_the_ack_gets_no_further_message(
+    connection: Connection, topology: Topology
+) -> None:
+    channel, delivered = await connection.channel(), asyncio.Queue[Delivery]()
+    await channel.confirm_publishes()
+    for number in range(2):
+        await channel.publish(Message(b"{}", message_id=str(number)), "", topology.requests)
+    tag = await channel.consume(topology.requests, delivered.put_nowait, prefetch=1)
+    first = await delivered.get()
+    asked = asyncio.create_task(channel.depth(topology.requests))
+    await asyncio.sleep(0)  # it waits for its answer, which an ordinary cancellation would do as well
+    channel.cancel_exhausted(tag)
+    first.ack()
+    assert (await asked).messages == 1
+    async with asyncio.timeout(20):
+        while (await channel.depth(topology.requests)).consumers:
+            pass  # the ack is on its way through the log of the queue
+    second = await channel.get(topology.requests)
+    assert second is not None
+    assert (second.message.message_id, second.earlier_deliveries) == ("1", 0)
+    assert delivered.empty()
+
+
 async def test_cancelling_a_consumer_that_is_not_there_does_nothing(connection: Connection) -> None:
     channel = await connection.channel()
     async with asyncio.timeout(5):

@@ -1,15 +1,24 @@
 """A broker of three nodes, and one of them goes while jobs come in: it goes on with the other two."""
 
+import asyncio
 import contextlib
 import itertools
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.requestd.queue_failures import QueueFailures
+from stablediffusiond.requestd.request_queues import RequestQueues
+from stablediffusiond.settings import BrokerSettings
 from tests.faults.job_records import JobRecord
 from tests.faults.service_under_test import ServiceUnderTest
+from tools.private_broker import PrivateBroker
 from tools.private_cluster import PrivateCluster
 
 pytestmark = pytest.mark.usefixtures("new_records")
@@ -105,3 +114,31 @@ def test_a_node_stands_still_for_a_while(
         wait_goes_on(service)
     standing.wait_up()
     check(service, reference)
+
+
+async def test_what_was_not_acked_when_its_node_died_is_delivered_to_another(cluster: PrivateCluster) -> None:
+    """RabbitMQ 3.10 keeps it for ever if its consumer was cancelled before: see ``request_queues``."""
+    topology = Topology(f"requests-{uuid.uuid4()}", "results")
+    leaving, staying = [await connected(node) for node in cluster.nodes[:2]]
+    await declare(staying, topology)
+    channel = await staying.channel()
+    await channel.confirm_publishes()
+    await channel.publish(Message(b"{}", message_id="job"), "", topology.requests)
+    queues = RequestQueues(await leaving.channel(), topology, lambda _: None, QueueFailures())
+    assert await queues.consume_one("normal")
+    assert not await queues.consume_one("normal")
+    await queues.stop_waiting("normal")
+    returned = asyncio.Queue[Delivery]()
+    await channel.consume(topology.requests, returned.put_nowait, prefetch=1)
+    cluster.nodes[0].kill()
+    try:
+        async with asyncio.timeout(60):
+            assert (await returned.get()).message.message_id == "job"
+    finally:
+        cluster.nodes[0].launch()
+        cluster.nodes[0].wait_up()
+        await staying.close()
+
+
+async def connected(node: PrivateBroker) -> Connection:
+    return await Connection.open(BrokerSettings.model_validate({"url": node.url}), "test")
