@@ -14,7 +14,7 @@ from stablediffusiond.broker.channel import Depth
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.consuming_channel import DIRECT_REPLY_TO
 from stablediffusiond.broker.message import Message
-from stablediffusiond.broker.topology import Topology, depths
+from stablediffusiond.broker.topology import PRIORITIES, Topology, depths
 from stablediffusiond.messages.status import Ask, QueueRole, QueueStatus, ServiceStatus, WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ async def query_status(connection: Connection, topology: Topology) -> ServiceSta
     connected = None if crashed is None else crashed.consumers
     workers = [] if connected == 0 else await _ask(connection, topology, connected)
     return ServiceStatus(
-        queues={role: _queue(name, found.get(name)) for role, name in names.items()},
+        queues={role: _queue(role, name, found.get(name), connected) for role, name in names.items()},
         workers=workers,
         workers_connected=connected,
         publishes_blocked=not connection.accepting.is_set(),
@@ -79,7 +79,9 @@ async def _ask(connection: Connection, topology: Topology, connected: int | None
     return sorted(workers, key=lambda worker: (worker.host, worker.pid))
 
 
-def _queue(name: str, depth: Depth | None) -> QueueStatus:
+def _queue(role: QueueRole, name: str, depth: Depth | None, workers_connected: int | None) -> QueueStatus:
+    """A request daemon has a consumer for each job that it draws, and none where it has no room for another."""
     if depth is None:
         return QueueStatus(name=name)
-    return QueueStatus(name=name, messages=depth.messages, consumers=depth.consumers)
+    consumers = workers_connected if role in PRIORITIES else depth.consumers
+    return QueueStatus(name=name, messages=depth.messages, consumers=consumers)

@@ -75,7 +75,9 @@ class QueueStatus(Said):
     messages: int | None = Field(
         None, description="Waiting; not what is in a reader's hands. Absent: no such queue, or not ours to see"
     )
-    consumers: int | None = None
+    consumers: int | None = Field(
+        None, description="Request daemons, which all read the three request queues, or clients"
+    )
 
 
 class ServiceStatus(Said):
