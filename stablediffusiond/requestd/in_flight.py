@@ -41,9 +41,8 @@ class InFlightJob:
     images: int | None = None  #: asked for; known then, too
     shape: Shape | None = None  #: of its images; known then, too
     rows: int = 0  #: of each image in a UNet call
-    unfinished: int | None = (
-        None  #: images that need a place in the batch, now or later; None until the request is read
-    )
+    #: Images that need a place in the batch, now or later; None until the request has been read.
+    unfinished: int | None = None
     task: asyncio.Task[None] | None = None
     begun: bool = False  #: the engine draws it
     previewed: bool = False  #: somebody listens for its previews
