@@ -145,7 +145,7 @@ class PrivateBroker:
         """Run rabbitmqctl, or another of RabbitMQ's programs, on this node; returns what it prints."""
         done = subprocess.run(
             [PROGRAMS / program, "-q", *arguments],
-            env=self._environment, capture_output=True, text=True, timeout=60, check=False,
+            env=self._environment, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
         if done.returncode:
             raise BrokerUnavailable(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}")
