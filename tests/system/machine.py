@@ -153,7 +153,7 @@ class Machine:
         """The machine's first process."""
         assert self._nspawn is not None
         started = psutil.Process(self._nspawn.pid)  # of boot.sh, and sudo before it
-        [nspawn] = (each for each in (started, *started.children(recursive=True)) if each.name() == "systemd-nspawn")
+        [nspawn] = (each for each in (started, *started.children(recursive=True)) if _name(each) == "systemd-nspawn")
         [leader] = nspawn.children()
         return leader
 
@@ -162,6 +162,14 @@ class Machine:
             # For systemd in a container: switch off.
             subprocess.run([*AS_ROOT, "kill", "-s", "RTMIN+4", str(self._leader().pid)], check=True)
             self._nspawn.communicate(timeout=120)
+
+
+def _name(process: psutil.Process) -> str:
+    """Of a process that may have ended since it was listed, as the machine's own do all the time: then empty."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _mounted() -> list[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.system.installation import REQUESTS, RESPONSES, SERVICES, SETTINGS, Installation, client
+from tests.system.installation import REQUESTS, RESPONSES, SETTINGS, Installation, client
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -90,13 +90,6 @@ def test_a_daemon_that_hangs_is_ended_and_started_again(installed: Installation)
     root(f"until systemctl -q is-active {REQUESTS}; do sleep 0.2; done")
     root(f"rm -r {DROP_INS}; systemctl daemon-reload")
     assert "watchdog" in root(f"journalctl -u {REQUESTS} -o cat -n 60").lower()
-
-
-def test_the_broker_may_be_killed_under_both(installed: Installation) -> None:
-    before = [installed.process_of(service) for service in SERVICES]
-    installed.machine.root("systemctl kill -s KILL rabbitmq-server; systemctl restart rabbitmq-server")
-    assert installed.red_cat() == installed.first_red_cat
-    assert [installed.process_of(service) for service in SERVICES] == before
 
 
 def test_jobs_that_were_queued_are_drawn_after_a_reboot(installed: Installation) -> None:
