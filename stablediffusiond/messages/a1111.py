@@ -1,8 +1,8 @@
-"""Every field of A1111's API (AUTOMATIC1111's web UI 1.10, txt2img and img2img), and what becomes of it here.
+"""Every field of A1111's API (AUTOMATIC1111's web UI 1.10, txt2img and img2img), and how it is handled here.
 
 A body that one of its clients sends has some forty fields, most of which ask for nothing: ``false``, ``0``, ``-1``,
 ``""``, ``[]``, ``{}``, ``null`` or the field's own default. Those are taken. What asks for something that is not done
-here is refused by its name, so that nobody waits for a picture that is another one than they asked for.
+here is refused by its name, so that no client gets another picture than the one that it asked for.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Ignored:
     why: str
 
 
-Fate = Used | Refused | DependsOn | Ignored
+Handling = Used | Refused | DependsOn | Ignored
 
 _HIRES: Final = DependsOn("enable_hr")
 _MASK: Final = DependsOn("mask")
@@ -51,7 +51,7 @@ _OF_THE_UI: Final = Ignored("no part of A1111's API, either")
 _OF_A_CLIENT: Final = Ignored("a client's own note")
 
 #: The fields that both kinds of its jobs have.
-_COMMON: Final[dict[str, Fate]] = {
+_COMMON: Final[dict[str, Handling]] = {
     "prompt": Used("prompt"),
     "negative_prompt": Used("negative_prompt"),
     "styles": Refused("styles of the web UI"),
@@ -95,7 +95,7 @@ _COMMON: Final[dict[str, Fate]] = {
     "send_images": Ignored("pictures are always sent"),
 }
 
-_TXT2IMG: Final[dict[str, Fate]] = {
+_TXT2IMG: Final[dict[str, Handling]] = {
     "enable_hr": Refused("a second pass at a larger size"),
     "firstphase_width": Refused("a second pass at a larger size"),
     "firstphase_height": Refused("a second pass at a larger size"),
@@ -112,7 +112,7 @@ _TXT2IMG: Final[dict[str, Fate]] = {
     "hr_negative_prompt": _HIRES,
 }
 
-_IMG2IMG: Final[dict[str, Fate]] = {
+_IMG2IMG: Final[dict[str, Handling]] = {
     "init_images": Used("image"),
     "resize_mode": Refused("a picture that is cropped or filled up to its size"),
     "image_cfg_scale": Ignored("only for models that edit by instruction"),
@@ -131,7 +131,7 @@ _IMG2IMG: Final[dict[str, Fate]] = {
 }
 
 #: What else comes in such bodies: A1111 skips what it does not know, so its clients send what they have.
-_BESIDE_IT: Final[dict[str, Fate]] = {
+_BESIDE_IT: Final[dict[str, Handling]] = {
     **dict.fromkeys(
         (
             "outpath_samples", "outpath_grids", "prompt_for_display", "seed_enable_extras", "extra_generation_params",
@@ -159,7 +159,7 @@ _BESIDE_IT: Final[dict[str, Fate]] = {
     ),
 }  # fmt: skip
 
-FIELDS: Final[dict[str, Fate]] = _COMMON | _TXT2IMG | _IMG2IMG | _BESIDE_IT
+FIELDS: Final[dict[str, Handling]] = _COMMON | _TXT2IMG | _IMG2IMG | _BESIDE_IT
 
 #: Names of samplers and schedules, for which the page leaves a placeholder, and old clients a number or nothing.
 _NAMES: Final = frozenset({"sampler_name", "sampler_index", "scheduler"})
@@ -168,32 +168,32 @@ _PREFILLED_TRUE: Final = frozenset({"restore_faces", "tiling"})
 
 
 def reduce(body: Body) -> tuple[Body, list[str]]:
-    """``body`` without the fields that only A1111 has, and the names of those that were left unread.
+    """``body`` without the fields that only A1111 has, and the names of those that were ignored.
 
     Raises:
         InvalidRequest: one of them asks for something that is not done here.
     """
     prefilled = any(is_placeholder(value) for name, value in body.items() if name in FIELDS and name != "prompt")
     rest: Body = {}
-    unread: list[str] = []
+    ignored: list[str] = []
     for name, value in body.items():
-        fate = FIELDS.get(name)
+        handling = FIELDS.get(name)
         if name == "override_settings":
-            settings, unread_settings = a1111_settings.reduce(value)
+            settings, ignored_settings = a1111_settings.reduce(value)
             rest |= settings
-            unread += unread_settings
+            ignored += ignored_settings
         elif name in {"alwayson_scripts", "controlnet_units"}:
             a1111_settings.check_scripts(name, value)
-            unread.append(name)
-        elif fate is None or (isinstance(fate, Used) and not _is_no_name(name, value)):
+            ignored.append(name)
+        elif handling is None or (isinstance(handling, Used) and not _is_no_name(name, value)):
             rest[name] = value
         else:
             placeholder = prefilled and name in _PREFILLED_TRUE and value is True
-            if isinstance(fate, Refused) and not placeholder and not asks_for_nothing(value, fate.nothing):
-                said = f"{name!r} asks for {fate.what}, which is not done here: {shown(value)}"
-                raise InvalidRequest(said, field=name)
-            unread.append(name)
-    return rest, unread
+            if isinstance(handling, Refused) and not placeholder and not asks_for_nothing(value, handling.nothing):
+                message = f"{name!r} asks for {handling.what}, which is not done here: {shown(value)}"
+                raise InvalidRequest(message, field=name)
+            ignored.append(name)
+    return rest, ignored
 
 
 def _is_no_name(name: str, value: object) -> bool:

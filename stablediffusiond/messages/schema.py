@@ -1,4 +1,4 @@
-"""The JSON Schemas of what is said: ``python -m stablediffusiond.messages.schema docs/schema`` writes them."""
+"""The JSON Schemas of all messages: ``python -m stablediffusiond.messages.schema docs/schema`` writes them."""
 
 import json
 import sys
@@ -52,16 +52,16 @@ def request_schema() -> Schema:
         "type": ["array", "null"], "items": {"type": "string"}, "maxItems": 1, "description": "One image"
     }  # fmt: skip
     properties["models"] = {"type": ["array", "null"], "items": {"type": "string"}, "description": "The first is model"}
-    for name, fate in a1111.FIELDS.items():
-        properties.setdefault(name, {"description": _fate(fate)})
+    for name, handling in a1111.FIELDS.items():
+        properties.setdefault(name, {"description": _handling(handling)})
     for name in sorted(IGNORED):
         properties[name] = {"description": "Accepted and ignored, with a warning"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
 
 
-def _fate(fate: a1111.Fate) -> str:
-    """What becomes of a field that only A1111 has."""
-    match fate:
+def _handling(handling: a1111.Handling) -> str:
+    """How a field that only A1111 has is handled."""
+    match handling:
         case a1111.Refused(what=what):
             return f"A1111's: asks for {what}; refused unless it asks for nothing"
         case a1111.DependsOn(field=field):

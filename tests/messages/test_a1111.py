@@ -90,19 +90,19 @@ def test_every_field_of_the_table_is_documented() -> None:
     assert [name for name in FIELDS if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("name", [name for name, fate in FIELDS.items() if isinstance(fate, Used)])
+@pytest.mark.parametrize("name", [name for name, handling in FIELDS.items() if isinstance(handling, Used)])
 def test_what_is_used_is_a_field_of_ours_or_a_part_of_one(name: str) -> None:
     assert name in OURS or name in {"override_settings", "alwayson_scripts", "controlnet_units"}
 
 
-@pytest.mark.parametrize("name", [name for name, fate in FIELDS.items() if isinstance(fate, Refused)])
+@pytest.mark.parametrize("name", [name for name, handling in FIELDS.items() if isinstance(handling, Refused)])
 def test_what_asks_for_what_is_not_done_is_refused_by_its_name(name: str) -> None:
     for value in (2, "2", "something", [2], {"a": 2}, ["something"]):
         assert complaint(**{name: value}).field == name
         assert name in str(complaint(**{name: value}))
 
 
-NOT_USED = [name for name, fate in FIELDS.items() if not isinstance(fate, Used)]
+NOT_USED = [name for name, handling in FIELDS.items() if not isinstance(handling, Used)]
 
 
 @pytest.mark.parametrize("name", NOT_USED)
@@ -115,7 +115,9 @@ def test_what_asks_for_nothing_is_taken_with_a_warning(name: str, nothing: objec
     assert repr(name) in warnings
 
 
-@pytest.mark.parametrize("name", [name for name, fate in FIELDS.items() if isinstance(fate, Ignored | DependsOn)])
+@pytest.mark.parametrize(
+    "name", [name for name, handling in FIELDS.items() if isinstance(handling, Ignored | DependsOn)]
+)
 def test_what_changes_no_picture_is_taken_whatever_it_says(name: str) -> None:
     for value in (True, 7, "something", [1, [2]], {"a": {"b": 1}}):
         request, warnings = read(**{name: value})
@@ -124,9 +126,9 @@ def test_what_changes_no_picture_is_taken_whatever_it_says(name: str) -> None:
 
 
 def test_what_depends_on_another_field_depends_on_one_that_is_refused() -> None:
-    for fate in FIELDS.values():
-        if isinstance(fate, DependsOn):
-            assert isinstance(FIELDS[fate.field], Refused)
+    for handling in FIELDS.values():
+        if isinstance(handling, DependsOn):
+            assert isinstance(FIELDS[handling.field], Refused)
 
 
 @pytest.mark.parametrize("name", sorted({*FIELDS, *OURS} - {"prompt", "id"}))
