@@ -14,6 +14,7 @@ import PIL.Image
 from stablediffusiond import frames
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.topology import Topology, declare
+from stablediffusiond.client import Event, Image
 from stablediffusiond.settings import BrokerSettings, Settings
 from tests.client.fake_responses import PATIENCE_SECONDS, FakeResponses
 
@@ -128,3 +129,7 @@ def fake_daemons(settings: Settings, responses: FakeResponses) -> Iterator[FakeD
         yield daemons
     finally:
         daemons.close()
+
+
+def indices(events: list[Event]) -> list[int]:
+    return [event.facts.index for event in events if isinstance(event, Image)]

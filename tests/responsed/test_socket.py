@@ -7,8 +7,6 @@ import socket
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology
 from tests.responsed.conftest import Connect, Replies
@@ -108,84 +106,6 @@ def test_a_cancel_reaches_the_daemons(connect: Connect, replies: Replies, names:
     assert json.loads(heard[0].body) == {"cancel": "job-7"}
 
 
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        (b'{"op":"ack","delivery":1}\n', "unknown_delivery"),
-        (b'{"op":"ack","delivery":"x"}\n', "bad_op"),
-        (b'{"op":"ping","more":1}\n', "bad_op"),
-        (b'{"op":"listen"}\n', "bad_op"),
-        (b'{"op":"listen","queue":"stablediffusiond"}\n', "bad_queue"),
-        (b'{"op":"listen","queue":"results.x","prefetch":1000}\n', "bad_queue"),
-    ],
-)
-def test_after_a_wrong_operation_the_connection_goes_on(connect: Connect, queue: str, line: bytes, code: str) -> None:
-    client = connect()
-    client.socket.sendall(line)
-    assert client.hear_error() == code
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-    client.listen(queue)
-
-
-NO_OPERATIONS = [
-    b"hello\n",
-    b"\n",
-    b"\xff\xfe\n",
-    b'{"op":"dance"}\n',
-    b'{"queue":"results"}\n',
-    b"[]\n",
-    b'"ping"\n',
-    b"{}\n",
-]
-
-
-@pytest.mark.parametrize("line", NO_OPERATIONS)
-def test_a_line_that_is_no_operation_ends_the_connection_before_listen(connect: Connect, line: bytes) -> None:
-    client = connect()
-    client.say(op="ping")
-    client.socket.sendall(line + b'{"op":"ping"}\n')
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "bad_op"
-    assert client.ended()
-
-
-@pytest.mark.parametrize("line", NO_OPERATIONS)
-def test_once_a_client_listens_it_is_only_an_error(connect: Connect, queue: str, line: bytes) -> None:
-    client = connect().listen(queue)
-    client.socket.sendall(line)
-    assert client.hear_error() == "bad_op"
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-
-
-def test_a_plain_listener_listens(connect: Connect, replies: Replies, results: str) -> None:
-    client = connect()
-    replies.done(results)
-    client.hear()
-    client.socket.sendall(b"hello\n")
-    assert client.hear_error() == "bad_op"
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-
-
-@pytest.mark.parametrize("pieces", [[b"\xef\xbb\xbf"], [b"\xef", b"\xbb", b"\xbf"]], ids=["at once", "byte by byte"])
-def test_a_byte_order_mark_before_the_first_line_is_skipped(connect: Connect, queue: str, pieces: list[bytes]) -> None:
-    client = connect()
-    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for piece in pieces:
-        client.socket.sendall(piece)
-    client.listen(queue)
-
-
-def test_a_second_one_is_no_operation(connect: Connect) -> None:
-    client = connect()
-    client.socket.sendall(b'\xef\xbb\xbf{"op":"ping"}\n\xef\xbb\xbf{"op":"ping"}\n')
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "bad_op"
-    assert client.ended()
-
-
 def test_what_a_plain_listener_has_read_is_not_sent_again(connect: Connect, replies: Replies, results: str) -> None:
     first = connect()
     for index in range(2):
@@ -196,64 +116,6 @@ def test_what_a_plain_listener_has_read_is_not_sent_again(connect: Connect, repl
     first.close()
     replies.done(results)
     assert connect().hear().head["type"] == "done"
-
-
-def test_a_wrong_line_is_not_repeated_at_length(connect: Connect) -> None:
-    client = connect()
-    client.say(op="x" * 900)
-    frame = client.hear()
-    assert frame.head["code"] == "bad_op"
-    assert len(str(frame.head["message"])) < 500
-
-
-def test_too_large_a_prefetch_is_refused(connect: Connect, queue: str) -> None:
-    client = connect()
-    client.say(op="listen", queue=queue, prefetch=65)
-    assert client.hear_error() == "bad_op"
-
-
-def test_one_connection_listens_once(connect: Connect, queue: str) -> None:
-    client = connect().listen(queue)
-    client.say(op="listen", queue=queue)
-    assert client.hear_error() == "already_listening"
-
-
-def test_acks_of_deliveries_that_never_were_are_errors(connect: Connect, replies: Replies, queue: str) -> None:
-    client = connect().listen(queue, ack="manual")
-    client.say(op="ack", delivery=5)
-    assert client.hear_error() == "unknown_delivery"
-    replies.done(queue)
-    client.hear()
-    for _ in range(2):
-        client.say(op="ack", delivery=1)
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-
-
-def test_a_line_without_end_breaks_the_framing(connect: Connect) -> None:
-    client = connect()
-    client.socket.sendall(b"x" * 5000)
-    assert client.hear_error() == "line_too_long"
-    assert client.ended()
-
-
-def test_who_begins_to_speak_has_to_say_listen_in_time(connect: Connect) -> None:
-    client = connect()
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "handshake_timeout"
-    assert client.ended()
-
-
-def test_half_a_line_is_no_silence(connect: Connect, queue: str) -> None:
-    client = connect()
-    client.socket.sendall(b'{"op":"lis')
-    with pytest.raises(TimeoutError):
-        client.socket.settimeout(0.5)
-        client.socket.recv(1)
-    client.socket.settimeout(20)
-    client.socket.sendall(b'ten","queue":"' + queue.encode() + b'"}\n')
-    assert client.hear().head["type"] == "listening"
 
 
 def test_a_foreign_message_is_passed_on(connect: Connect, replies: Replies, queue: str) -> None:
@@ -294,12 +156,3 @@ def test_twenty_clients_get_exactly_their_own(connect: Connect, replies: Replies
         assert [(frame.head["id"], frame.head["index"]) for frame in (client.hear() for _ in range(3))] == [
             (f"job-{number}", turn) for turn in range(3)
         ]
-
-
-def test_one_client_too_many_is_told_so(connect: Connect, queue: str, daemon: Daemon) -> None:
-    clients = [connect().listen(f"{queue}.{number}") for number in range(25)]
-    extra = [connect() for _ in range(10)]
-    assert extra[-1].hear_error() == "too_many_connections"
-    assert extra[-1].ended()
-    clients[0].say(op="ping")
-    assert clients[0].hear().head["type"] == "pong"
