@@ -171,6 +171,15 @@ def never_read(crowd: Crowd, others: list[Client], megabytes: int, load: Load) -
     }
 
 
+def _settings(broker: PrivateBroker, clients: int) -> dict[str, str]:
+    return {
+        "STABLEDIFFUSIOND_CONFIG": "",
+        "STABLEDIFFUSIOND_BROKER__URL": broker.url,
+        "STABLEDIFFUSIOND_RESPONSES__MAX_CONNECTIONS": str(2 * clients),  # some leave while others come
+        "STABLEDIFFUSIOND_RESPONSES__STALL_SECONDS": "3600",  # they are not cut off while we look
+    }
+
+
 def main() -> None:
     parser = report.options(__doc__, "clients.json")
     parser.add_argument("--clients", type=int, default=1000)
@@ -184,12 +193,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     load = Load(chosen.replies, chosen.kilobytes * 1000)
     with PrivateBroker() as broker:
-        settings = {
-            "STABLEDIFFUSIOND_CONFIG": "",
-            "STABLEDIFFUSIOND_BROKER__URL": broker.url,
-            "STABLEDIFFUSIOND_RESPONSES__MAX_CONNECTIONS": str(2 * chosen.clients),  # some leave while others come
-            "STABLEDIFFUSIOND_RESPONSES__STALL_SECONDS": "3600",  # they are not cut off while we look
-        }
+        settings = _settings(broker, chosen.clients)
         with response_daemon(settings) as daemon, contextlib.closing(Publisher(broker)) as publisher:
             daemon.wait_ready().wait_status("clients$")
             crowd = Crowd(daemon, publisher)

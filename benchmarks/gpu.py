@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--model sd15|sdxl|tiny] [--pixels 512] [--steps 20 50] [--rows 1 2 4] [--compile default]
 
-One file that needs torch, transformers, diffusers and this package, and no download. It prints JSON: the device's rate
+It needs torch, transformers, diffusers and this package, and no download. It prints JSON: the device's rate
 for large matrix products; the UNet by rows, eager and compiled (calls a second, rows a second, share of that rate,
 memory); and, for whole pipelines, images a second of sixteen images in flight in our engine against diffusers' own
 pipeline, one at a time, eager and compiled with channels-last. ``tiny`` is for trying the script on a CPU.
@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.random_models import UNETS, VAES, pipeline_around, random_unet
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.engine import Engine
@@ -34,39 +32,6 @@ from stablediffusiond.engine.models import at_its_fastest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import CompileMode
 
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-    "tiny": {
-        "sample_size": 8,
-        "block_out_channels": (32, 64),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "cross_attention_dim": 32,
-        "attention_head_dim": 8,
-    },
-}
-VAES: dict[str, dict[str, Any]] = {
-    "sd15": {
-        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512
-    },
-    "tiny": {
-        "block_out_channels": (16, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 64
-    },
-}  # fmt: skip
 IN_FLIGHT = 16
 
 
@@ -76,10 +41,7 @@ class Bench:
     def __init__(self, name: str, pixels: int | None, device: torch.device) -> None:
         self.name, self.device = name, device
         self.dtype = torch.float32 if device.type == "cpu" else torch.float16
-        torch.manual_seed(0)
-        with torch.device(device):
-            unet: Any = UNet2DConditionModel(**UNETS[name])
-            self.unet = unet.to(self.dtype).eval()
+        self.unet = random_unet(name, device, self.dtype)
         self.side = (pixels or 8 * self.unet.config.sample_size) // 8
 
     def inputs(self, rows: int) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
@@ -145,38 +107,10 @@ class Bench:
             print(rows, table[str(rows)], file=sys.stderr)
         return table
 
-    def pipeline(self) -> Any:
-        """The whole of Stable Diffusion around this UNet."""
-        with tempfile.TemporaryDirectory() as folder:
-            tokenizer = _tokenizer(Path(folder))
-        width = self.unet.config.cross_attention_dim
-        layers = 12 if self.name == "sd15" else 2
-        with torch.device(self.device):
-            text = CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                    num_attention_heads=4, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
-            )  # fmt: skip
-            vae = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                **VAES[self.name],
-            )
-        scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
-        pipeline: Any = StableDiffusionPipeline(
-            vae=vae, text_encoder=text, tokenizer=tokenizer, unet=self.unet, scheduler=scheduler, safety_checker=None,
-            feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
-        pipeline.to(self.device, self.dtype)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
 
 def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, float]:
     """Ours with sixteen in flight and alone, diffusers one at a time, eager and compiled."""
-    pipeline, side = bench.pipeline(), 8 * bench.side
+    pipeline, side = pipeline_around(bench.unet, bench.name), 8 * bench.side
     made: dict[str, float] = {}
 
     def by_diffusers() -> None:
@@ -209,15 +143,6 @@ def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, fl
         pipeline.unet = torch.compile(pipeline.unet, mode="default" if mode == "default" else "max-autotune")
         made["diffusers compiled"] = 1 / bench.seconds(by_diffusers, calls=3)
     return {name: round(value, 4) for name, value in made.items()}
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    """Every printable character is a token; what the prompt says does not matter here."""
-    characters = [chr(code) for code in range(33, 127)]
-    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
 
 
 def main() -> None:

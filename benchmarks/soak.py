@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -109,8 +111,19 @@ class Soak:
     def _measure(self) -> None:
         while not self._stop.wait(_SAMPLE_SECONDS):
             ended = self._service.client.records.ended
-            for name, (pid, megabytes, descriptors) in self._service.resources().items():
+            for name, (pid, megabytes, descriptors) in _resources(self._service).items():
                 self.usage[name][pid].samples.append((ended, megabytes, descriptors))
+
+
+def _resources(service: ServiceUnderTest) -> dict[str, tuple[int, float, int]]:
+    """Each daemon's pid, resident megabytes and open descriptors, if it lives."""
+    found = {}
+    named = {f"stablediffusiond {n}": each for n, each in enumerate(service.requestds)}
+    for name, daemon in {**named, "stablediffusion_responsed": service.responsed}.items():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(daemon.process.pid)
+            found[name] = (process.pid, process.memory_info().rss / 1e6, process.num_fds())
+    return found
 
 
 def summary(soak: Soak, service: ServiceUnderTest, reference: dict[str, JobRecord]) -> dict[str, Any]:
@@ -209,7 +222,7 @@ def main() -> int:
     print(f"seed {chosen.seed}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         service = _service(chosen, stack)
-        reference = {**service.client.reference_run(), failing_prompts.POISON: CRASHED}
+        reference = {**service.reference_run(), failing_prompts.POISON: CRASHED}
         service.client.kinds[failing_prompts.POISON] = POISON_MESSAGE
         for node in service.nodes:
             node.settle()

@@ -96,7 +96,7 @@ class PrivateBroker:
     def wait_up(self, timeout_seconds: float = 90) -> Self:
         """Wait until it takes connections."""
         deadline = time.monotonic() + timeout_seconds
-        while not self._answers():
+        while not _speaks_amqp(self.port):
             if self._process is None or self._process.has_ended or time.monotonic() > deadline:
                 raise BrokerUnavailable(f"RabbitMQ did not start:\n{self.log()[-4000:]}")
             time.sleep(0.05)
@@ -173,14 +173,15 @@ class PrivateBroker:
     def _erlang_pid(self) -> int:
         return int((self._folder / "pid").read_text())
 
-    def _answers(self) -> bool:
-        """Whether the node speaks AMQP: it answers a wrong greeting with the right one."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as probe:
-                probe.sendall(b"AMQP\x00\x00\x09\x01")
-                return probe.recv(1) != b""
-        except OSError:
-            return False
+
+def _speaks_amqp(port: int) -> bool:
+    """Whether a wrong greeting is answered with the right one."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
+            probe.sendall(b"AMQP\x00\x00\x09\x01")
+            return probe.recv(1) != b""
+    except OSError:
+        return False
 
 
 def _epmd_program() -> str:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from stablediffusiond.broker.channel import Channel
-from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
+from stablediffusiond.broker.publishing_channel import PublishingChannel
 from stablediffusiond.broker.topology import depths
 from stablediffusiond.broker.unavailable_queues import UnavailableQueue
 from stablediffusiond.errors import (
@@ -39,10 +39,8 @@ class Publisher:
     """Publishes over ``link``, whose connection it should not share with consumers: an alarm stops reading it."""
 
     def __init__(self, link: Link, on_refusal: Callable[[str | None], None] = lambda _: None) -> None:
-        self._link = link
+        self._channel = PublishingChannel(link, self._on_reconnect)
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
-        self._opening = asyncio.Lock()
-        self._open: tuple[Connection, Channel] | None = None
         self._unavailable: dict[str, UnavailableQueue] = {}
         #: Called with the reason when a queue refuses messages, and with None when none does that is not given up.
         self._on_refusal = on_refusal
@@ -88,7 +86,7 @@ class Publisher:
         shared = routing_key not in self._unavailable
         channel: Channel | None = None
         try:
-            channel = await (self._channel() if shared else self._new_channel())
+            channel = await (self._channel.get() if shared else self._channel.another())
             await channel.publish(message, exchange, routing_key, mandatory=mandatory)
         except (Unroutable, MessageTooLarge):
             self._on_taken(routing_key)
@@ -99,7 +97,7 @@ class Publisher:
             log.debug("publishing %s again: %s", message.message_id, error)
         except BrokerError as error:
             if shared:
-                self._retire()
+                self._channel.retire()
             self._on_not_taken(routing_key, error, refusal=str(error))
         else:
             self._on_taken(routing_key)
@@ -141,55 +139,24 @@ class Publisher:
 
     async def _holds_messages(self, queue: str) -> bool:
         try:
-            found = await depths(await self._connection(), [queue])
+            found = await depths(await self._channel.connection(), [queue])
         except BrokerLost:
             return True  # we shall see
         return queue in found and found[queue].messages > 0
 
-    def _retire(self) -> None:
-        """Have the next try made on another channel.
-
-        A channel that was opened while a cluster still had a dead node for the leader of a queue is refused by RabbitMQ
-        3.10 for as long as that node is away, and others are not.
-        """
-        if self._open is not None:
-            self._open[1].retire()
-            self._open = None
+    def _on_reconnect(self) -> None:
+        for queue in self._unavailable.values():
+            queue.count_from_now()
 
     def publish_and_forget(self, message: Message, exchange: str, routing_key: str) -> None:
         """Publish what may be lost, if the broker is there and takes it at this moment."""
-        if self._open is None:
+        channel = self._channel.usable_now
+        if channel is None:
             return
-        connection, channel = self._open
-        if connection.accepting.is_set() and not channel.lost.done():
-            try:
-                channel.publish_and_forget(message, exchange, routing_key)
-            except BrokerError as error:
-                log.debug("progress lost: %s", error)
-
-    async def _channel(self) -> Channel:
-        """The confirming channel of the live connection, opened when there is none."""
-        async with self._opening:
-            connection = await self._connection()
-            if self._open is None or self._open[0] is not connection or self._open[1].lost.done():
-                self._open = (connection, await self._new_channel())
-            return self._open[1]
-
-    async def _new_channel(self) -> Channel:
-        connection = await self._connection()
-        channel = await connection.channel()
-        await channel.confirm_publishes()
-        return channel
-
-    async def _connection(self) -> Connection:
-        """The live connection, when it takes publishes."""
-        live = self._link.live
-        if live is None or not live.accepting.is_set():
-            live = await self._link.connection()
-            await live.accepting.wait()
-            for queue in self._unavailable.values():
-                queue.count_from_now()
-        return live
+        try:
+            channel.publish_and_forget(message, exchange, routing_key)
+        except BrokerError as error:
+            log.debug("progress lost: %s", error)
 
 
 def _pauses() -> Iterator[float]:

@@ -8,7 +8,7 @@ from tests.faults.service_under_test import ServiceUnderTest
 
 @pytest.fixture(scope="module")
 def reference(service: ServiceUnderTest) -> dict[str, JobRecord]:
-    return service.client.reference_run()
+    return service.reference_run()
 
 
 @pytest.fixture

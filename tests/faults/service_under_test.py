@@ -9,26 +9,22 @@ Nothing here knows which faults are made; they are functions in ``faults``.
 """
 
 import contextlib
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Self
-
-import psutil
+from typing import Self
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
+from tests.faults.daemon_starter import HEARTBEAT_SECONDS, DaemonStarter
 from tests.faults.job_records import JobRecord
 from tests.faults.proxy import Proxy
 from tests.faults.recording_client import RecordingClient
-from tools.daemons import Daemon, response_daemon
-from tools.private_broker import BrokerUnavailable, PrivateBroker
+from tools.daemons import Daemon
+from tools.private_broker import BrokerUnavailable, PrivateBroker, free_port
 from tools.private_cluster import PrivateCluster
-
-HEARTBEAT_SECONDS: Final = 5
 
 
 class ServiceUnderTest:
@@ -49,7 +45,6 @@ class ServiceUnderTest:
         ``cluster``: several of them; everybody speaks to them past our proxies.
         ``failpoint``: where the request daemons end, or their device fails.
         """
-        self._fake_denoiser = fake_denoiser
         self._stack = contextlib.ExitStack()
         self.cluster = cluster
         self.broker = cluster.nodes[0] if cluster else broker or self._stack.enter_context(PrivateBroker())
@@ -58,24 +53,21 @@ class ServiceUnderTest:
         self.jobs_path, self.replies_path, self.client_path = (
             self._stack.enter_context(Proxy(self.broker.port)) for _ in range(3)
         )
-        url = self._url = cluster.url if cluster else None
         name = uuid.uuid4().hex[:8]
         self.topology = Topology(f"requests-{name}", f"results-{name}")
-        self.port = _free_port()
-        self._environment = {
-            "STABLEDIFFUSIOND_CONFIG": "",
-            "STABLEDIFFUSIOND_QUEUES__REQUESTS": self.topology.requests,
-            "STABLEDIFFUSIOND_QUEUES__RESULTS": self.topology.results,
-            "STABLEDIFFUSIOND_BROKER__HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
-            "STABLEDIFFUSIOND_BROKER__RECONNECT_MAX_SECONDS": "2",
-            "STABLEDIFFUSIOND_BROKER__BLOCKED_TIMEOUT_SECONDS": "10",
-            "STABLEDIFFUSIOND_RESPONSES__STALL_SECONDS": "5",
-            **(environment or {}),
-        }
+        self.port = free_port()
+        self._start = DaemonStarter(
+            self.topology,
+            requests_url=cluster.url if cluster else self.jobs_path.url,
+            replies_url=cluster.url if cluster else self.replies_path.url,
+            port=self.port,
+            fake_denoiser=fake_denoiser,
+            environment=environment or {},
+        )
         self._log: list[str] = []
-        self.requestds = [self._requestd(failpoint) for _ in range(requestds)]
-        self.responsed = self._responsed()
-        to_broker = {"url": url or self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}
+        self.requestds = [self._start.request_daemon(failpoint) for _ in range(requestds)]
+        self.responsed = self._start.response_daemon()
+        to_broker = {"url": cluster.url if cluster else self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}
         self.client = RecordingClient(BrokerSettings.model_validate(to_broker), self.port, self.topology)
 
     def __enter__(self) -> Self:
@@ -102,6 +94,12 @@ class ServiceUnderTest:
             daemon.close()
         self._stack.close()
 
+    def reference_run(self) -> dict[str, JobRecord]:
+        """One job of each kind, undisturbed, by kind; returns when all of them are acked: none of them comes again."""
+        drawn = self.client.reference_run()
+        self.wait_depths({})
+        return drawn
+
     # The end
 
     def settle(self, timeout_seconds: float = 120) -> None:
@@ -117,8 +115,8 @@ class ServiceUnderTest:
 
     def start_ended_daemons(self) -> None:
         """Start what has died, as systemd would."""
-        self.requestds = [self._running(daemon, self._requestd) for daemon in self.requestds]
-        self.responsed = self._running(self.responsed, self._responsed)
+        self.requestds = [self._running(daemon, self._start.request_daemon) for daemon in self.requestds]
+        self.responsed = self._running(self.responsed, self._start.response_daemon)
 
     def check(self, reference: dict[str, JobRecord]) -> None:
         """Fail unless every job has its one end and its pictures, and nothing is left over."""
@@ -136,13 +134,7 @@ class ServiceUnderTest:
 
     def depths(self) -> dict[str, int]:
         """Messages in each of our queues that has any."""
-        listed = [line.split("\t") for line in self.broker.ctl("list_queues", "name", "messages").splitlines()]
-        ours = (self.topology.requests, self.topology.results)
-        return {
-            name.removeprefix(self.topology.requests): int(count)
-            for name, count in listed
-            if name.startswith(ours) and count != "0"
-        }
+        return _depths(self.broker, self.topology)
 
     def wait_requestd(self, pattern: str, timeout_seconds: float = 60) -> None:
         self.requestds[0].wait_log(pattern, timeout_seconds)
@@ -152,12 +144,12 @@ class ServiceUnderTest:
     def restart_requestd(self, failpoint: str = "none", number: int = 0) -> Daemon:
         """Kill a request daemon and start another one, which may have a failpoint."""
         self._end(self.requestds[number])
-        self.requestds[number] = self._requestd(failpoint)
+        self.requestds[number] = self._start.request_daemon(failpoint)
         return self.requestds[number]
 
     def restart_responsed(self) -> None:
         self._end(self.responsed)
-        self.responsed = self._responsed()
+        self.responsed = self._start.response_daemon()
 
     def _running(self, daemon: Daemon, start: Callable[[], Daemon]) -> Daemon:
         """``daemon`` if it lives, else another one."""
@@ -171,26 +163,6 @@ class ServiceUnderTest:
         self._log.append(daemon.log[-20_000:])
         del self._log[:-10]
         daemon.close()
-
-    def _requestd(self, failpoint: str = "none") -> Daemon:
-        environment = {**self._environment, "STABLEDIFFUSIOND_BROKER__URL": self._url or self.jobs_path.url}
-        if not self._fake_denoiser and failpoint == "none":
-            return Daemon("stablediffusiond.requestd.daemon", environment)
-        return Daemon(
-            "tests.faults.requestd_with_failpoint",
-            environment,
-            failpoint,
-            *(["fake-denoiser"] if self._fake_denoiser else []),
-        )
-
-    def _responsed(self) -> Daemon:
-        return response_daemon(
-            {
-                **self._environment,
-                "STABLEDIFFUSIOND_BROKER__URL": self._url or self.replies_path.url,
-                "STABLEDIFFUSIOND_RESPONSES__PORT": str(self.port),
-            }
-        )
 
     # The broker
 
@@ -206,18 +178,11 @@ class ServiceUnderTest:
             else:
                 return
 
-    def resources(self) -> dict[str, tuple[int, float, int]]:
-        """Each daemon's pid, resident megabytes and open descriptors, if it lives."""
-        found = {}
-        named = {f"stablediffusiond {n}": each for n, each in enumerate(self.requestds)}
-        for name, daemon in {**named, "stablediffusion_responsed": self.responsed}.items():
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(daemon.process.pid)
-                found[name] = (process.pid, process.memory_info().rss / 1e6, process.num_fds())
-        return found
 
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _depths(broker: PrivateBroker, topology: Topology) -> dict[str, int]:
+    listed = [line.split("\t") for line in broker.ctl("list_queues", "name", "messages").splitlines()]
+    return {
+        name.removeprefix(topology.requests): int(count)
+        for name, count in listed
+        if name.startswith((topology.requests, topology.results)) and count != "0"
+    }

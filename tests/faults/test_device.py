@@ -13,7 +13,7 @@ CODES = {
 
 def test_jobs_that_the_device_fails_for_fail_alone(broker: PrivateBroker) -> None:
     with ServiceUnderTest(fake_denoiser=False, broker=broker, failpoint="device_fails") as service:
-        reference = service.client.reference_run()
+        reference = service.reference_run()
         pid = service.requestds[0].process.pid
         bad = {f"{prompt}/{number}": prompt for number in range(2) for prompt in CODES}
         kinds = list(service.client.kinds)

@@ -41,7 +41,7 @@ def some_jobs(service: ServiceUnderTest) -> None:
 
 
 def test_a_node_alone_loses_its_power(single: ServiceUnderTest) -> None:
-    reference = single.client.reference_run()
+    reference = single.reference_run()
     broker = single.broker
     assert isinstance(broker, PowerCutBroker)
     for seed in range(3):
@@ -57,7 +57,7 @@ def test_a_node_alone_loses_its_power(single: ServiceUnderTest) -> None:
 
 def test_a_disk_that_lies_loses_jobs_and_no_more(single: ServiceUnderTest) -> None:
     """Nothing can be promised of those; whoever asks afterwards is served, and what is answered is right."""
-    reference = single.client.reference_run()
+    reference = single.reference_run()
     single.requestds[0].kill()
     broker = single.broker
     assert isinstance(broker, PowerCutBroker)
