@@ -145,6 +145,7 @@ def summary(soak: Soak, service: ServiceUnderTest, reference: dict[str, JobRecor
         "in_dead_because_they_crashed": crashed,
         "left_in_queues": left,
         "nodes_replaced": service.cluster.replacements if service.cluster else 0,
+        "boots_forced": service.cluster.forced_boots if service.cluster else 0,
         "processes": {name: _summary(list(lives.values())) for name, lives in soak.usage.items()},
     }
     for name, what in list(wrong.items())[:20]:

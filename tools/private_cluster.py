@@ -4,7 +4,7 @@ import contextlib
 from types import TracebackType
 from typing import Final, Self
 
-from tools.private_broker import PrivateBroker
+from tools.private_broker import BrokerUnavailable, PrivateBroker
 
 #: A node that stands still is given up after about so long, in place of a minute.
 _TICK_SECONDS: Final = 5
@@ -21,8 +21,10 @@ class PrivateCluster:
         self._node = node
         self._stack = contextlib.ExitStack()
         self.nodes: list[PrivateBroker] = []
-        #: How many nodes were replaced.
-        self.replacements = 0
+        #: How many nodes were replaced, and how often one had to be told not to wait for the others.
+        self.replacements = self.forced_boots = 0
+        #: The last node that was replaced: it knows least of the others.
+        self._replaced: PrivateBroker | None = None
 
     @property
     def url(self) -> str:
@@ -41,13 +43,30 @@ class PrivateCluster:
         """Start what does not run; the first of them waits for the others before it takes connections."""
         for node in self.nodes:
             node.launch()
+        try:
+            for node in self.nodes:
+                node.wait_up()
+        except BrokerUnavailable:
+            self._force_boot()
+
+    def _force_boot(self) -> None:
+        """Do as RabbitMQ's manual says for nodes each of which waits for another that was up last, or that is gone.
+
+        https://www.rabbitmq.com/docs/man/rabbitmqctl.8#force_boot
+        """
         for node in self.nodes:
-            node.wait_up()
+            node.kill()
+        first, *others = sorted(self.nodes, key=lambda node: node is self._replaced)
+        first.ctl("force_boot")
+        for node in (first, *others):
+            node.start()
+        self.forced_boots += 1
 
     def replace(self, node: PrivateBroker) -> None:
         """Do as RabbitMQ's manual says for a node whose disk is lost or damaged: forget it, have an empty one join."""
         other = next(each for each in self.nodes if each is not node)
         self.replacements += 1
+        self._replaced = node
         node.kill()
         other.ctl("forget_cluster_node", node.node)
         node.lose_data()
