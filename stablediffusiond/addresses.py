@@ -7,15 +7,15 @@ from typing import Final
 
 from stablediffusiond.errors import AddressInUse, SettingsError
 
-#: What the kernel says of an address of a protocol that this machine does not have, such as ::1 without IPv6.
+#: The errors of the kernel for an address of a protocol that this machine does not have, such as ::1 without IPv6.
 _NOT_OURS: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 async def bind(section: str, host: str, port: int, remedy: str) -> list[socket.socket]:
-    """A bound socket for each address of ``host``; with the port 0, all on whatever port the first one gets.
+    """A bound socket for each address of ``host``; with the port 0, all on the port that the first one gets.
 
     Raises:
-        AddressInUse: somebody else listens there; ``remedy`` says what to do.
+        AddressInUse: another process listens there; ``remedy`` says what to do.
         SettingsError: there is no such host, or it is not this machine.
     """
     try:

@@ -31,7 +31,7 @@ class ModelUnavailable(SettingsError):
 
 
 class AddressInUse(SettingsError):
-    """Raised when a daemon cannot listen where its settings say."""
+    """Raised when a daemon cannot listen on the address of its settings."""
 
 
 # Broker
@@ -52,7 +52,7 @@ class BrokerForbidden(BrokerAway):
 
 
 class BrokerRefused(BrokerError):
-    """Raised when the broker answers and says no: password, virtual host, permission, TLS certificate."""
+    """Raised when the broker answers and refuses: password, virtual host, permission, TLS certificate."""
 
 
 class BrokerLost(BrokerError):
@@ -84,11 +84,11 @@ class MessageTooLarge(BrokerError):
 
 
 class BrokerFailed(BrokerLost):
-    """Raised when the broker has ended the connection because it could not do what somebody on it asked for."""
+    """Raised when the broker has ended the connection because it could not do what was asked on one of its channels."""
 
 
 class NotConfirmed(BrokerLost):
-    """Raised when the broker does not say what has become of a message: its queue has no leader, or all is slow."""
+    """Raised when the broker neither confirms nor returns a message: its queue has no leader, or all is slow."""
 
 
 class QueueUnavailable(BrokerError):
@@ -110,7 +110,7 @@ class FramingError(StableDiffusiondError):
 
 
 class OpError(StableDiffusiondError):
-    """Raised for a line that is framed well and says something wrong; the connection goes on."""
+    """Raised for a line that is framed well and has a wrong content; the connection goes on."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -168,7 +168,7 @@ class JobError(StableDiffusiondError):
 
 
 class InvalidRequest(JobError):
-    """Raised when a request says something that cannot be drawn; ``field`` names where."""
+    """Raised when a request asks for something that cannot be drawn; ``field`` names where."""
 
     code = "invalid_request"
     exit_code = 2
@@ -187,7 +187,7 @@ class Expired(JobError):
 
 
 class Cancelled(JobError):
-    """Raised when somebody cancelled the job."""
+    """Raised when the job was cancelled."""
 
     code = "cancelled"
 

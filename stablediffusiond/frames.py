@@ -1,4 +1,4 @@
-"""The socket's codec: lines of JSON, and raw bytes after a line that says ``length``. Bytes in, values out; no I/O.
+"""The socket's codec: lines of JSON, and raw bytes after a line with a ``length``. Bytes in, values out; no I/O.
 
 What each line means, and when it may come, is docs/protocol.md.
 """
@@ -56,7 +56,7 @@ class Ack(_Op):
 
 
 class CancelOp(_Op):
-    """Cancel a job, whoever's it is: ids are not secrets, so make them unguessable."""
+    """Cancel a job of any client: ids are not secrets, so make them unguessable."""
 
     op: Literal["cancel"] = "cancel"
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -77,7 +77,7 @@ def parse_op(line: bytes) -> Op:
 
     Raises:
         UnknownOp: it is none of ours.
-        OpError: it is, and says something wrong.
+        OpError: it is, and its content is wrong.
     """
     if sum(line.count(mark) for mark in b"[{:,") > _MOST_PARTS:
         raise UnknownOp("bad_op", f"the line has more than {_MOST_PARTS} parts")
@@ -87,9 +87,9 @@ def parse_op(line: bytes) -> Op:
         first = error.errors(include_url=False, include_context=False)[0]
         op, *fields = first["loc"] or ("",)
         where = ".".join(str(field) for field in fields)
-        said = f"{where}: {first['msg']}" if where else str(first["msg"])
+        reason = f"{where}: {first['msg']}" if where else str(first["msg"])
         error_class = OpError if op else UnknownOp
-        raise error_class("bad_op", f"{said[:_LONGEST_REASON]}; known ops: auth, listen, ack, cancel, ping") from None
+        raise error_class("bad_op", f"{reason[:_LONGEST_REASON]}; known ops: auth, listen, ack, cancel, ping") from None
 
 
 def encode_op(op: Op) -> bytes:

@@ -1,4 +1,4 @@
-"""A bound on lines of the log that anybody who connects can cause: a flood of them would push out all others."""
+"""A bound on lines of the log that any client can cause: a flood of them would push out all others."""
 
 import logging
 import time

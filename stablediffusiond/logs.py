@@ -15,9 +15,9 @@ from stablediffusiond.settings import LogSettings
 JOURNAL: Final = Path("/run/systemd/journal/socket")
 #: syslog(3)'s levels, which are the journal's.
 _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-#: What the code says of a record beside its text, with ``extra=of_job(…)``, and what it is called in the journal.
+#: Fields of a record beside its text, given with ``extra=of_job(…)``, and their names in the journal.
 _FIELDS: Final = {"job_id": "JOB_ID"}
-#: A datagram holds about 200 kB; a message that long helps nobody.
+#: A datagram holds about 200 kB; a longer message is of no use.
 _LONGEST_BYTES: Final = 64_000
 
 
@@ -27,7 +27,7 @@ def of_job(job_id: str) -> dict[str, str]:
 
 
 def set_up(settings: LogSettings, program: str) -> None:
-    """Send what ``program`` logs to where the settings say."""
+    """Send what ``program`` logs where the settings want it."""
     handler = _handler(settings, program)
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
@@ -73,17 +73,17 @@ class JournalHandler(logging.Handler):
             "CODE_LINE": str(record.lineno).encode(),
             "CODE_FUNC": record.funcName.encode() if record.funcName else b"",
         }
-        fields |= {name: str(value).encode() for name, value in _said_beside(record, _FIELDS).items()}
+        fields |= {name: str(value).encode() for name, value in _extra_fields(record, _FIELDS).items()}
         try:
             self._socket.sendto(b"".join(_entry(name, value) for name, value in fields.items()), self._path)
         except OSError:
-            self._say(f"<{fields['PRIORITY'].decode()}>{self.format(record)}\n", record)
+            self._write_to_stderr(f"<{fields['PRIORITY'].decode()}>{self.format(record)}\n", record)
 
-    def _say(self, line: str, record: logging.LogRecord) -> None:
+    def _write_to_stderr(self, line: str, record: logging.LogRecord) -> None:
         try:
             sys.stderr.write(line)
         except OSError:
-            self.handleError(record)  # never raises: a record that nobody takes must not end who says it
+            self.handleError(record)  # never raises: a record that cannot be written must not end the daemon
 
     def close(self) -> None:
         self._socket.close()
@@ -94,17 +94,17 @@ class JsonFormatter(logging.Formatter):
     """One object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, object] = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": super().format(record),
-            **_said_beside(record, {name: name for name in _FIELDS}),
+            **_extra_fields(record, {name: name for name in _FIELDS}),
         }
-        return escape_line_ends(json.dumps(said, ensure_ascii=False))
+        return escape_line_ends(json.dumps(entry, ensure_ascii=False))
 
 
-def _said_beside(record: logging.LogRecord, names: dict[str, str]) -> dict[str, object]:
+def _extra_fields(record: logging.LogRecord, names: dict[str, str]) -> dict[str, object]:
     return {shown: getattr(record, name) for name, shown in names.items() if hasattr(record, name)}
 
 

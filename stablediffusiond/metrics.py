@@ -1,6 +1,6 @@
 """Metrics for Prometheus, where the settings name a port.
 
-The parts of a daemon count in plain attributes, whether anybody looks or not; those are read only when somebody asks,
+The parts of a daemon count in plain attributes, with or without a port; those are read only when a page is asked for,
 on the daemon's loop, to which most of them belong. Without a port the library is not even loaded.
 """
 
@@ -73,7 +73,7 @@ async def served(settings: MetricsSettings, key: Literal["port", "responses_port
     """Answer Prometheus on the port that is ``key`` in the settings; 0: do not.
 
     Raises:
-        AddressInUse: somebody else listens there, or it is none of this machine's addresses.
+        AddressInUse: another process listens there, or it is none of this machine's addresses.
     """
     metrics = Metrics()
     port = getattr(settings, key)
@@ -107,7 +107,7 @@ def _page(metrics: Metrics) -> Page:
 
 @dataclass(frozen=True)
 class _Collected:
-    """A registry, for the library: what was collected when somebody asked."""
+    """A registry, for the library: what was collected for one page."""
 
     families: "list[MetricFamily]"
 

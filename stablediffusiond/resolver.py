@@ -1,4 +1,4 @@
-"""Host names to addresses, in threads that nobody waits for.
+"""Host names to addresses, in threads that do not hold up the end of the process.
 
 asyncio asks the system in threads of an executor, and an event loop and the interpreter wait for those when they end.
 Where no DNS server answers, a program that has given up would sit there for half a minute.
@@ -22,14 +22,14 @@ async def resolve(
     port: str | bytes | int | None,
     *,
     family: int = 0,
-    type: int = socket.SOCK_STREAM,  # noqa: A002 (getaddrinfo's own word for it)
+    type: int = socket.SOCK_STREAM,  # noqa: A002 (getaddrinfo's own name for it)
     proto: int = 0,
     flags: int = 0,
 ) -> Sequence[AddressInfo]:
     """As ``loop.getaddrinfo``.
 
     Raises:
-        OSError: there is no such name, or nobody who would know.
+        OSError: there is no such name, or no name server answers.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Sequence[AddressInfo]] = loop.create_future()
@@ -47,10 +47,10 @@ async def resolve(
         error: OSError | None = None
         try:
             found = socket.getaddrinfo(host, port, family, type, proto, flags)
-        except OSError as said:
-            error = said
-        except UnicodeError as said:  # no label of a name may be empty, or longer than 63 characters
-            error = OSError(f"{host!r} is no host name: {said}")
+        except OSError as failure:
+            error = failure
+        except UnicodeError as failure:  # no label of a name may be empty, or longer than 63 characters
+            error = OSError(f"{host!r} is no host name: {failure}")
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, found, error)
 

@@ -65,7 +65,7 @@ _BY_KEY: Final = {_key(spelling): name for name, others in _SPELLINGS.items() fo
 def find(name: str, schedule: str | None = None) -> Sampler | None:
     """The sampler that ``name`` means, with ``schedule`` (A1111's "Schedule type") beside it.
 
-    Returns None when both leave the choice to the model. ``name`` may carry the schedule as its last word, and a
+    Returns None when both leave the choice to the model. ``name`` may end with the schedule, and a
     request that has only a ``schedule`` may mean a sampler by it, as diffusers' users do.
 
     Raises:

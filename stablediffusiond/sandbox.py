@@ -20,9 +20,9 @@ from stablediffusiond.resolver import resolve
 _CGROUPS: Final = Path("/proc/self/cgroup")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _RESOLVER: Final = Path("/etc/resolv.conf")
-#: A packet there is thrown away by whoever gets it (RFC 863); the firewall of a unit looks at addresses only.
+#: A packet there is discarded by its receiver (RFC 863); the firewall of a unit looks at addresses only.
 _DISCARD_PORT: Final = 9
-#: An address that no network has (RFC 5737): the way there is the way to anybody.
+#: An address that no network has (RFC 5737): its route is the default route.
 _ELSEWHERE: Final = "192.0.2.1"
 #: Who may not ask a name server is told so at once.
 _RESOLVE_SECONDS: Final = 2
@@ -40,7 +40,7 @@ def unit() -> str | None:
 
 
 async def closed_to(host: str) -> str | None:
-    """What to say of a ``host`` that could not be reached, if packets to it or to the name servers may not leave us."""
+    """An explanation for a ``host`` that could not be reached, if packets to it or to name servers are denied."""
     if (name := unit()) is None:
         return None
     try:
@@ -58,7 +58,7 @@ async def closed_to(host: str) -> str | None:
 
 
 def closed_from(host: str) -> str | None:
-    """What to say of ``host``, on which we listen, if not everybody who reaches it reaches us."""
+    """An explanation for ``host``, on which we listen, if the unit lets only some addresses reach us."""
     name = unit()
     own = _own_address() if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 (compared, not listened on)
     if name is None or own is None or not _denied([own]):
@@ -70,18 +70,18 @@ def closed_from(host: str) -> str | None:
 
 
 def hides(path: Path) -> str | None:
-    """What to say of a ``path`` that is not there, or not for us, if it is the unit that hides it."""
+    """An explanation for a ``path`` that is not there, or not readable, if the unit hides it."""
     real = Path(os.path.realpath(path.expanduser()))
     if (name := unit()) is None or (setting := _hiding(real)) is None:
         return None
-    said = f"{name} does not see it ({setting}=)"
+    hidden = f"{name} does not see it ({setting}=)"
     if setting == "InaccessiblePaths":
-        return said
+        return hidden
     quoted = f'"{real}"' if re.search(r"\s", str(real)) else str(real)
     lines = f"BindReadOnlyPaths={quoted}"
     if setting == "ProtectHome":
         lines = f"ProtectHome=tmpfs and {lines}"
-    return f"{said}; let a drop-in say {lines} (systemctl edit {name})"
+    return f"{hidden}; let a drop-in say {lines} (systemctl edit {name})"
 
 
 def _denied(addresses: Iterable[str]) -> list[str]:
@@ -92,7 +92,7 @@ def _denied(addresses: Iterable[str]) -> list[str]:
 def _may_send(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
-        # A connection that is denied only times out: what TCP sends is thrown away without a word.
+        # A connection that is denied only times out: what TCP sends is dropped silently.
         probe.connect((address, _DISCARD_PORT))
         try:
             probe.send(b"")

@@ -1,4 +1,4 @@
-"""How a daemon lives: its log, its word to systemd, its signals, and that it ends when a part of it does."""
+"""What every daemon does: its log, sd_notify, signals, and ending when a part of it ends."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ Exit codes:
 
 
 def notify(**facts: str | int) -> None:
-    """Tell systemd, in one datagram; does nothing where nobody listens. https://www.freedesktop.org/software/systemd/man/sd_notify.html"""
+    """Tell systemd, in one datagram; does nothing without systemd. https://www.freedesktop.org/software/systemd/man/sd_notify.html"""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -69,9 +69,9 @@ def inherited_sockets() -> list[socket.socket]:
 
 
 async def feed_watchdog(healthy: Callable[[], bool]) -> None:
-    """Tell systemd's watchdog that the work goes on, for as long as ``healthy`` says so.
+    """Feed systemd's watchdog as long as ``healthy`` returns true.
 
-    ``healthy`` has to look at the work itself: a timer that only proves that timers run keeps a hung daemon alive.
+    ``healthy`` has to look at the work itself: a timer that only proves that timers run would hide that it hangs.
     """
     interval_seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000 / 3
     while interval_seconds:
@@ -130,7 +130,7 @@ class Reload:
         try:
             settings = load(self._config)
         except SettingsError as error:
-            log.error("SIGHUP: %s; everything stays as it was", error)  # noqa: TRY400 (said to people, not to us)
+            log.error("SIGHUP: %s; everything stays as it was", error)  # noqa: TRY400 (for operators, without a traceback)
         else:
             logs.set_up(settings.log, self._program)
             self.apply(settings)

@@ -1,7 +1,7 @@
 """An AMQP channel of pika whose answers can be awaited, and which ends as a whole.
 
 It ends when the broker closes it, when its connection ends, or when its consumer is cancelled (its queue was deleted).
-Whatever was being waited for then fails, and ``lost`` says why. A channel is never mended; whoever used it opens
+What was being waited for then fails, and ``lost`` says why. A channel is never reopened; its user opens
 another one, and settles no delivery of the old one there.
 """
 
@@ -88,13 +88,13 @@ class AwaitableChannel:
 
 
 def why_lost(error: BaseException) -> BrokerLost:
-    """What pika says of a connection that has ended, as one of our errors."""
+    """pika's reason for the end of a connection, as one of our errors."""
     if isinstance(error, exceptions.ConnectionClosedByBroker) and error.reply_code == _INTERNAL_ERROR:
         return BrokerFailed(error.reply_text)
     return BrokerLost(str(error) or type(error).__name__)
 
 
 def settle(answer: asyncio.Future[T], value: T) -> None:
-    """Answer, unless whoever asked has given up or was told that the channel is lost."""
+    """Set the result, unless its waiter was cancelled or got the error of a lost channel."""
     if not answer.done():
         answer.set_result(value)

@@ -67,7 +67,7 @@ class Channel(ConsumingChannel):
     async def bind_private_queue(self, exchange: str, routing_keys: Iterable[str], max_length: int) -> str:
         """A queue that ends with this connection, bound to ``exchange`` by each of ``routing_keys``; returns its name.
 
-        When nobody reads, the oldest of ``max_length`` messages makes room for the newest.
+        Without a reader, the oldest of ``max_length`` messages is dropped for the newest.
         """
         arguments = {"x-max-length": max_length}
         frame = await self._call(
@@ -98,7 +98,7 @@ class Channel(ConsumingChannel):
             Unroutable: no queue takes it (only if ``mandatory``).
             MessageTooLarge: the broker will never take it.
             Nacked: the broker does not want it now.
-            NotConfirmed: it says nothing.
+            NotConfirmed: no answer came.
             BrokerError: the channel ended first; whether the message arrived is in doubt.
         """
         self._send(message, exchange, routing_key, mandatory=mandatory)

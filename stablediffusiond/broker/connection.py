@@ -20,10 +20,10 @@ from stablediffusiond.broker.url import parse, shown
 from stablediffusiond.errors import BrokerAway, BrokerError, BrokerForbidden, BrokerLost, BrokerRefused
 from stablediffusiond.settings import BrokerSettings
 
-# pika says every failure several times at several levels; each comes to us as an exception, and ``link`` says it once.
+# pika logs every failure several times at several levels; each comes to us as an exception, and ``link`` logs it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
-#: How long a broker may take to say goodbye.
+#: How long a broker may take to answer connection.close.
 _CLOSE_SECONDS: Final = 5.0
 #: For what needs no answer, but some turns of the loop.
 _DROP_SECONDS: Final = 1.0
@@ -50,9 +50,9 @@ class Connection:
         """Connect once, to the first of the nodes in the URL that lets us in.
 
         Raises:
-            BrokerAway: nobody answers, or not as RabbitMQ does. Trying again may help.
+            BrokerAway: no answer, or not one of RabbitMQ. Trying again may help.
             BrokerForbidden: our own service's sandbox does not let us there.
-            BrokerRefused: the broker says no to the user, password, virtual host or TLS.
+            BrokerRefused: the broker refuses the user, password, virtual host or TLS.
             SettingsError: the settings cannot work.
         """
         for url in settings.urls:
@@ -159,11 +159,11 @@ class Connection:
     def _lose(self, error: BaseException) -> None:
         if not self.lost.done():
             self.lost.set_result(error if isinstance(error, BrokerLost) else why_lost(error))
-        self.accepting.set()  # nobody shall wait on a connection that is gone
+        self.accepting.set()  # nothing shall wait on a connection that is gone
 
 
 async def _give_up(opening: LenientConnection, opened: asyncio.Future[BaseException | None]) -> None:
-    """End a try to connect, which would else go on and stay open with nobody to use it."""
+    """End a try to connect, which would else go on and leave a connection open that nothing uses."""
     opening.drop()
     await asyncio.wait({opened}, timeout=_DROP_SECONDS)
 
@@ -179,21 +179,21 @@ async def _explained(error: BrokerError, url: str) -> BrokerError:
 def _why(error: BaseException, settings: BrokerSettings, url: str) -> BrokerError:
     """Why a try to connect failed, in one line that says what to look at."""
     where = shown(url)
-    said = _innermost(error)
-    if isinstance(said, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+    cause = _innermost(error)
+    if isinstance(cause, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         if is_external(settings, url):
             return BrokerRefused(f"{where}: no user belongs to our certificate ([broker] certificate_file)")
         return BrokerRefused(f"{where}: wrong user or password ([broker] url)")
-    if isinstance(said, exceptions.ProbableAccessDeniedError):
+    if isinstance(cause, exceptions.ProbableAccessDeniedError):
         return BrokerRefused(f"{where}: no such virtual host, or not for this user ([broker] url)")
-    if isinstance(said, exceptions.ConnectionClosedByBroker) and said.reply_code in {403, 530}:
-        return BrokerRefused(f"{where}: {said.reply_text}")
-    if (complaint := tls.complaint(said)) is not None:
+    if isinstance(cause, exceptions.ConnectionClosedByBroker) and cause.reply_code in {403, 530}:
+        return BrokerRefused(f"{where}: {cause.reply_text}")
+    if (complaint := tls.complaint(cause)) is not None:
         return BrokerRefused(f"{where}: TLS: {complaint}")
-    if isinstance(said, socket.gaierror):
-        text = f"no address is found for this host ({said.strerror}); is it the broker's ([broker] url)?"
+    if isinstance(cause, socket.gaierror):
+        text = f"no address is found for this host ({cause.strerror}); is it the broker's ([broker] url)?"
     else:
-        text = f"{str(said) or type(said).__name__}; is RabbitMQ running there?"
+        text = f"{str(cause) or type(cause).__name__}; is RabbitMQ running there?"
     return BrokerAway(f"{where}: {text}")
 
 

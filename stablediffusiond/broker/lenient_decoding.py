@@ -32,7 +32,7 @@ class LenientConnection(AsyncioConnection):
     _frame_buffer: bytes
 
     def drop(self) -> None:
-        """End without a word to the broker, which may not listen; its socket is closed in the loop's next turns.
+        """End without connection.close, which might never be read; its socket is closed in the loop's next turns.
 
         ``close`` would do for one that is being opened, if pika did not stumble over its own exception then.
         """

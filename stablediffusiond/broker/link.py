@@ -1,4 +1,4 @@
-"""A connection that is kept alive for ever.
+"""A connection that is made again whenever it is lost.
 
 pika does not reconnect, and a half-dead link is worse than none. So there is one rule: when a connection ends it is
 thrown away with everything on it, and a new one is made, after a pause that doubles with jitter up to a limit. An

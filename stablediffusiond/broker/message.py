@@ -100,12 +100,12 @@ def from_properties(properties: pika.BasicProperties, body: bytes) -> Message:
     )
 
 
-def _text(said: str | bytes | None) -> str | None:
+def _text(value: str | bytes | None) -> str | None:
     """pika hands out bytes for what is no UTF-8; a name that is none fits no queue and no job, and is only shown.
 
     What is put in place of a byte is no longer than it: a name may have 255, and goes back with the answer.
     """
-    return said.decode(errors="replace").replace("\ufffd", "?") if isinstance(said, bytes) else said
+    return value.decode(errors="replace").replace("\ufffd", "?") if isinstance(value, bytes) else value
 
 
 def _moment(stamp: int) -> datetime | None:

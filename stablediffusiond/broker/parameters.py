@@ -18,8 +18,8 @@ _SHORTEST_HEARTBEAT_SECONDS: Final = 5
 
 def with_url(settings: BrokerSettings, url: BrokerUrl) -> BrokerSettings:
     """``settings``, with what ``url`` says in their place."""
-    said = {name: value for name, value in url.options.items() if name in BrokerSettings.model_fields}
-    return settings.model_copy(update=said)
+    options = {name: value for name, value in url.options.items() if name in BrokerSettings.model_fields}
+    return settings.model_copy(update=options)
 
 
 def parameters(settings: BrokerSettings, url: str, name: str) -> pika.ConnectionParameters:

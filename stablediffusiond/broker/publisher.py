@@ -69,7 +69,7 @@ class Publisher:
             unavailable = self._unavailable.get(routing_key)
             async with self._slots if unavailable is None else unavailable.turn:
                 if self._unavailable.get(routing_key) is not unavailable:
-                    continue  # it has changed meanwhile, and with it whom to wait for
+                    continue  # it has changed meanwhile, and with it what to wait for
                 given_up = unavailable is not None and await self._gives_up(unavailable, routing_key, patience_seconds)
                 probed_lately = unavailable is not None and unavailable.was_tried_lately
                 if not (given_up and probed_lately) and await self._try(
@@ -131,7 +131,7 @@ class Publisher:
         if queue.seconds <= patience_seconds:
             return False
         if queue.refusal and await self._holds_messages(name):
-            queue.count_from_now()  # there is room again as soon as somebody reads it
+            queue.count_from_now()  # there is room again as soon as a message is read
             return False
         queue.given_up = True
         self._report_refusal()

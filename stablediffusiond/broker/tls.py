@@ -1,4 +1,4 @@
-"""amqps: our side of the handshake, and what to do when it fails, said of the settings and not of OpenSSL."""
+"""amqps: our side of the handshake, and what to do when it fails, in terms of our settings and not of OpenSSL."""
 
 import ssl
 from pathlib import Path
@@ -22,7 +22,7 @@ _MEANINGS: Final = {
 
 
 def context(settings: BrokerSettings) -> ssl.SSLContext:
-    """The broker has to show a certificate for its host name, signed by whom we trust; ours is shown if we have one.
+    """The broker has to show a certificate for its name, signed by a trusted authority; ours is shown if there is one.
 
     Raises:
         SettingsError: a file cannot be used.
@@ -45,20 +45,20 @@ def _require_readable(file: Path | None, key: str) -> None:
     try:
         file.open("rb").close()
     except OSError as error:
-        said = sandbox.hides(file) or error.strerror
-        raise SettingsError(f"settings: [broker] {key}: {file} cannot be read: {said}") from None
+        reason = sandbox.hides(file) or error.strerror
+        raise SettingsError(f"settings: [broker] {key}: {file} cannot be read: {reason}") from None
 
 
 def complaint(error: BaseException) -> str | None:
     """What is wrong with the handshake, and where to mend it; None if it was not the handshake that failed.
 
-    pika hands on what happens while we shake hands, and only words of what the broker says later.
+    pika passes on the errors of the handshake, and of later ones only their text.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             return f"{error.verify_message}; [broker] url has to name the broker as its certificate does"
         return f"{error.verify_message}; [broker] ca_file names the authority that signed the broker's certificate"
-    said = str(error)
-    if not isinstance(error, ssl.SSLError) and "SSLError(" not in said:
+    text = str(error)
+    if not isinstance(error, ssl.SSLError) and "SSLError(" not in text:
         return None
-    return next((meaning for name, meaning in _MEANINGS.items() if name in said), said)
+    return next((meaning for name, meaning in _MEANINGS.items() if name in text), text)

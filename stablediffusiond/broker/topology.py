@@ -60,7 +60,7 @@ class Topology:
 
     @property
     def control(self) -> str:
-        """The fanout exchange of what all request daemons are told: to cancel a job, to say how they are."""
+        """The fanout exchange of the control messages for all request daemons: cancel a job, report the status."""
         return f"{self.requests}.control"
 
     @property

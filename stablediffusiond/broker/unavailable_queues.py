@@ -1,7 +1,7 @@
 """Queues that take no messages, so that what is published to others does not wait behind them.
 
 A queue that exists takes nothing while it is full, and while it has no leader; then the broker refuses what is
-published to it, or says nothing at all. A queue is without a leader for seconds while a cluster elects one, and for
+published to it, or gives no answer at all. A queue is without a leader for seconds while a cluster elects one, and for
 good if RabbitMQ 3.10 was killed less than a second after the queue was declared.
 """
 
@@ -19,9 +19,9 @@ class UnavailableQueue:
     def __init__(self) -> None:
         #: Who publishes to it takes turns.
         self.turn = asyncio.Lock()
-        #: What the broker says, if it refuses.
+        #: The broker's reason, if it refuses.
         self.refusal: str | None = None
-        #: Nobody waits for it any more.
+        #: It has taken nothing for too long; publishes to it fail.
         self.given_up = False
         self._tried_at = self._since = time.monotonic()
 

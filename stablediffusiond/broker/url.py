@@ -28,15 +28,15 @@ _UNESCAPED: Final = (
 
 @dataclass(frozen=True)
 class BrokerUrl:
-    """One node of the broker, and as whom it is spoken to."""
+    """One node of the broker, and the user for it."""
 
     is_secure: bool
     host: str
     port: int
-    user: str | None  #: None: the URL names nobody
+    user: str | None  #: None: the URL names no user
     password: str = field(repr=False)
     virtual_host: str
-    #: What the query says: fields of ``BrokerSettings``, and those of ``url_query``.
+    #: What the query sets: fields of ``BrokerSettings``, and those of ``url_query``.
     options: Mapping[str, object]
 
     @property
@@ -49,7 +49,7 @@ def parse(url: str) -> BrokerUrl:
     """Read ``url``.
 
     Raises:
-        SettingsError: it is none, or says what has no meaning here.
+        SettingsError: it is none, or has parts without a meaning here.
     """
     scheme = _SCHEME.match(url)
     if scheme is None or (is_secure := _SCHEMES.get(scheme[1].lower())) is None:
@@ -69,7 +69,7 @@ def parse(url: str) -> BrokerUrl:
         user, password = _decoded(parts.username), _decoded(parts.password)
         host = _decoded(parts.hostname)
         virtual_host = _decoded(parts.path[1:])
-    except ValueError:  # whose words repeat what they stumble over
+    except ValueError:  # its text repeats the password
         raise SettingsError(_UNESCAPED) from None
     if parts.fragment or url.endswith("#") or port == 0:
         raise SettingsError(_UNESCAPED)

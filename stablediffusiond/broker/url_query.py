@@ -17,7 +17,7 @@ from stablediffusiond.errors import SettingsError
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What a parameter sets, and how its text is read; ``expected`` is said when it cannot be."""
+    """What a parameter sets, and how its text is read; ``expected`` is in the error when it cannot be."""
 
     sets: str
     read: Callable[[str], object]
@@ -122,7 +122,7 @@ def read_query(query: str, *, is_secure: bool) -> dict[str, object]:
     """What ``query`` sets, by the names of ``BrokerSettings``, and others that ``parameters`` knows.
 
     Raises:
-        SettingsError: it says what has no meaning here.
+        SettingsError: a parameter has no meaning here.
     """
     options: dict[str, object] = {}
     for name, text in _pairs(query):
@@ -153,7 +153,7 @@ def _read(name: str, text: str, options: dict[str, object], *, is_secure: bool) 
     except (ValueError, KeyError, OverflowError):
         raise _refused(f"{name!r} must be {meaning.expected}") from None
     if meaning.sets and options.setdefault(meaning.sets, value) != value:
-        raise _refused(f"{name!r} says otherwise than what stands before it")
+        raise _refused(f"{name!r} contradicts an earlier part of the query")
 
 
 def _ssl_options(text: str) -> dict[str, str]:
@@ -172,5 +172,5 @@ def _nearest(name: str) -> str:
     return f"did you mean {near[0]!r}?" if near else "leave it out"
 
 
-def _refused(said: str) -> SettingsError:
-    return SettingsError(f"settings: [broker] url: {said}")
+def _refused(reason: str) -> SettingsError:
+    return SettingsError(f"settings: [broker] url: {reason}")

@@ -1,7 +1,7 @@
 """The command: its options, its help, its exit code; and the other commands that stand beside it.
 
-A prompt is any text, so there is no word to begin with: what comes first is drawn, unless it is exactly the name of one
-of ``COMMANDS``. Each of those has a module of its own, which is loaded when it is called for.
+A prompt is any text, so there is no subcommand for drawing: the first argument is drawn, unless it is exactly the name
+of one of ``COMMANDS``. Each of those has a module of its own, which is loaded when it is needed.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from stablediffusiond.messages.request import Request
 _NAME: Final = "stablediffusion_client"
 _INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 
-#: First word -> the module whose ``command`` it stands for.
+#: First argument -> the module whose ``command`` it runs.
 COMMANDS: Final = {
     "status": "stablediffusiond.cli.status",
     "cancel": "stablediffusiond.cli.cancel",
@@ -56,7 +56,7 @@ Commands:
   stablediffusion_client cancel ID...  end jobs
   stablediffusion_client dead          what was put aside for operators
 
-Each has a --help of its own. To draw a word that is the name of a command, put -- before it:
+Each has a --help of its own. To draw a prompt that is the name of a command, put -- before it:
 stablediffusion_client -- status
 
 \b
@@ -126,7 +126,7 @@ def command(
 
     prompt = request_arguments.read(prompt)
     if wait is False and (output or timeout):
-        raise click.UsageError("--output and --timeout need somebody who waits; leave --no-wait out")
+        raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
     request, warnings = request_arguments.request(prompt, options, image)

@@ -32,8 +32,8 @@ class NotRetried(StableDiffusiondError):
 
 
 @dataclass(frozen=True)
-class _Where:
-    """What the group's options say to its commands."""
+class _GroupOptions:
+    """The options of the group, for its commands."""
 
     config: Path | None
     unroutable: bool
@@ -61,7 +61,7 @@ def command(context: click.Context, *, queue: str, config: Path | None) -> None:
     Exit codes: 0 done; 1 there is no message of that id, or no queue to put it into; 3 the broker cannot be reached, or
     refuses.
     """
-    context.obj = _Where(config, queue == "unroutable")
+    context.obj = _GroupOptions(config, queue == "unroutable")
 
 
 @command.command("list")
@@ -69,7 +69,7 @@ def command(context: click.Context, *, queue: str, config: Path | None) -> None:
     "--json", "as_json", is_flag=True, help="Print each as a line of JSON (docs/schema/dead_letter.schema.json)."
 )
 @click.pass_obj
-def list_command(where: _Where, *, as_json: bool) -> None:
+def list_command(where: _GroupOptions, *, as_json: bool) -> None:
     """List what is there: id, since when, how large, why."""
 
     async def work(queue: "DeadLetterQueue") -> None:
@@ -87,7 +87,7 @@ def list_command(where: _Where, *, as_json: bool) -> None:
 @click.argument("message_id", metavar="ID")
 @click.option("--body", is_flag=True, help="Write only the body to standard output, as it is.")
 @click.pass_obj
-def show_command(where: _Where, *, message_id: str, body: bool) -> None:
+def show_command(where: _GroupOptions, *, message_id: str, body: bool) -> None:
     """Show a message as JSON, its body if that is text."""
 
     async def work(queue: "DeadLetterQueue") -> None:
@@ -109,7 +109,7 @@ def show_command(where: _Where, *, message_id: str, body: bool) -> None:
 @click.argument("message_ids", metavar="ID...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are there.")
 @click.pass_obj
-def retry_command(where: _Where, *, message_ids: tuple[str, ...], everything: bool) -> None:
+def retry_command(where: _GroupOptions, *, message_ids: tuple[str, ...], everything: bool) -> None:
     """Put messages back to where they were going.
 
     A request keeps its id and the queue for its replies, and counts as published now; a reply goes to its queue, if
@@ -138,7 +138,7 @@ def retry_command(where: _Where, *, message_ids: tuple[str, ...], everything: bo
 @click.argument("message_ids", metavar="ID...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are there.")
 @click.pass_obj
-def drop_command(where: _Where, *, message_ids: tuple[str, ...], everything: bool) -> None:
+def drop_command(where: _GroupOptions, *, message_ids: tuple[str, ...], everything: bool) -> None:
     """Delete messages from the queue. Their ids are printed."""
     chosen = _Chosen(message_ids, everything=everything)
 
@@ -156,7 +156,7 @@ class _Chosen:
 
     def __init__(self, message_ids: tuple[str, ...], *, everything: bool) -> None:
         if everything == bool(message_ids):
-            raise click.UsageError("name messages by their ids, or say --all")
+            raise click.UsageError("name messages by their ids, or use --all")
         self._missing = set(message_ids)
         self._ids = None if everything else frozenset(message_ids)
 
@@ -170,7 +170,7 @@ class _Chosen:
             raise NoSuchDeadLetter(f"there is no message {', '.join(map(repr, sorted(self._missing)))}")
 
 
-def _on(where: _Where, work: Callable[["DeadLetterQueue"], Coroutine[Any, Any, None]]) -> None:
+def _on(where: _GroupOptions, work: Callable[["DeadLetterQueue"], Coroutine[Any, Any, None]]) -> None:
     """Do ``work`` on the queue that was chosen."""
     from stablediffusiond.client.dead_letters import opened  # noqa: PLC0415 (--help needs no AMQP)
     from stablediffusiond.settings import load  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What is said while a job is drawn: results on standard output, a progress bar on a terminal's standard error."""
+"""What is printed while a job is drawn: results on standard output, a progress bar on a terminal's standard error."""
 
 import base64
 import contextlib
@@ -26,7 +26,7 @@ class EventPrinter:
         self._silent = silent  #: standard output carries the picture itself
 
     def submitted(self, job_id: str, *, waiting: bool) -> None:
-        """The job is in the queue; its id is the result if nobody waits for more."""
+        """The job is in the queue; its id is the result if the pictures are not waited for."""
         if self._as_json:
             _line(type="submitted", id=job_id)
         elif not waiting:
@@ -96,7 +96,7 @@ class Bar(NoBar):
 
 
 def progress_bar(title: str, *, as_json: bool) -> contextlib.AbstractContextManager[NoBar]:
-    """A bar if standard error is a terminal and nothing else says how far the job is."""
+    """A bar if standard error is a terminal and nothing else shows how far the job is."""
     return Bar(title) if sys.stderr.isatty() and not as_json else contextlib.nullcontext(NoBar())
 
 

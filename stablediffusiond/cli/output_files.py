@@ -43,7 +43,7 @@ class OutputFiles:
         """Write picture ``index``; returns its path, or None for standard output.
 
         Raises:
-            Unwritable: with what the system says.
+            Unwritable: with the error of the system.
         """
         if self.to_stdout:
             with all_written():
@@ -94,7 +94,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _try_writing(folder: Path) -> None:
-    """Asking the system for permissions says yes to root on a read-only disk; so try."""
+    """access(2) allows root everything on a read-only disk; so try."""
     probe = _part(folder)
     try:
         probe.touch(exist_ok=False)

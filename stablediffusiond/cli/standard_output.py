@@ -29,7 +29,7 @@ def print_json(json_text: str) -> None:
 
 @contextlib.contextmanager
 def all_written() -> Iterator[None]:
-    """See to it that standard output has taken what is said meanwhile.
+    """See to it that standard output has taken what is written meanwhile.
 
     Raises:
         Unwritable: it has not, and takes nothing any more: Python would try again at its end, and complain.

@@ -21,7 +21,7 @@ _PAUSE_SECONDS: Final = 1.0
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings; see settings.example.toml.")
 def command(*, watch: bool, as_json: bool, timeout: float | None, config: Path | None) -> None:
-    """Show how the service is: its queues, each request daemon with the jobs in its hands, and how fast they are drawn.
+    """Show how the service is: its queues, each request daemon with its jobs in flight, and how fast they are drawn.
 
     The broker counts the queues, also while no daemon is there. A daemon that does not answer within two seconds is
     only counted.
@@ -64,7 +64,7 @@ def _show(ask: Callable[[], "ServiceStatus"], *, watch: bool) -> None:
 
 
 def _next(ask: Callable[[], "ServiceStatus"]) -> "ServiceStatus | str":
-    """How it is now, or why that cannot be said; whoever watches wants to see it come back."""
+    """The status now, or why there is none: ``--watch`` goes on until the service is back."""
     from stablediffusiond.errors import BrokerError, TimedOut  # noqa: PLC0415
 
     try:

@@ -59,7 +59,7 @@ def _notes(status: ServiceStatus) -> Iterator[Text]:
         yield Text(
             "\nThe broker takes no publishes (memory or disk alarm), so no request daemon could be asked.", "red"
         )
-    elif status.nobody_draws:
+    elif status.no_daemon_runs:
         yield Text("\nNo request daemon is running; start one: systemctl start stablediffusiond", "yellow")
     elif (silent := (status.workers_connected or 0) - len(status.workers)) > 0:
         yield Text(f"\n{silent} of {status.workers_connected} request daemons do not answer.", "red")

@@ -21,7 +21,7 @@ _GOODBYE_SECONDS: Final = 3
 
 
 def enqueue(request: Request, config: Path | None, *, as_json: bool) -> None:
-    """Put the job into the queue and say its id."""
+    """Put the job into the queue and print its id."""
     with Client(load(config)) as client:
         client.enqueue(request)
     EventPrinter(as_json=as_json, silent=False).submitted(request.id, waiting=False)

@@ -1,4 +1,4 @@
-"""The Python library: put jobs into the queue, read what they say, get Pillow images.
+"""The Python library: put jobs into the queue, read their events, get Pillow images.
 
     with Client() as client:
         job = client.submit(prompt="a red cat", seed=42, count=2)
@@ -12,7 +12,7 @@ And from a program with an event loop:
         [cat] = await client.draw(prompt="a red cat", seed=42)
 
 Both are ways to call ``core``, which has a ``listener`` (replies come from the response daemon), a ``reply_buffer``
-(they wait for whoever reads them) and a ``submitter`` (requests go to the broker).
+(they wait there to be read) and a ``submitter`` (requests go to the broker).
 """
 
 from stablediffusiond.client.async_client import AsyncClient

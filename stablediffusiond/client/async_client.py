@@ -49,7 +49,7 @@ class AsyncClient:
 
     @property
     def queue(self) -> str:
-        """Where the replies to this client's jobs go. Whoever knows its name can read them."""
+        """Where the replies to this client's jobs go. Who knows its name can read them."""
         return self._core.queue
 
     async def close(self) -> None:

@@ -57,7 +57,7 @@ class Client:
 
     @property
     def queue(self) -> str:
-        """Where the replies to this client's jobs go. Whoever knows its name can read them."""
+        """Where the replies to this client's jobs go. Who knows its name can read them."""
         return self._core.queue
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class Client:
         self._loop.run(self._core.cancel(job_id, Deadline(timeout_seconds)))
 
     def status(self, *, timeout_seconds: float | None = None) -> ServiceStatus:
-        """How the service is: its queues, and what each request daemon says of itself within two seconds.
+        """How the service is: its queues, and the answers of the request daemons that come within two seconds.
 
         Raises:
             BrokerError: the broker cannot be reached.

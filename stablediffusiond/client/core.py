@@ -57,7 +57,7 @@ class Asked:
 
     request: Request
     warnings: list[str]
-    #: The id is of our making: where a call fails, its job is nobody's, and may be cancelled.
+    #: The id was made here: if the call fails, no program knows it, and the job may be cancelled.
     is_nameless: bool
 
 
@@ -82,7 +82,7 @@ class Core:
     def __init__(self, options: Options) -> None:
         self._settings = options.settings
         self._topology = Topology(self._settings.queues.requests, self._settings.queues.results)
-        #: Where the replies to this client's jobs go. Whoever knows its name can read them.
+        #: Where the replies to this client's jobs go. Who knows its name can read them.
         self.queue = f"{self._topology.results}.{uuid.uuid4()}"
         self.replies = ReplyBuffer()
         self._submitter = Submitter(self._settings.broker, options.reconnect_seconds)
@@ -165,7 +165,7 @@ class Core:
             await self._submitter.publish(_cancellation(job_id), "", exchange=self._topology.control, mandatory=False)
 
     async def status(self, deadline: Deadline) -> ServiceStatus:
-        async with deadline.limit("the broker has not said how its queues are"):
+        async with deadline.limit("the broker has not answered how many messages its queues have"):
             return await self._submitter.query_status(self._topology)
 
     async def close(self) -> None:
@@ -193,7 +193,7 @@ class Core:
         return [images[index] for index in sorted(images)]
 
     def _give_up(self, what: Asked, replies: JobReplies) -> None:
-        """The caller gets an error and no job, so nobody can read it. One with a name may be asked for again."""
+        """The caller gets an error and no job, so no program can read it. One with an id may be submitted again."""
         if what.is_nameless and not replies.ended:
             self._submitter.publish_and_forget(_cancellation(replies.job_id), self._topology.control)
         self.replies.forget(replies)

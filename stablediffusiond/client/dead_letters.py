@@ -1,9 +1,9 @@
-"""What was put aside for an operator: requests that cannot be drawn, and replies that nobody took.
+"""What was put aside for an operator: requests that cannot be drawn, and replies whose queue was gone.
 
 A message is only ever taken off its queue by an ack, after it is safe elsewhere or is to be dropped. What was looked at
 goes back when the channel is closed, to where it was. A quorum queue counts that as a failed delivery, and RabbitMQ
 drops a message that has had more than twenty (from 4.0 on); so one that was looked at often is put into its queue anew,
-at the end, and only then taken off: nobody has been given the copy yet.
+at the end, and only then taken off: the copy has not been delivered yet.
 """
 
 import contextlib
@@ -65,12 +65,12 @@ class DeadLetterQueue:
         """Publish it to where it was going, as new; returns that queue's name.
 
         Raises:
-            QueueMissing: it does not say where, or there is no such queue; it stays.
+            QueueMissing: it names no queue, or there is no such queue; it stays.
             BrokerError: whether it was published is in doubt; it stays.
         """
         queue = dead_letter.facts.was_for
         if queue is None:
-            raise QueueMissing(f"{dead_letter.facts.id} does not say which queue it was for")
+            raise QueueMissing(f"{dead_letter.facts.id} does not name the queue that it was for")
         await self._channel.publish(_as_new(dead_letter, is_reply=self._queue == self._topology.unroutable), "", queue)
         dead_letter.delivery.ack()
         return queue
@@ -140,8 +140,8 @@ def _uncounted(message: Message) -> Message:
 
 def _fingerprint(message: Message) -> str:
     """A name for a message that has none, the same whenever it is looked at."""
-    said = repr((message.timestamp, message.correlation_id, message.reply_to)).encode() + message.body
-    return hashlib.sha256(said).hexdigest()[:_ID_DIGITS]
+    content = repr((message.timestamp, message.correlation_id, message.reply_to)).encode() + message.body
+    return hashlib.sha256(content).hexdigest()[:_ID_DIGITS]
 
 
 def _text(value: object) -> str | None:

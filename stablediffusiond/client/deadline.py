@@ -23,7 +23,7 @@ class Deadline:
         """End what is awaited here when the time has passed.
 
         Raises:
-            TimedOut: ``missed`` says what has not happened.
+            TimedOut: ``missed`` is what has not happened.
         """
         try:
             async with asyncio.timeout(self.left_seconds()) as limit:

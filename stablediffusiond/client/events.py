@@ -1,4 +1,4 @@
-"""What a job says, as a program reads it: any number of ``Image`` and ``Progress``, then one ``Done`` or ``Failed``."""
+"""The events of a job, as programs read them: any number of ``Image`` and ``Progress``, one ``Done`` or ``Failed``."""
 
 import io
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """What a forked process inherits of its parent's clients, and what becomes of it there.
 
-A child has a copy of every object and every descriptor, and none of the threads. Its clients have loops that nobody
-runs, perhaps locks that nobody will release, and sockets on which their parent goes on speaking: what closes one there
+A child has a copy of every object and every descriptor, and none of the threads. Its clients have loops that no
+thread runs, perhaps locks that no thread will release, and sockets that their parent goes on using: closing one there
 (pika shuts it down first) ends the parent's connection, and takes it out of the epoll that both share. So clients begin
 anew in a child, with a queue, connections and locks of their own. What they had is kept for ever and never touched,
 and its descriptors are made to lead nowhere: then nothing does harm that closes them, and the other ends notice it

@@ -17,7 +17,7 @@ from stablediffusiond.messages.aliases import ALIASES
 if TYPE_CHECKING:
     import PIL.Image
 
-#: Where a request has its image, whatever its client calls it.
+#: The fields that may hold an image, with their other names.
 _NAMES: Final = frozenset({"image", *ALIASES["image"]})
 #: What a request of 16 MiB holds beside a prompt; in base64 it is a third longer.
 MOST_BYTES: Final = 12_000_000
@@ -94,8 +94,8 @@ def _from_array(array: object, name: str) -> "PIL.Image.Image":
     try:
         return PIL.Image.fromarray(array)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        said = f"{name!r}: an array must have a height, a width and perhaps channels, in uint8: {error}"
-        raise InvalidRequest(said, field=name) from None
+        message = f"{name!r}: an array must have a height, a width and perhaps channels, in uint8: {error}"
+        raise InvalidRequest(message, field=name) from None
 
 
 def _fitting(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """A job as a program holds it, with an event loop or without, and its events.
 
-A job that nobody holds any more is forgotten: its replies are settled as they come, and kept nowhere.
+A job whose object is gone is forgotten: its replies are acked as they come, and kept nowhere.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class _BaseJob:
     def forget(self) -> None:
         """Drop what has come of the job and was not read, and what will come. It is drawn all the same: see ``cancel``.
 
-        This happens by itself when nobody has this object any more, and at the end of a ``with`` block.
+        This happens by itself when this object is garbage collected, and at the end of a ``with`` block.
         """
         self._forget()
 
@@ -53,7 +53,7 @@ class Job(_BaseJob):
         self._loop = loop
 
     def events(self, *, timeout_seconds: float | None = None) -> Iterator[Event]:
-        """What the job says, as it says it; ends after ``Done`` or ``Failed``. Each event is handed out once.
+        """The events of the job, as they come; ends after ``Done`` or ``Failed``. Each event is handed out once.
 
         Raises:
             TimedOut: the job has not ended ``timeout_seconds`` after the first ``next``. It goes on all the same.

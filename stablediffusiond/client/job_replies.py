@@ -51,7 +51,7 @@ class JobReplies:
 
 
 def key(event: Event) -> str:
-    """What a job says once, or, of progress and previews, what takes the place of what was said before."""
+    """A reply that comes once, or a progress or preview, which replaces the one before it."""
     match event:
         case Image():
             return f"image {event.facts.index}"

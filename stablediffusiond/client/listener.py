@@ -98,7 +98,7 @@ class Listener:
             connection = await self._again()
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        self._replies.close()  # whatever ended it, nobody shall wait for it
+        self._replies.close()  # however it ended: nothing waits for more replies
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("nothing is listened to any more, because of a bug", exc_info=error)
 
@@ -123,7 +123,7 @@ class Listener:
             self._replies.put(event, ack)
 
     async def _again(self) -> ResponseConnection | None:
-        """The next connection, made as soon as somebody waits for a reply; None once we are closed."""
+        """The next connection, made as soon as a reply is waited for; None once we are closed."""
         while await self._replies.wait_until_wanted():
             try:
                 return await self._reconnect()

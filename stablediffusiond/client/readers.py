@@ -11,7 +11,7 @@ class Readers:
     """Those of one reply buffer."""
 
     def __init__(self) -> None:
-        #: Jobs that somebody waits for, and with which nothing has happened since.
+        #: Jobs whose next event is waited for, and which have none yet.
         self._awaited: set[JobReplies] = set()
         self._any = asyncio.Event()
         self._failures = 0
@@ -50,7 +50,7 @@ class Readers:
         self._serve(replies)
 
     def fail(self, error: ResponsesAway, jobs: Iterable[JobReplies]) -> None:
-        """Raise ``error`` in everybody who waits now."""
+        """Raise ``error`` in all that wait now."""
         self._failures += 1
         self._failure = str(error)
         for replies in jobs:
@@ -68,7 +68,7 @@ class Readers:
             self.wake(replies)
 
     def _serve(self, replies: JobReplies) -> None:
-        """Nobody waits for it; who still does will say so anew."""
+        """It is not waited for any more; a reader that still does registers again."""
         self._awaited.discard(replies)
         if not self._awaited and not self._closed:
             self._any.clear()

@@ -2,7 +2,7 @@
 
 The listener puts replies in, readers take them out. A reply is acked when it is handed out, so a program that is busy
 elsewhere leaves its pictures with the broker. But the daemon stops sending when a few replies are unacked, and the one
-that a reader waits for may be behind those of a job that nobody reads yet. So while anybody waits, whatever comes is
+that a reader waits for may be behind those of a job that is not read yet. So while there is a reader, whatever comes is
 acked at once and kept here. A job that is forgotten keeps nothing, and what still comes for it is acked and dropped.
 """
 
@@ -36,7 +36,7 @@ class ReplyBuffer:
         return replies
 
     def forget(self, replies: JobReplies, *, goes_on: bool = True) -> None:
-        """Nobody will read the job any more. ``goes_on``: it was published, so there may be replies to come."""
+        """The job will not be read any more. ``goes_on``: it was published, so there may be replies to come."""
         if replies.ended:
             return
         self._end(replies)
@@ -46,7 +46,7 @@ class ReplyBuffer:
             self._forgotten.add(replies.job_id)
 
     def __len__(self) -> int:
-        """Jobs whose end nobody has read, or heard of: for these replies may be in the queue."""
+        """Jobs whose end has not come, or was not read: replies to these may be in the queue."""
         return len(self._jobs) + len(self._forgotten)
 
     # The listener's side
@@ -70,11 +70,11 @@ class ReplyBuffer:
             self._ack_all()
 
     def fail(self, error: ResponsesAway) -> None:
-        """Raise ``error`` in everybody who waits now."""
+        """Raise ``error`` in all that wait now."""
         self._readers.fail(error, self._jobs.values())
 
     async def wait_until_wanted(self) -> bool:
-        """Wait until somebody waits for a reply; False once the buffer is closed."""
+        """Wait until a reply is waited for; False once the buffer is closed."""
         return await self._readers.wait_for_any()
 
     # The readers' side

@@ -39,32 +39,32 @@ class ResponseConnection:
         listen: Listen,
         on_broker_away: Callable[[], Awaitable[float]] | None = None,
     ) -> "ResponseConnection":
-        """Connect, and return when the daemon says that it listens.
+        """Connect, and return when the daemon has answered ``listening``.
 
-        One that has no broker itself says so, and listens when it has one again. ``on_broker_away`` then tells for how
-        many seconds that is waited for; without it, it is a no.
+        One without a broker answers ``broker_away``, and listens when it has one again. ``on_broker_away`` then returns
+        for how many seconds that is waited for; without it, it is an error.
 
         Raises:
-            ResponsesAway: nobody is there, or they say no.
+            ResponsesAway: it cannot be reached, or refuses.
         """
         where = f"response daemon at {_address(settings)}"
         try:
             async with asyncio.timeout(settings.handshake_seconds):
                 self = cls(*await _connect(settings))
         except OSError as error:
-            raise ResponsesAway(f"{where}: {_words(error)}; {_remedy(error)}") from None
+            raise ResponsesAway(f"{where}: {_reason(error)}; {_remedy(error)}") from None
         try:
             frame = await self._greet(settings, listen, on_broker_away)
         except (OSError, FramingError) as error:
             self.abort()
-            raise ResponsesAway(f"{where}: {_words(error)}") from None
+            raise ResponsesAway(f"{where}: {_reason(error)}") from None
         except BaseException:
             self.abort()
             raise
         if frame is None or frame.head.get("type") != "listening":
             self.abort()
-            said = frame.head.get("message") if frame else "it closed the connection"
-            raise ResponsesAway(f"{where}: {said}")
+            reason = frame.head.get("message") if frame else "it closed the connection"
+            raise ResponsesAway(f"{where}: {reason}")
         return self
 
     @property
@@ -92,7 +92,7 @@ class ResponseConnection:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._writer.wait_closed()
         except OSError as error:
-            log.debug("the response daemon has gone first: %s", _words(error))
+            log.debug("the response daemon has gone first: %s", _reason(error))
             self.abort()
 
     def abort(self) -> None:
@@ -105,7 +105,7 @@ class ResponseConnection:
         listen: Listen,
         on_broker_away: Callable[[], Awaitable[float]] | None,
     ) -> Frame | None:
-        """Say what we want; returns the answer."""
+        """Send ``auth`` and ``listen``; returns the answer."""
         async with asyncio.timeout(settings.handshake_seconds):
             self._writer.write(_greeting(settings, listen))
             frame = await read_frame_async(self._reader)
@@ -116,7 +116,7 @@ class ResponseConnection:
             async with asyncio.timeout(patience_seconds):
                 return await read_frame_async(self._reader)
         except TimeoutError:
-            return frame  # what it said then still holds
+            return frame  # its first answer still holds
 
     @property
     def _socket(self) -> socket.socket:
@@ -160,7 +160,7 @@ def _keep_alive(connected: socket.socket) -> None:
 
 
 def _greeting(settings: ResponseSettings, listen: Listen) -> bytes:
-    """At one stroke: what came after a token that is refused would reset the connection, and with it the reason."""
+    """In one write: what came after a token that is refused would reset the connection, and with it the reason."""
     if settings.token is None or settings.socket is not None:
         return encode_op(listen)
     return encode_op(Auth(token=settings.token)) + encode_op(listen)
@@ -170,7 +170,7 @@ def _address(settings: ResponseSettings) -> str:
     return str(settings.socket) if settings.socket else f"{settings.host}:{settings.port}"
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -10,7 +10,7 @@ Made = TypeVar("Made")
 
 
 class SharedTask(Generic[Made]):
-    """Whoever stops waiting leaves it to the others; it goes on also when nobody is left, for who comes next."""
+    """A waiter that is cancelled leaves it to the others; it goes on also without any, for the next one."""
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, Made]]) -> None:
         self._make = make
@@ -35,6 +35,6 @@ class SharedTask(Generic[Made]):
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
-    """Or asyncio complains of an error that nobody waited for."""
+    """Otherwise asyncio logs an error that was never retrieved."""
     if not task.cancelled():
         task.exception()

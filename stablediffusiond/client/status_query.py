@@ -1,4 +1,4 @@
-"""How the service is: the broker counts its queues, and each request daemon says how it is.
+"""The status of the service: the broker counts its queues, and each request daemon answers for itself.
 
 Every daemon that is connected reads the queue of crashed jobs, so the broker knows how many there are to wait for. The
 answers come without a queue (direct reply-to), so an ordinary client needs no right to make one.
@@ -24,7 +24,7 @@ _ANSWER_SECONDS: Final = 2.0
 
 
 async def query_status(connection: Connection, topology: Topology) -> ServiceStatus:
-    """Ask everybody, and wait for a short time.
+    """Ask the broker and all request daemons, and wait for a short time.
 
     Raises:
         BrokerError: the connection is gone.
@@ -51,11 +51,11 @@ async def query_status(connection: Connection, topology: Topology) -> ServiceSta
 
 
 async def _ask(connection: Connection, topology: Topology, connected: int | None) -> list[WorkerStatus]:
-    """What the request daemons say, ``connected`` of them or as many as answer in time."""
+    """The answers of the request daemons, ``connected`` of them or as many as answer in time."""
     workers: list[WorkerStatus] = []
     answers: asyncio.Queue[Message | None] = asyncio.Queue()
     channel = await connection.channel()
-    channel.lost.add_done_callback(lambda _: answers.put_nowait(None))  # there is no such exchange, so nobody to ask
+    channel.lost.add_done_callback(lambda _: answers.put_nowait(None))  # no such exchange: no daemon was ever there
     await channel.consume_answers(answers.put_nowait)
     question = Message(
         Ask(status=True).model_dump_json().encode(),

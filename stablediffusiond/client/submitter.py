@@ -28,7 +28,7 @@ _NAME: Final = "stablediffusion_client"
 _PAUSE_SECONDS: Final = (0.1, 2.0)
 #: What we are done with is confirmed: a broker that does not answer need not be waited for,
 _CLOSE_SECONDS: Final = 1.0
-#: and one that somebody has stopped waiting for even less; this is for what may still have to be written.
+#: and one that is not waited for any more even less; this is for what may still have to be written.
 _SHORT_CLOSE_SECONDS: Final = 0.1
 
 

@@ -22,7 +22,7 @@ class Used:
 
 @dataclass(frozen=True)
 class Refused:
-    """It asks for ``what``, which is not done here, unless it says one of ``nothing`` or is empty."""
+    """It asks for ``what``, which is not done here, unless it is one of ``nothing`` or empty."""
 
     what: str
     nothing: tuple[object, ...] = ()
@@ -30,14 +30,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class DependsOn:
-    """A1111 looks at it only beside another field, which is refused: what it says has no effect."""
+    """A1111 looks at it only beside another field, which is refused: its value has no effect."""
 
     field: str
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """It changes nothing in a picture that is drawn here, whatever it says."""
+    """It changes nothing in a picture that is drawn here, with any value."""
 
     why: str
 

@@ -7,7 +7,7 @@ from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, s
 
 _SHOWN_CHARACTERS: Final = 100
 
-#: Setting -> what it asks for, and what it says when it asks for nothing, besides what is empty.
+#: Setting -> what it asks for, and its values that ask for nothing, besides what is empty.
 _REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "sd_vae": ("another VAE", ("automatic",)),
     "CLIP_stop_at_last_layers": ("another layer of the text encoder", (1,)),
@@ -34,13 +34,13 @@ _IGNORED_BEGINNINGS: Final = (
 
 #: Scripts of A1111 itself that only its own page uses.
 _OF_THE_UI: Final = frozenset({"seed", "sampler", "api payload", "comments", "extra options"})
-#: How a script's unit says whether it is on, and what it cannot do without.
+#: The fields by which a script's unit is on, and those that it cannot do without.
 _SWITCHES: Final = ("enabled", "is_enabled")
 _NEEDED: Final = ("model", "module", "image", "input_image", "ad_model")
 
 
 def reduce(settings: object) -> tuple[Body, list[str]]:
-    """What ``settings`` says in fields of ours, and the names of the settings that were left unread.
+    """``settings`` as fields of ours, and the names of the settings that were ignored.
 
     Raises:
         InvalidRequest: a setting asks for something that is not done here.

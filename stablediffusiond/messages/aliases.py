@@ -1,8 +1,8 @@
 """The other spellings of a request's fields, and the fields that are accepted and ignored.
 
 People arrive with bodies written for the first stablediffusiond of 2022, for A1111's API, for diffusers and for AI
-Horde. All of those say the same few things; this file is the table between them. ``canonical`` turns any such body into
-one with canonical names only, and never guesses: two spellings that disagree are an error.
+Horde. All of those mean the same few things; this file is the table between them. ``canonical`` turns any such body
+into one with canonical names only, and never guesses: two spellings that disagree are an error.
 """
 
 import difflib
@@ -62,15 +62,15 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
         InvalidRequest: an unknown field (with the nearest known one), two spellings of one field that disagree, or a
             field of A1111's API that asks for something that is not done here.
     """
-    body, unread = a1111.reduce(_as_meant(body))
+    body, ignored = a1111.reduce(_as_meant(body))
     for name, value in body.items():
         if isinstance(value, dict) or (isinstance(value, list) and name not in {"init_images", "models"}):
             raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
     known = set(known)
     warnings = [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]
-    if unread:
-        warnings.append(f"of A1111's API these ask for nothing that is done here: {', '.join(map(repr, unread))}")
-    said: dict[str, str] = {}
+    if ignored:
+        warnings.append(f"of A1111's API these ask for nothing that is done here: {', '.join(map(repr, ignored))}")
+    spellings: dict[str, str] = {}
     out: Body = {}
     rest = {name: value for name, value in body.items() if name not in IGNORED}
     for name, value in _unfold(rest, warnings):
@@ -81,10 +81,10 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
             nearest = _nearest(name, known)
             raise InvalidRequest(f"unknown field {shown(name)}{nearest}", field=name[:_SHOWN_CHARACTERS])
         if target in out and str(out[target]) != str(value):
-            raise InvalidRequest(f"{said[target]!r} and {name!r} mean the same and differ; send one", field=name)
+            raise InvalidRequest(f"{spellings[target]!r} and {name!r} mean the same and differ; send one", field=name)
         out[target] = value
-        said[target] = name
-    return Canonical(out, warnings, said)
+        spellings[target] = name
+    return Canonical(out, warnings, spellings)
 
 
 def _as_meant(body: Body) -> Body:
@@ -95,7 +95,7 @@ def _as_meant(body: Body) -> Body:
         if value is None:
             continue
         if name in fields:
-            raise InvalidRequest(f"{shown(name)} is said twice", field=name[:_SHOWN_CHARACTERS])
+            raise InvalidRequest(f"{shown(name)} is given twice", field=name[:_SHOWN_CHARACTERS])
         fields[name] = value.removeprefix(_BYTE_ORDER_MARK) if isinstance(value, str) and name != "id" else value
     return fields
 
@@ -184,17 +184,17 @@ def _whole(value: object, name: str) -> int:
             if abs(number) < _LARGEST:
                 return number
     except ValueError:
-        pass  # said below, with the name of the field
+        pass  # raised below, with the name of the field
     raise InvalidRequest(f"{name!r} must be a whole number, not {shown(value)}", field=name)
 
 
 def _truth(value: object, name: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-    if str(value).strip().lower() not in words:
+    booleans = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    if str(value).strip().lower() not in booleans:
         raise InvalidRequest(f"{name!r} must be true or false, not {shown(value)}", field=name)
-    return words[str(value).strip().lower()]
+    return booleans[str(value).strip().lower()]
 
 
 def _nearest(name: str, known: set[str]) -> str:

@@ -9,7 +9,7 @@ _SPACE: Final = b" \t\r\n\v\f"
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 #: Where a data URL was made for a query, base64 has escapes; replaced one by one, since a URL may have millions.
 _ESCAPES: Final = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"=", b"%0D": b"", b"%0A": b"", b"%20": b""}
-#: How the files of pictures begin, also those that are not opened: the daemon says then what it is.
+#: How the files of pictures begin, also those that are not opened: the error then names the format.
 _BEGINNINGS: Final = (
     b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cJXL ", b"\xff\x0a",
     b"8BPS", b"\0\0\0\x0cjP  ",

@@ -16,14 +16,14 @@ ReplyType = Literal["image", "done", "failed", "progress", "preview", "status"]
 
 
 def _exact(number: int) -> int | str:
-    """As it is said: JavaScript, and AMQP in many languages, would round it or could not hold it."""
+    """As text where it is large: JavaScript, and AMQP in many languages, would round it or could not hold it."""
     return number if number <= LARGEST_SAFE_NUMBER else str(number)
 
 
 class Reply(BaseModel):
     """What every reply has."""
 
-    # A newer daemon may say more than this client knows: unknown fields are dropped, not refused.
+    # A newer daemon may send more than this client knows: unknown fields are dropped, not refused.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     id: str = Field(description="Job id")
@@ -54,7 +54,7 @@ class Done(Reply):
     """The last message of a job that worked."""
 
     images: int = Field(description="Pictures sent")
-    queued_seconds: float = Field(ge=0, description="From publication to the daemon; whole seconds where AMQP said so")
+    queued_seconds: float = Field(ge=0, description="From publication to delivery; AMQP counts whole seconds")
     engine_seconds: float = Field(ge=0, description="From the first step to the last picture")
     total_seconds: float = Field(ge=0, description="From publication to this message")
     warnings: list[str] = Field(default_factory=list, description="What was accepted and ignored")

@@ -115,11 +115,11 @@ class Request(BaseModel):
         return request, read.warnings
 
     def check_whole(self) -> None:
-        """What no field can say alone."""
+        """What concerns more than one field."""
         if self.type == "img2img" and self.image is None:
             raise InvalidRequest("img2img needs an 'image'", field="image")
         if self.type == "txt2img" and self.image is not None:
-            raise InvalidRequest("txt2img takes no 'image'; leave the type out or say img2img", field="image")
+            raise InvalidRequest("txt2img takes no 'image'; leave the type out or set it to img2img", field="image")
         self.chosen_sampler()
 
 
@@ -145,12 +145,12 @@ def parse(body: bytes) -> Body:
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> Body:
-    """An object of JSON; what is said twice must be said the same."""
+    """An object of JSON; a name that is given twice must have the same value."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         for name, value in pairs:
             if fields[name] != value:
-                raise ValueError(f"{shown(name)} is said twice, and not the same")
+                raise ValueError(f"{shown(name)} is given twice, with different values")
     return fields
 
 
@@ -167,13 +167,13 @@ def _derived_seed(job_id: str) -> int:
 
 
 def _invalid(error: ValidationError, spelt: dict[str, str]) -> InvalidRequest:
-    """The first complaint of pydantic in our own words, and in the client's spelling of the field."""
+    """The first error of pydantic, reworded, with the client's spelling of the field."""
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     field = spelt.get(name, name) or None
-    said = str(first["msg"]).removeprefix("Value error, ")
-    said = {"Field required": "is required"}.get(said, said[0].lower() + said[1:])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    reason = {"Field required": "is required"}.get(reason, reason[0].lower() + reason[1:])
     value = first["input"]
     short = isinstance(value, str | int | float) and len(repr(value)) < 100 and name != "image"
     shown = f", not {value!r}" if short else ""
-    return InvalidRequest(f"{field!r} {said}{shown}".replace("input should", "must"), field=field)
+    return InvalidRequest(f"{field!r} {reason}{shown}".replace("input should", "must"), field=field)

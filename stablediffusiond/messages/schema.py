@@ -42,7 +42,7 @@ def request_schema() -> Schema:
         for other in others:
             if "." not in other:
                 properties[other] = {**properties[name], "description": f"The same as {name}"}
-    # What A1111's clients say where they leave it open, and where there is no image.
+    # What A1111's clients send where they leave it open, and where there is no image.
     properties["denoising_strength"] = {"description": "The same as strength; only looked at beside an image"}
     name_or_nothing: Schema = {"type": ["string", "number", "null"], "description": "The same as sampler"}
     properties |= dict.fromkeys(ALIASES["sampler"], name_or_nothing)

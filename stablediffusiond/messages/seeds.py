@@ -17,7 +17,7 @@ _MOST_CHARACTERS: Final = 40
 
 
 def read(value: object) -> int | None:
-    """The seed that ``value`` says, or None where it leaves that to us.
+    """The seed in ``value``, or None where it leaves the choice to us.
 
     Raises:
         InvalidRequest: it is no seed.
@@ -42,7 +42,7 @@ def _number(value: object) -> int | None:
         number = decimal.Decimal(text[:_MOST_CHARACTERS])
     except decimal.InvalidOperation:
         raise _no_seed(value) from None
-    # In this order: 1e999999 is a number that is only read in full when somebody asks whether it is whole.
+    # In this order: 1e999999 is a number that is only read in full to see whether it is whole.
     if len(text) > _MOST_CHARACTERS or not number.is_finite() or number.adjusted() > _MOST_CHARACTERS:
         raise _no_seed(value)
     if number != int(number):

@@ -1,4 +1,4 @@
-"""How the service is: what one request daemon says of itself when asked, and what that and the queues say together."""
+"""The status of the service: the answer of one request daemon, and all answers together with the queues."""
 
 from typing import Literal
 
@@ -20,21 +20,21 @@ class Ask(BaseModel):
     status: Literal[True]
 
 
-class Said(BaseModel):
-    """What all of the following share: a newer daemon may say more than this client knows."""
+class StatusPart(BaseModel):
+    """What all of the following share: a newer daemon may send more than this client knows."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class CallTime(Said):
+class CallTime(StatusPart):
     """A line of the table that was measured at the start."""
 
     rows: int = Field(ge=1, description="Rows of a UNet call; an image has two under guidance")
     seconds: float = Field(description="How long one call of so many rows takes, at the model's own size")
 
 
-class JobStatus(Said):
-    """One job in a daemon's hands."""
+class JobStatus(StatusPart):
+    """One job in flight."""
 
     id: str | None = Field(None, description="Absent as long as the request has not been read")
     priority: Priority = Field(description="By the queue that it came from")
@@ -45,8 +45,8 @@ class JobStatus(Said):
     images: int | None = Field(None, description="Images asked for; known once the request has been read")
 
 
-class WorkerStatus(Said):
-    """What one request daemon says of itself."""
+class WorkerStatus(StatusPart):
+    """The answer of one request daemon."""
 
     host: str
     pid: int
@@ -59,7 +59,7 @@ class WorkerStatus(Said):
     rows_at_a_time: int = Field(ge=1, description="Rows that one UNet call may have, at the model's own size")
     images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")
     device_memory_bytes: int | None = Field(None, description="Held on the device; absent where there is no account")
-    jobs: list[JobStatus] = Field(description="All jobs in its hands, in the order in which they came")
+    jobs: list[JobStatus] = Field(description="All its jobs in flight, in the order in which they came")
     images_per_second: float = Field(ge=0, description="Pictures published, over the last minute")
     images_total: int = Field(ge=0, description="Pictures published since its start")
     jobs_done: int = Field(ge=0, description="Since its start")
@@ -68,19 +68,19 @@ class WorkerStatus(Said):
     healthy: bool = Field(description="Whether the device has answered lately")
 
 
-class QueueStatus(Said):
+class QueueStatus(StatusPart):
     """One queue, as the broker counts."""
 
     name: str
     messages: int | None = Field(
-        None, description="Waiting; not what is in a reader's hands. Absent: no such queue, or not ours to see"
+        None, description="Ready, without those delivered and not acked. Absent: no such queue, or no right to see it"
     )
     consumers: int | None = Field(
         None, description="Request daemons, which all read the three request queues, or clients"
     )
 
 
-class ServiceStatus(Said):
+class ServiceStatus(StatusPart):
     """What ``stablediffusion_client status --json`` prints."""
 
     queues: dict[QueueRole, QueueStatus]
@@ -93,5 +93,5 @@ class ServiceStatus(Said):
     )
 
     @property
-    def nobody_draws(self) -> bool:
+    def no_daemon_runs(self) -> bool:
         return not self.workers and not self.workers_connected

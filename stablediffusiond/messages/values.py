@@ -1,4 +1,4 @@
-"""What the values of a request may look like, whoever sends them: which of them ask for nothing."""
+"""The values of a request as all kinds of clients send them: which of them ask for nothing."""
 
 from typing import Final
 
@@ -27,7 +27,7 @@ def is_false(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """What somebody wrote, for an error message: as much of it as one can take in."""
+    """A value of a request, for an error message: cut off where it is long."""
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits

@@ -1,4 +1,4 @@
-"""What a stranger's picture may cost: looked at before the step that would have to pay for it.
+"""What a picture in a request may cost: checked before the step that would have to pay for it.
 
 Measured with Pillow 13 and files of up to 12 MB, the most that a request carries: a picture of 65 million pixels costs
 up to 0.6 GB (WebP: 0.8 GB at 52 million) and about a second of one core; a photograph in JPEG, which is decoded at a
@@ -51,13 +51,13 @@ def check_file(data: bytes) -> None:
 
 
 def check_jpeg(size: tuple[int, int], data: bytes) -> None:
-    """Raise TooLarge for a JPEG that libjpeg would hold as a whole, at whatever fraction it decodes it."""
+    """Raise TooLarge for a JPEG that libjpeg would hold as a whole, at any fraction at which it is decoded."""
     if parts.count_jpeg_scans(data) > 1:
         _check_size(size, MAX_PIXELS)
 
 
 def check_decoded(picture: Image.Image) -> None:
-    """Raise TooLarge for a picture that is about to be decoded at more pixels than anybody needs."""
+    """Raise TooLarge for a picture that is about to be decoded at more pixels than any request needs."""
     _check_size(picture.size, MAX_PIXELS)
 
 
@@ -66,7 +66,7 @@ def too_many_pixels() -> TooLarge:
 
 
 def what_else(data: bytes) -> str:
-    """What ``data`` is, for somebody who sent it as a picture; empty where that is not known."""
+    """What ``data`` is, for the error of a request with no picture; empty where that is not known."""
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
         return ", but HEIC; save it as JPEG"
     for beginning, name in _OTHERS.items():

@@ -1,4 +1,4 @@
-"""From whatever a file has, greys, inks, palettes, sixteen bits, transparency, to sRGB on white."""
+"""From all that files have, greys, inks, palettes, sixteen bits, transparency, to sRGB on white."""
 
 import io
 from typing import Final
@@ -12,9 +12,9 @@ _WHITE: Final = (255, 255, 255)
 _SIXTEEN_BITS: Final = {"I;16": ("L;16", "L;16B"), "I;16L": ("L;16", "L;16B"), "I;16B": ("L;16B", "L;16")}
 #: What can be resized as it is. Transparent pixels count for nothing then: Pillow weighs colours by them.
 _RESIZED: Final = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"})
-#: Modes for which a profile may be: what it is for, it says itself.
+#: Modes for which a profile may be; it names its own.
 _PROFILED: Final = frozenset({"L", "RGB", "CMYK"})
-#: Larger profiles are for printers, and nobody photographs with one.
+#: Larger profiles are for printers, and no photograph has one.
 _MOST_PROFILE_BYTES: Final = 4_000_000
 _SRGB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _LAB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))

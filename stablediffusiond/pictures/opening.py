@@ -1,6 +1,6 @@
 """A picture that came with a request: opened, upright, in sRGB on white, at the size that is drawn.
 
-What comes in is strangers' bytes: before each step, what it may cost is looked at (``bounds.py``).
+The bytes are untrusted: before each step its cost is checked (``bounds.py``).
 """
 
 import io
@@ -36,7 +36,7 @@ _PLUGINS: Final = (
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
 NAMES: Final = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"
 
-#: EXIF's orientations, and what turns each of them upright. A file may say anything, also what is no number.
+#: EXIF's orientations, and what turns each of them upright. A file may have any value there, also what is no number.
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,7 +68,7 @@ def open_at(data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
 
     Raises:
         InvalidRequest: no picture in one of ``FORMATS``, or a broken one.
-        TooLarge: more pixels, or more parts, than anybody needs.
+        TooLarge: more pixels, or more parts, than any request needs.
         OutOfMemory: this machine cannot hold it.
         Exception: what ``size_for`` raises.
     """
@@ -106,5 +106,5 @@ def _open(picture: Image.Image, data: bytes, size_for: Callable[[Size], Size]) -
 def _orientation(picture: Image.Image) -> int:
     if picture.format == "TIFF":
         return 1  # Pillow turns it while it loads it
-    said = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    return said if isinstance(said, int) else 1
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if isinstance(orientation, int) else 1

@@ -1,6 +1,6 @@
 """How many parts a picture's file has: walked through without reading them, and given up where there are too many.
 
-A truncated file ends the walk early; that it is broken, the decoder says.
+A truncated file ends the walk early; the error of a broken file is the decoder's.
 """
 
 import re
@@ -21,7 +21,7 @@ _MARKER: Final = re.compile(rb"\xff")
 _MARKER_AFTER_DATA: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _START_OF_SCAN: Final = 0xDA
 _END_OF_IMAGE: Final = 0xD9
-#: Their offsets and lengths: the tags of a TIFF that say how many there are.
+#: Their offsets and lengths: the tags of a TIFF whose counts are theirs.
 _STRIP_TAGS: Final = frozenset({273, 279, 324, 325})
 
 
@@ -85,14 +85,14 @@ def count_tiff_strips(data: bytes) -> None:
         return int.from_bytes(data[at : at + size], order)
 
     big = number(2, 2) == 43
-    word, entry = (8, 20) if big else (4, 12)
+    offset_bytes, entry = (8, 20) if big else (4, 12)
     directory = number(8, 8) if big else number(4, 4)
     tags = number(directory, 8 if big else 2)
     if tags > MAX_TAGS:
         raise _too_many(MAX_TAGS, "tags of a TIFF")
     first = directory + (8 if big else 2)
     for at in range(first, first + tags * entry, entry):
-        if number(at, 2) in _STRIP_TAGS and number(at + 4, word) > MAX_STRIPS:
+        if number(at, 2) in _STRIP_TAGS and number(at + 4, offset_bytes) > MAX_STRIPS:
             raise _too_many(MAX_STRIPS, "strips or tiles of a TIFF")
 
 

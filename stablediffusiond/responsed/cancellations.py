@@ -20,7 +20,7 @@ class CancelPublisher:
         self._publisher = publisher
 
     async def publish(self, job_id: str) -> None:
-        """Have the job cancelled, whoever's it is.
+        """Have a job cancelled, of any client.
 
         Raises:
             OpError: the broker does not take it now.

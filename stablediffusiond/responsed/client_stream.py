@@ -1,6 +1,6 @@
-"""One client's socket: lines in, frames out, and whether anybody is still there.
+"""One client's socket: lines in, frames out, and whether the client is still there.
 
-TCP says little about that: a client that closes its writing side (``nc -N``) looks like one that has gone. Keepalive
+TCP tells little about that: a client that closes its writing side (``nc -N``) looks like one that has gone. Keepalive
 finds out who has gone while nothing is written, and the kernel knows it of clients on this machine.
 """
 
@@ -34,7 +34,7 @@ class ClientStream:
         self._incoming = LineReader(reader, max_line_bytes)
         self._outgoing = FrameWriter(writer, local_peers, stall_seconds, self.check)
         self._socket: socket.socket = writer.get_extra_info("socket")
-        #: Only those can open a Unix socket whom its file lets.
+        #: A Unix socket can only be opened by those that its file's permissions allow.
         self.is_unix = self._socket.family == socket.AF_UNIX
         #: Who is there, for the log.
         self.peer = _process(self._socket) if self.is_unix else _address(writer.get_extra_info("peername"))
@@ -50,7 +50,7 @@ class ClientStream:
         """The next line without its end, or None when the client sends no more. May be cancelled and called again.
 
         Raises:
-            LineTooLong: as it says.
+            LineTooLong: a line is longer than allowed.
             OtherProtocol: the client speaks another one.
             ClientGone: the connection broke.
         """
@@ -74,7 +74,7 @@ class ClientStream:
         await self._outgoing.write_first(frame)
 
     def check(self) -> None:
-        """Raise ClientGone if the kernel knows that nobody is there, OtherProtocol if it is a client of another one."""
+        """Raise ClientGone if the kernel knows that the client has gone, OtherProtocol if it speaks another one."""
         if self._incoming.other_protocol is not None:
             raise self._incoming.other_protocol
         if self._writer.transport.is_closing() or self._gone():

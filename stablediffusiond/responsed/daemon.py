@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, reload: Reload) -> None:
-    """Stream results from the queues to whoever connects, one JSON object a line."""
+    """Stream results from the queues to clients of a socket, one JSON object a line."""
     topology = Topology(settings.queues.requests, settings.queues.results)
     async with (
         stop_signal() as stop,

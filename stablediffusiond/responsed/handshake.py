@@ -46,7 +46,7 @@ class Handshake:
         self._settings = settings
         self._topology = topology
         self._cancellations = cancellations
-        #: Who may open a Unix socket is for the file's permissions to say.
+        #: Of a Unix socket the file's permissions decide who may open it.
         self._authorized = stream.is_unix or settings.token is None
         #: Whether the client is a plain listener, which sent nothing.
         self.silent = False

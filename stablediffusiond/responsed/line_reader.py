@@ -36,11 +36,11 @@ class LineReader:
         """The next line without its end, or None when the client sends no more. May be cancelled and called again.
 
         Raises:
-            LineTooLong: as it says.
+            LineTooLong: a line is longer than allowed.
             OtherProtocol: the client speaks another one; what came with its first bytes is not returned either.
             OSError: the connection broke.
         """
-        await asyncio.sleep(0)  # whoever sends thousands of lines at once has one read between those of others
+        await asyncio.sleep(0)  # of a client that sends thousands of lines at once, one is read between those of others
         while True:
             end = self._buffer.find(b"\n")
             self._refuse_other_protocols(end)

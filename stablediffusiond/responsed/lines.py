@@ -1,4 +1,4 @@
-"""Replies as the socket says them (docs/protocol.md, "The socket")."""
+"""Replies as lines of the socket (docs/protocol.md, "The socket")."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Head = dict[str, object]
 #: Replies of ours are small; what is nested deeper than Python can go, or longer than readers expect, is none of them.
 _MOST_PARTS: Final = 200
 _LONGEST_OBJECT_BYTES: Final = 262_144
-#: These say what follows a line; a message that brings them itself would lead a client astray.
+#: These announce what follows a line; those of a message itself would break the framing.
 _FRAMING: Final = {"length", "data"}
 
 
@@ -34,7 +34,7 @@ class Line:
 def reply(delivery: Delivery, number: int) -> Line:
     """One reply; ``number`` is what the client acks it by.
 
-    A message that is none of ours, on a queue that anybody may publish to, is passed on as it is.
+    A message that is none of ours, on a queue that others may publish to, is passed on as it is.
     """
     message = delivery.message
     head: Head = {"type": message.type or "message", "delivery": number, "redelivered": delivery.redelivered}
@@ -50,7 +50,7 @@ def reply(delivery: Delivery, number: int) -> Line:
 
 
 def event(message: Message) -> Line | None:
-    """How far a job is, or what it looks like; None if that cannot be read, or says nothing."""
+    """How far a job is, or what it looks like; None if that cannot be read, or is empty."""
     if message.type == "preview":
         return _preview(message)
     body = _object(message.body)

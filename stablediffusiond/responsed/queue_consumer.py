@@ -50,7 +50,7 @@ class QueueConsumer:
     async def run(self) -> None:
         """Consume until cancelled, over as many connections as it takes."""
         retry_seconds, longest_seconds = _RETRY_SECONDS
-        suspected, said = False, ""
+        suspected, logged = False, ""
         while True:
             connection = await self._link.connection()
             channel: Channel | None = None
@@ -58,14 +58,14 @@ class QueueConsumer:
                 if suspected:
                     await self._try_separately()
                 channel = await self._attach(connection)
-                retry_seconds, suspected, said = _RETRY_SECONDS[0], False, ""
+                retry_seconds, suspected, logged = _RETRY_SECONDS[0], False, ""
                 await asyncio.wait({channel.lost})
                 log.debug("%s: %s", self._queue, channel.lost.result())
             except BrokerError as error:
                 suspected = suspected or isinstance(error, BrokerFailed)
-                if said != str(error):
+                if logged != str(error):
                     log.warning("%s cannot be consumed: %s; trying on", self._queue, error)
-                    said = str(error)
+                    logged = str(error)
             finally:
                 # The channel is gone: the broker delivers them again.
                 self._undelivered.clear()

@@ -29,7 +29,7 @@ log.addFilter(LogLimit())
 
 _ACCEPTED_AT_ONCE: Final = 16
 _REMEDY: Final = "is another stablediffusion_responsed running? [responses] port names another port"
-#: What is on a queue may be anybody's, with any type.
+#: A message on a queue may have any type.
 _KINDS: Final = frozenset(get_args(ReplyType))
 
 
@@ -63,10 +63,10 @@ class Server:
         return all(server.is_serving() for server in self._servers)
 
     async def open(self) -> list[str]:
-        """Listen on what systemd has opened for us, else where the settings say; returns the addresses.
+        """Listen on what systemd has opened for us, else on the addresses of the settings; returns the addresses.
 
         Raises:
-            AddressInUse: somebody else listens there.
+            AddressInUse: another process listens there.
             SettingsError: there is no such host or folder, or an address beyond loopback needs a token.
         """
         inherited = inherited_sockets()
@@ -99,13 +99,13 @@ class Server:
         beyond_loopback = isinstance(address, tuple) and not ipaddress.ip_address(address[0]).is_loopback
         if beyond_loopback and self._settings.token is None:
             raise SettingsError(
-                f"settings: [responses] host: {_name(address)} is not on loopback, and whoever reaches it could read "
-                "all results; set [responses] token or token_file, or leave host at localhost"
+                f"settings: [responses] host: {_name(address)} is not on loopback, and everyone who reaches it could "
+                "read all results; set [responses] token or token_file, or leave host at localhost"
             )
 
     async def _listen(self, listening: socket.socket) -> str:
         """Accept on a bound socket; in one that systemd holds, connections wait while we are restarted."""
-        # asyncio accepts as many at once as may wait, and serves nobody else meanwhile.
+        # asyncio accepts as many at once as may wait, and serves no other client meanwhile.
         self._servers.append(await asyncio.start_server(self._on_connection, sock=listening, backlog=_ACCEPTED_AT_ONCE))
         listening.listen(BACKLOG)
         return _name(listening.getsockname())

@@ -18,7 +18,7 @@ _ATTACH_TIMEOUT_SECONDS: Final = 2
 
 
 class Session:
-    """Writes what ``consumer`` has to ``stream``, as ``listen`` says."""
+    """Writes what ``consumer`` has to ``stream``, as ``listen`` asks."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Session:
             await self._write_next()
 
     async def _announce(self) -> None:
-        """Say that the queue is there and consumed: from now on no reply to it can be missed."""
+        """Send ``listening``: the queue is there and consumed; from now on no reply to it can be missed."""
         try:
             async with asyncio.timeout(_ATTACH_TIMEOUT_SECONDS):
                 await self._consumer.attached.wait()
@@ -87,7 +87,7 @@ class Session:
         await self._stream.write(lines.listening(self._listen.queue).encode())
 
     async def _write_next(self) -> None:
-        """Write one reply or event. Whoever waits for the next one holds nothing of the last: it may be large."""
+        """Write one reply or event. Nothing of it is held while the next one is waited for: it may be large."""
         line, number = await self._consumer.next()
         await self._write(line.encode(self._listen.encoding))
         self._write = self._stream.write
@@ -142,7 +142,7 @@ class Session:
             case Ping():
                 await self._stream.write(lines.pong().encode())
             case Auth():
-                pass  # whoever is here may be
+                pass  # it is authorized already
 
     def _ack(self, number: int) -> None:
         if not self._consumer.settle(number):

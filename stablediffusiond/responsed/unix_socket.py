@@ -17,7 +17,7 @@ from stablediffusiond.errors import AddressInUse, SettingsError
 #: Who may use the service, where it is installed as a service; elsewhere the file keeps our own group.
 GROUP: Final = "stablediffusion"
 _MODE: Final = 0o660
-#: As many as may wait to be let in, while a daemon starts or has much to do; systemd's socket unit says the same.
+#: Connections that may wait to be accepted while a daemon starts or is busy; as in systemd's socket unit.
 BACKLOG: Final = 1024
 
 
@@ -41,8 +41,8 @@ class UnixSocket:
             listening.listen(BACKLOG)
         except OSError as error:
             listening.close()
-            said = error.strerror or str(error)
-            raise SettingsError(f"settings: [responses] socket: cannot make {self._path}: {said}") from None
+            reason = error.strerror or str(error)
+            raise SettingsError(f"settings: [responses] socket: cannot make {self._path}: {reason}") from None
         except AddressInUse:
             listening.close()
             raise
@@ -52,7 +52,7 @@ class UnixSocket:
         self._path.unlink(missing_ok=True)
 
     def _clear(self) -> None:
-        """Make room, unless somebody is there."""
+        """Remove what another process has left, unless that still listens."""
         try:
             mode = self._path.lstat().st_mode
         except FileNotFoundError:

@@ -125,11 +125,11 @@ def _explain(error: ValidationError, file: Path | None, values: dict[str, dict[s
         source = str(file) if from_file or (file and section in values and not key) else "environment"
         name = f"[{section}] {key}" if key else f"[{section}]"
         if problem["type"] == "extra_forbidden":
-            said = f"unknown {'key' if key else 'section'}{_nearest(where[-1], _keys(section if key else None))}"
+            reason = f"unknown {'key' if key else 'section'}{_nearest(where[-1], _keys(section if key else None))}"
         else:
             value = "" if key in _SECRETS else f", not {problem['input']!r}"
-            said = str(problem["msg"])[0].lower() + str(problem["msg"])[1:] + value
-        lines.append(f"settings: {source}: {name}: {said}")
+            reason = str(problem["msg"])[0].lower() + str(problem["msg"])[1:] + value
+        lines.append(f"settings: {source}: {name}: {reason}")
     return lines
 
 

@@ -41,7 +41,7 @@ class BrokerSettings(Section):
     ca_file: Path | None = None
     """amqps: the authority that signed the broker's certificate; default: the system's."""
     certificate_file: Path | None = None
-    """amqps: our own certificate, where the broker asks for one; without a user in the URL, it says who we are."""
+    """amqps: our own certificate, where the broker asks for one; without a user in the URL, it is the login."""
     key_file: Path | None = None
     """amqps: the key of that certificate; default: it lies in the same file."""
 
@@ -64,19 +64,19 @@ class ResponseSettings(Section):
     """The socket of the response daemon."""
 
     host: str = "localhost"
-    """Everybody who reaches it can read results: an address that is not loopback needs a token."""
+    """Everyone who reaches it can read results: an address that is not loopback needs a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 50007
     """0: any free one, named in the log."""
     socket: Path | None = None
     """A Unix socket beside it, for the group stablediffusion; clients that have this setting use it in place of TCP."""
     token: SecretStr | None = None
-    """What a client on TCP has to say first; 16 characters or more, such as `openssl rand -hex 16` prints."""
+    """What a client on TCP has to send first; 16 characters or more, such as `openssl rand -hex 16` prints."""
     token_file: Path | None = None
     """A file that holds the token, for those who may read it; used where token is not given."""
     hello_seconds: PositiveFloat = 0.25
-    """A client that says nothing for so long is a plain listener."""
+    """A client that sends nothing for so long is a plain listener."""
     handshake_seconds: PositiveFloat = 10
-    """A client that has begun to speak must have said `listen`, or left, by then."""
+    """A client that has sent something must have sent `listen`, or left, by then."""
     stall_seconds: PositiveFloat = 60
     """A reader that takes nothing, or acks nothing, for so long is cut off and its replies go back to the queue."""
     max_connections: PositiveInt = 500
@@ -99,7 +99,7 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: half precision on a GPU, float32 on a CPU."""
     allow_pickle: bool = False
-    """Whether weights in .ckpt, .bin and .pt files are opened: a pickle can run code, so only from whom you trust."""
+    """Whether weights in .ckpt, .bin and .pt files are opened. A pickle can run code: only for sources you trust."""
 
 
 class EngineSettings(Section):
@@ -147,7 +147,7 @@ class MetricsSettings(Section):
     """Figures for Prometheus, at http://host:port/metrics."""
 
     host: str = "127.0.0.1"
-    """Everybody who reaches it can read them."""
+    """Everyone who reaches it can read them."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """stablediffusiond's; 0: none. Of several on one host each needs its own (docs/operations.md)."""
     responses_port: Annotated[int, Field(ge=0, le=65535)] = 0

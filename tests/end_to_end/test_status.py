@@ -104,7 +104,7 @@ def test_a_daemon_that_hangs_is_counted_and_not_listed(operated: Operated, clien
         status = client.status()
     finally:
         os.kill(operated.daemon.process.pid, signal.SIGCONT)
-    assert (status.workers, status.workers_connected, status.nobody_draws) == ([], 1, False)
+    assert (status.workers, status.workers_connected, status.no_daemon_runs) == ([], 1, False)
 
 
 def test_a_question_that_cannot_be_answered_ends_nothing(operated: Operated, client: Client) -> None:
