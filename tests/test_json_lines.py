@@ -98,7 +98,7 @@ def test_they_are_utf_8_whatever_the_terminal_takes() -> None:
 
 @dataclass
 class FakeClient:
-    said: ServiceStatus
+    answer: ServiceStatus
 
     def __enter__(self) -> "FakeClient":
         return self
@@ -107,12 +107,12 @@ class FakeClient:
         pass
 
     def status(self, *, timeout_seconds: float | None = None) -> ServiceStatus:
-        return self.said
+        return self.answer
 
 
 def test_the_status_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = ServiceStatus.model_validate({"queues": {"normal": {"name": TEXT}}, "workers": []})
-    monkeypatch.setattr("stablediffusiond.client.Client", lambda *_, **__: FakeClient(said))
+    answer = ServiceStatus.model_validate({"queues": {"normal": {"name": TEXT}}, "workers": []})
+    monkeypatch.setattr("stablediffusiond.client.Client", lambda *_, **__: FakeClient(answer))
     ended = CliRunner().invoke(status.command, ["--json"], catch_exceptions=False)
     [line] = ended.stdout_bytes.decode().splitlines()
     assert json.loads(line)["queues"]["normal"]["name"] == TEXT

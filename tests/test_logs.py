@@ -76,8 +76,8 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(LogSettings(format="json"), "x")
     logging.getLogger("stablediffusiond.x").info("job %s\nbegins", "7", extra=logs.of_job("7"))
     [line] = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert (said["level"], said["message"], said["job_id"]) == ("info", "job 7\nbegins", "7")
+    entry = json.loads(line)
+    assert (entry["level"], entry["message"], entry["job_id"]) == ("info", "job 7\nbegins", "7")
 
 
 def test_a_person_reads_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,12 +120,12 @@ async def test_a_request_that_is_too_long_is_not_read_to_its_end(port: int) -> N
     del reader
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /metrics HTTP/1.1\r\nHost: loc", b"\x16\x03\x01\x02\x00\x01"])
-async def test_who_does_not_ask_in_time_is_closed(port: int, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost: loc", b"\x16\x03\x01\x02\x00\x01"])
+async def test_who_does_not_ask_in_time_is_closed(port: int, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(metrics_server, "_REQUEST_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-        writer.write(said)
+        writer.write(sent)
         async with asyncio.timeout(20):
             assert await reader.read() == b""
 
@@ -171,9 +171,9 @@ async def test_a_reader_that_takes_nothing_is_closed(monkeypatch: pytest.MonkeyP
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nHost: "]))
-def test_whatever_is_asked_is_answered(said: bytes, before: bytes) -> None:
+def test_whatever_is_asked_is_answered(sent: bytes, before: bytes) -> None:
     async def page(accept: str) -> tuple[str, bytes]:
         return "text/plain", PAGE
 
-    answer = asyncio.run(MetricsServer(page, [])._answer((before + said + b"\r\n\r\n").decode("latin-1")))
+    answer = asyncio.run(MetricsServer(page, [])._answer((before + sent + b"\r\n\r\n").decode("latin-1")))
     assert 200 <= status(answer) < 500

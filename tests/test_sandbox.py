@@ -54,9 +54,9 @@ async def test_a_name_that_is_not_found_is_the_name_servers_who_may_not_be_asked
 
 @pytest.mark.parametrize("address", ["198.18.0.100", "2001:db8::1"])
 async def test_an_address_that_may_not_be_sent_to_is_named(address: str) -> None:
-    said = await sandbox.closed_to(address)
-    assert said is not None
-    assert said.endswith(f"IPAddressAllow={address}")
+    explanation = await sandbox.closed_to(address)
+    assert explanation is not None
+    assert explanation.endswith(f"IPAddressAllow={address}")
 
 
 async def test_nothing_is_said_of_what_may_be_reached() -> None:
@@ -73,9 +73,9 @@ async def test_nothing_is_said_outside_of_a_unit(machine: Path) -> None:
 
 
 def test_who_listens_for_others_and_is_not_reached_by_them_says_so() -> None:
-    said = sandbox.closed_from("198.18.0.100")
-    assert said is not None
-    assert said.endswith(f"systemctl set-property {UNIT} IPAddressAllow=ADDRESS")
+    explanation = sandbox.closed_from("198.18.0.100")
+    assert explanation is not None
+    assert explanation.endswith(f"systemctl set-property {UNIT} IPAddressAllow=ADDRESS")
     assert sandbox.closed_from("127.0.0.1") is None
     assert sandbox.closed_from("0.0.0.0") is None
 

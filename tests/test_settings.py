@@ -76,7 +76,7 @@ def test_a_named_file_comes_before_the_usual_places(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[broker]\nurll = 'x'\n", r"settings\.toml: \[broker\] urll: unknown key; did you mean 'url'\?"),
         ("[brokr]\n", r"\[brokr\]: unknown section; did you mean 'broker'\?"),
@@ -87,8 +87,8 @@ def test_a_named_file_comes_before_the_usual_places(tmp_path: Path, monkeypatch:
         ("[broker\n", r"is not TOML"),
     ],
 )
-def test_a_wrong_file_is_an_error_that_names_the_place(tmp_path: Path, text: str, said: str) -> None:
-    assert re.search(said, complaint(written(tmp_path, text)))
+def test_a_wrong_file_is_an_error_that_names_the_place(tmp_path: Path, text: str, expected: str) -> None:
+    assert re.search(expected, complaint(written(tmp_path, text)))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -97,16 +97,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("STABLEDIFFUSIOND_BROKR__URL", "x", "BROKR__URL: unknown section 'brokr'; did you mean 'broker'?"),
         ("STABLEDIFFUSIOND_BROKER__URLL", "x", "environment: [broker] urll: unknown key; did you mean 'url'?"),
         ("STABLEDIFFUSIOND_RESPONSES__PORT", "x", "environment: [responses] port"),
     ],
 )
-def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
     monkeypatch.setenv(name, value)
-    assert said in complaint()
+    assert expected in complaint()
 
 
 def test_the_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,11 @@ async def test_each_address_that_is_closed_is_said_once_and_as_an_error(
     monkeypatch.setattr(sandbox, "closed_to", closed_to)
     async with asyncio.timeout(30), Link(settings(f"amqp://me:secret@127.0.0.1:{free_port}/"), "reads"):
         await both.wait()
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert [line.rpartition("; allow")[2] for line in said] == [" the name server; trying on", " the broker; trying on"]
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [line.rpartition("; allow")[2] for line in logged] == [
+        " the name server; trying on",
+        " the broker; trying on",
+    ]
     assert set(asked) == {"127.0.0.1"}
 
 

@@ -65,7 +65,7 @@ async def test_the_right_files_lead_in(secure: SecureBroker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "expected"),
     [
         ({"ca_file": "their-ca.pem"}, r"\[broker\] ca_file names the authority"),
         ({"ca_file": ""}, r"\[broker\] ca_file names the authority"),
@@ -78,9 +78,9 @@ async def test_the_right_files_lead_in(secure: SecureBroker) -> None:
     ids=["other CA", "system's CAs", "no certificate", "foreign certificate", "other name", "password", "no user"],
 )
 async def test_a_wrong_one_is_refused_in_one_line_that_says_which(
-    secure: SecureBroker, files: dict[str, str], said: str
+    secure: SecureBroker, files: dict[str, str], expected: str
 ) -> None:
-    with pytest.raises(BrokerRefused, match=said) as caught:
+    with pytest.raises(BrokerRefused, match=expected) as caught:
         await secure.open(**files)
     assert "\n" not in str(caught.value)
     assert "sesame" not in str(caught.value)

@@ -77,7 +77,7 @@ def test_what_it_means(url: str, means: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("localhost", "must begin with amqp:// or amqps://"),
         ("redis://localhost:6379/0", "must begin with amqp:// or amqps://, not redis://"),
@@ -123,10 +123,10 @@ def test_what_it_means(url: str, means: dict[str, Any]) -> None:
         ("amqps://h?ssl_options=%7B%27ciphers%27:%20%27ALL%27%7D", "'ciphers' has no meaning here"),
     ],
 )  # fmt: skip
-def test_what_means_nothing_is_named(url: str, said: str) -> None:
+def test_what_means_nothing_is_named(url: str, expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(url)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 PASSWORD = "open%sesame"
@@ -149,12 +149,12 @@ def test_no_error_repeats_a_password(url: str) -> None:
 
 
 def test_nor_is_it_shown() -> None:
-    for url, said in (
+    for url, expected in (
         (f"amqp://me:{PASSWORD}@host:5673//team?heartbeat=9", "amqp://me@host:5673//team"),
         (f"pyamqp://me:{PASSWORD}@[::1]:5673/", "pyamqp://me@[::1]:5673/"),
         ("amqp://[", "not a URL"),
     ):
-        assert shown(url) == said
+        assert shown(url) == expected
     assert PASSWORD not in repr(parse(f"amqp://me:{PASSWORD}@host"))
 
 

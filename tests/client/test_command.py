@@ -126,10 +126,10 @@ def test_scripts_read_lines_of_json(run: Run, daemons: FakeDaemons, tmp_path: Pa
     lines = [json.loads(line) for line in out.splitlines()]
     assert (code, err) == (0, "")
     assert lines[0] == {"type": "submitted", "id": request.id}
-    said = {line["type"]: line for line in lines}
-    assert said["progress"] == {"type": "progress", "id": request.id, "step": 3, "steps": 50}
-    assert (said["image"]["seed"], said["image"]["job_type"]) == (5, "txt2img")
-    assert (tmp_path / said["image"]["path"]).read_bytes() == png(0)
+    by_type = {line["type"]: line for line in lines}
+    assert by_type["progress"] == {"type": "progress", "id": request.id, "step": 3, "steps": 50}
+    assert (by_type["image"]["seed"], by_type["image"]["job_type"]) == (5, "txt2img")
+    assert (tmp_path / by_type["image"]["path"]).read_bytes() == png(0)
     assert lines[-1]["type"] == "done"
 
 

@@ -25,7 +25,7 @@ def test_what_the_daemon_calls_invalid_is_an_invalid_request(run: Run, daemons: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("cat", "--steps", "many"), "'steps' must be a valid integer"),
         (("cat", "--sampler", "eular"), "did you mean"),
@@ -47,11 +47,11 @@ def test_what_the_daemon_calls_invalid_is_an_invalid_request(run: Run, daemons: 
     ],
 )
 def test_what_cannot_work_is_told_in_one_line_before_anything_is_sent(
-    run: Run, daemons: FakeDaemons, responses: FakeResponses, arguments: tuple[str, ...], said: str
+    run: Run, daemons: FakeDaemons, responses: FakeResponses, arguments: tuple[str, ...], expected: str
 ) -> None:
     code, out, err = run(*arguments).end()
     assert (code, out) == (2, b"")
-    assert said in err
+    assert expected in err
     assert err.count("\n") == 1
     assert err.startswith("stablediffusion_client: ")
     assert daemons.waiting() == 0
@@ -96,13 +96,13 @@ def test_whatever_is_said_to_a_full_disk(run: Run, daemons: FakeDaemons, argumen
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("cancel",), "stablediffusion_client cancel: Missing argument 'ID...'"),
         (("status", "--seed", "3"), "stablediffusion_client status: No such option"),
     ],
 )
-def test_commands_are_as_strict_as_drawing(run: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_commands_are_as_strict_as_drawing(run: Run, arguments: tuple[str, ...], expected: str) -> None:
     code, _, err = run(*arguments).end()
     assert (code, err.count("\n")) == (2, 1)
-    assert said in err
+    assert expected in err

@@ -45,9 +45,9 @@ def end(group: int) -> None:
 
 def line(started: subprocess.Popen[str]) -> str:
     assert started.stdout is not None
-    said = started.stdout.readline()
-    assert said, started.communicate()[1]
-    return said.strip()
+    line = started.stdout.readline()
+    assert line, started.communicate()[1]
+    return line.strip()
 
 
 def go_on(started: subprocess.Popen[str]) -> None:
@@ -81,7 +81,7 @@ def test_processes_of_multiprocessing_and_plain_forks(
         for _ in range(children):
             answer(daemons, daemons.take())
         seen = json.loads(line(started))
-        assert {tuple(each["said"]) for each in seen} == {("Image", "Done")}
+        assert {tuple(each["events"]) for each in seen} == {("Image", "Done")}
         assert len({each["process"] for each in seen}) == children
         assert len({queue, *(each["queue"] for each in seen)}) == children + 1
         assert all(f"job {of_parent.id} was submitted by process {started.pid}" in each["refusal"] for each in seen)
@@ -101,7 +101,7 @@ def test_an_event_loop_that_forks(settings: Settings, daemons: FakeDaemons, resp
         of_parent, of_child = daemons.take(), daemons.take()
         answer(daemons, of_child)
         seen = json.loads(line(started))
-        assert (seen["said"], seen["queue"]) == (["Image", "Done"], of_child.reply_to)
+        assert (seen["events"], seen["queue"]) == (["Image", "Done"], of_child.reply_to)
         assert f"job {of_parent.id} was submitted by process {started.pid}" in seen["refusal"]
         answer(daemons, of_parent)
         go_on(started)

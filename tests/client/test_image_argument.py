@@ -164,14 +164,14 @@ def test_a_text_that_is_no_file_and_no_base64_is_refused(image: str) -> None:
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, path: Path) -> None:
-    for image, said in (
+    for image, expected in (
         (tmp_path / "nowhere.png", "cannot read .*nowhere.png: No such file"),
         (tmp_path, "cannot read .*: Is a directory"),
         (io.StringIO("cat"), "binary mode"),
         (3, "must be the text"),
         ([RED], "must not be a list"),
     ):
-        with pytest.raises(InvalidRequest, match=said) as caught:
+        with pytest.raises(InvalidRequest, match=expected) as caught:
             sent(image)
         assert caught.value.field == "image"
     broken = Image.open(io.BytesIO(PNG[: len(PNG) // 2]))

@@ -139,7 +139,7 @@ def test_an_ordinary_client_is_told_who_may(operated: Operated) -> None:
 @pytest.mark.parametrize("arguments", [("retry",), ("drop", "one", "--all")])
 def test_nothing_is_done_to_all_without_being_told(operated: Operated, arguments: tuple[str, ...]) -> None:
     code, _, err = operated.run("dead", *arguments)
-    assert (code, "name messages by their ids, or say --all" in err) == (2, True)
+    assert (code, "name messages by their ids, or use --all" in err) == (2, True)
 
 
 async def test_however_often_one_looks_nothing_is_lost(broker: PrivateBroker, topology: Topology) -> None:

@@ -30,6 +30,6 @@ def test_one_who_does_not_gets_none(service: Service) -> None:
 
 def test_a_request_may_ask(service: Service, tmp_path: Path) -> None:
     wish = json.dumps({**WISH, "preview_every": 20})
-    said = service.shell(f"stablediffusion_client --json --wait -o preview.png '{wish}'", tmp_path)
-    lines = [json.loads(line) for line in said.splitlines()]
+    printed = service.shell(f"stablediffusion_client --json --wait -o preview.png '{wish}'", tmp_path)
+    lines = [json.loads(line) for line in printed.splitlines()]
     assert [(line["index"], line["step"]) for line in lines if line["type"] == "preview"] == [(0, 20), (0, 40)]

@@ -84,11 +84,11 @@ def test_on_the_socket_such_a_seed_is_text(service: Service, tmp_path: Path) -> 
 
 
 def test_a_picture_that_cannot_be_opened_is_refused(client: Client) -> None:
-    for data, said in (
+    for data, expected in (
         (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 900_000, "more than 20000"),
     ):
         events = list(client.submit(prompt="a cat", image=base64.b64encode(data).decode()).events())
         assert isinstance(events[-1], Failed)
-        assert said in events[-1].error.message
+        assert expected in events[-1].error.message
         assert events[-1].error.field == "image"

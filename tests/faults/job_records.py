@@ -46,16 +46,16 @@ class JobRecords:
 
     def add_reply(self, frame: Frame) -> None:
         """One reply as it came off the socket."""
-        said = str(frame.head.get("message_id"))
+        message_id = str(frame.head.get("message_id"))
         with self._changed:
             job = self.jobs.get(str(frame.head.get("id")))
             if job is None:
-                self.unknown_jobs.append(said)
+                self.unknown_jobs.append(message_id)
                 return
-            if said in self._seen:
+            if message_id in self._seen:
                 self.duplicates += 1
                 return
-            self._seen.add(said)
+            self._seen.add(message_id)
             kind = str(frame.head["type"])
             job.order.append(kind)
             if kind == "image" and frame.data is not None:

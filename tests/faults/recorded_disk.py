@@ -101,8 +101,8 @@ class RecordedDisk:
                 else:
                     yield Operation(nanoseconds, kind, inode, offset, self._path(first), self._path(second))
 
-    def _path(self, said: bytes) -> str:
-        return str(Path(said.decode()).relative_to(self.folder)) if said else ""
+    def _path(self, path: bytes) -> str:
+        return str(Path(path.decode()).relative_to(self.folder)) if path else ""
 
 
 def _compile(library: Path) -> None:

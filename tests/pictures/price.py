@@ -26,10 +26,10 @@ def main(files: list[str]) -> None:
         data = Path(file).read_bytes()
         before, began = _peak_megabytes(), time.process_time()
         try:
-            said = str(open_init_image(data, 512, 384).getpixel((9, 9)))
+            result = str(open_init_image(data, 512, 384).getpixel((9, 9)))
         except JobError as error:
-            said = f"{type(error).__name__}: {error}"
-        price = {"seconds": time.process_time() - began, "megabytes": _peak_megabytes() - before, "said": said}
+            result = f"{type(error).__name__}: {error}"
+        price = {"seconds": time.process_time() - began, "megabytes": _peak_megabytes() - before, "result": result}
         sys.stdout.write(json.dumps(price) + "\n")
 
 

@@ -69,7 +69,7 @@ def test_fifty_megapixels_are_opened_at_a_bounded_price(name: str, tmp_path: Pat
     file.write_bytes(make())
     assert file.stat().st_size < MOST_BYTES
     [price] = prices(file)
-    assert price["said"].startswith("("), price
+    assert price["result"].startswith("("), price
     assert price["megabytes"] < megabytes, price
     assert price["seconds"] < seconds, price
 
@@ -159,7 +159,7 @@ def test_of_thousands_of_frames_one_is_read(tmp_path: Path) -> None:
         (tmp_path / kind).write_bytes(animated(kind, frames))
         files.append(tmp_path / kind)
     found = prices(*files)
-    assert [price["said"][0] for price in found] == ["("] * len(files), found
+    assert [price["result"][0] for price in found] == ["("] * len(files), found
     assert max(price["seconds"] for price in found) < 1, "0.02 measured"
     assert sum(price["megabytes"] for price in found) < 50, "12 measured"
 

@@ -78,7 +78,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"", f"'image' is no {NAMES}"),
         (b"not a picture", f"'image' is no {NAMES}"),
@@ -94,10 +94,10 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     ],
     ids=range(11),
 )
-def test_what_is_not_opened_is_called_what_it_is(data: bytes, said: str) -> None:
+def test_what_is_not_opened_is_called_what_it_is(data: bytes, expected: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         open_init_image(data, 64, 64)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert caught.value.field == "image"
 
 

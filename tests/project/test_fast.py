@@ -39,9 +39,9 @@ def test_what_a_file_imports_says_whether_it_is_fast(file: str, *, fast: bool) -
 
 
 def test_there_are_many_and_none_uses_a_broker() -> None:
-    said = run_fast(CHECKOUT, "--collect-only")
-    counted = re.search(r"(\d+)/(\d+) tests collected \((\d+) deselected\)", said)
-    assert counted, said
+    printed = run_fast(CHECKOUT, "--collect-only")
+    counted = re.search(r"(\d+)/(\d+) tests collected \((\d+) deselected\)", printed)
+    assert counted, printed
     fast, considered, with_a_broker = map(int, counted.groups())
     assert fast > 1000
     assert considered - fast == with_a_broker > 0
@@ -57,5 +57,5 @@ def test_those_that_need_more_fail(tmp_path: Path) -> None:
     }
     tests = (f"def test_{number}():\n    {body}\n" for number, body in enumerate(refusals))
     (tmp_path / "test_slow.py").write_text("\n".join(tests))
-    said = run_fast(tmp_path)
-    assert re.findall(r"^E +tests.fast.NotFast: (.*?)(?:: .*)?$", said, re.M) == list(refusals.values()), said
+    printed = run_fast(tmp_path)
+    assert re.findall(r"^E +tests.fast.NotFast: (.*?)(?:: .*)?$", printed, re.M) == list(refusals.values()), printed

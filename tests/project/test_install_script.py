@@ -33,10 +33,10 @@ def test_torch_is_taken_with_cuda_where_nvidia_smi_shows_a_gpu(tmp_path: Path, g
     nvidia_smi.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}" if gpu != "of WSL2" else os.environ["PATH"]
     libraries = tmp_path if gpu == "of WSL2" else tmp_path / "none"
-    said = run(f"WSL_LIBRARIES='{libraries}'; install_torch /nowhere", PATH=path)
-    assert said == (FOR_CPUS if gpu == "gone" else PLAIN)
+    printed = run(f"WSL_LIBRARIES='{libraries}'; install_torch /nowhere", PATH=path)
+    assert printed == (FOR_CPUS if gpu == "gone" else PLAIN)
 
 
 def test_an_index_that_is_named_is_asked_whatever_gpu_there_is() -> None:
-    said = run("install_torch /nowhere", TORCH_INDEX_URL="https://packages.invalid/simple")
-    assert said == "pip install -q --index-url https://packages.invalid/simple torch\n"
+    printed = run("install_torch /nowhere", TORCH_INDEX_URL="https://packages.invalid/simple")
+    assert printed == "pip install -q --index-url https://packages.invalid/simple torch\n"

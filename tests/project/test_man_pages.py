@@ -37,9 +37,9 @@ def test_groff_has_nothing_to_say_about_one(page: Path) -> None:
 def test_what_the_help_says_is_shown(page: Path) -> None:
     program = [str(CHECKOUT / "bin" / page.stem), "--help"]
     environment = {**os.environ, "INSTALL_VENV": sys.prefix, "COLUMNS": "200"}
-    said = subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
     shown = rendered(page)
-    for line in said.partition("\n\n")[2].splitlines():
+    for line in printed.partition("\n\n")[2].splitlines():
         words = " ".join(line.split())
         if not words.endswith(":"):  # a title
             assert words in shown
@@ -49,9 +49,9 @@ def test_what_the_help_says_is_shown(page: Path) -> None:
 def test_the_commands_of_the_client_are_explained(command: click.Command) -> None:
     shown = rendered(MANUAL / "stablediffusion_client.1")
     each = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
-    for said in each:
-        assert " ".join(str(said.help).split()) in shown
-        assert f"{said.name} {said.collect_usage_pieces(click.Context(said))[0]}" in shown
+    for each_command in each:
+        assert " ".join(str(each_command.help).split()) in shown
+        assert f"{each_command.name} {each_command.collect_usage_pieces(click.Context(each_command))[0]}" in shown
 
 
 def test_each_program_that_a_unit_documents_has_one() -> None:

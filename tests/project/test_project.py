@@ -23,11 +23,11 @@ def test_systemd_has_nothing_to_say_about_a_unit(unit: Path, tmp_path: Path) -> 
         (tmp_path / each.name).write_text(
             re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", each.read_text(), flags=re.M)
         )
-    said = subprocess.run(
+    printed = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / unit.name],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+    assert (printed.returncode, printed.stdout + printed.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -57,9 +57,9 @@ def test_the_scripts_are_clean() -> None:
 
 
 def test_install_sh_says_what_it_can_do() -> None:
-    said = subprocess.run([CHECKOUT / "install.sh", "--help"], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([CHECKOUT / "install.sh", "--help"], capture_output=True, text=True, check=True).stdout
     for verb in ("demo", "test", "uninstall"):
-        assert f"./install.sh {verb}" in said
+        assert f"./install.sh {verb}" in printed
     wrong = subprocess.run([CHECKOUT / "install.sh", "dance"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "unknown: dance" in wrong.stderr
@@ -68,8 +68,8 @@ def test_install_sh_says_what_it_can_do() -> None:
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_launcher_starts_its_program(program: Path) -> None:
     environment = {**os.environ, "INSTALL_VENV": sys.prefix}
-    said = subprocess.run([program, "--help"], env=environment, capture_output=True, text=True, check=True).stdout
-    assert "Usage:" in said
+    printed = subprocess.run([program, "--help"], env=environment, capture_output=True, text=True, check=True).stdout
+    assert "Usage:" in printed
     unset = {**os.environ, "INSTALL_VENV": "/nowhere"}
     lost = subprocess.run([program], env=unset, capture_output=True, text=True, check=False)
     assert lost.returncode == 78

@@ -41,15 +41,15 @@ def test_evaluation_sees_combinations_and_wordings_that_training_does_not() -> N
     triples = {(scene.subject, scene.colour, scene.ground) for scene in trained}
     assert not triples & {(scene.subject, scene.colour, scene.ground) for scene in evaluated}
     assert {scene.subject for scene in evaluated} == set(SUBJECTS)
-    said = {caption(scene, rng) for scene in trained}
-    assert not said & {held_out_caption(scene, rng) for scene in evaluated}
+    captions = {caption(scene, rng) for scene in trained}
+    assert not captions & {held_out_caption(scene, rng) for scene in evaluated}
     assert len(HELD_OUT_WORDINGS) >= 5
 
 
 def test_captions_say_what_there_is() -> None:
     rng = random.Random(0)
-    said = " ".join(caption(any_scene(rng), rng) for _ in range(5000)).split()
-    assert {*SUBJECTS, *COLOURS, *SIZES[1:], *PLACES[1:]} <= {word.strip(",") for word in said}
+    words = " ".join(caption(any_scene(rng), rng) for _ in range(5000)).split()
+    assert {*SUBJECTS, *COLOURS, *SIZES[1:], *PLACES[1:]} <= {word.strip(",") for word in words}
 
 
 def test_pictures_are_from_minus_one_to_one() -> None:
@@ -93,7 +93,7 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     work, model = ["--work", str(tmp_path / "work")], str(tmp_path / "model")
     again = ["--work", str(tmp_path / "again")]
     on_cpu, two_steps = ["--device", "cpu"], ["--steps", "2", "--batch", "8"]
-    said = run(
+    printed = run(
         ["autoencoder", *work, *on_cpu, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2"],
         ["latents", *work, *on_cpu, "--count", "64"],
         ["words", *work, *on_cpu, "--steps", "2"],
@@ -106,8 +106,8 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
         ["judge", *work, *on_cpu, "--steps", "2"],
         ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--each-word", "1"],
     )
-    assert "goes on at step 2 " in said[4]
+    assert "goes on at step 2 " in printed[4]
     assert (tmp_path / "model/model_index.json").is_file()
-    report = json.loads(said[-1])
+    report = json.loads(printed[-1])
     assert (report["prompts"], report["single words"]) == (4, 14)
     assert set(report) >= {"subject", "colour", "ground", "all three", "single words right"}

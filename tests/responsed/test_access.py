@@ -195,8 +195,8 @@ def test_the_library_uses_what_the_settings_say(
     file = tmp_path / "settings.toml"
     file.write_text(f"[responses]\n{way} = '{path if way == 'socket' else tmp_path / 'token'}'\n")
     port = settings_of_a_client.responses.port
-    said = load(file).responses.model_copy(update={"host": "127.0.0.1", "port": port})
-    with Library(settings_of_a_client.model_copy(update={"responses": said})) as client:
+    responses = load(file).responses.model_copy(update={"host": "127.0.0.1", "port": port})
+    with Library(settings_of_a_client.model_copy(update={"responses": responses})) as client:
         job = client.submit(prompt="cat")
         replies.image(client.queue, job=job.id)
         replies.done(client.queue, job=job.id)
@@ -204,13 +204,13 @@ def test_the_library_uses_what_the_settings_say(
 
 
 def test_the_library_says_what_is_wrong(settings_of_a_client: Settings, tmp_path: Path) -> None:
-    for changes, said in (
+    for changes, expected in (
         ({"token": WRONG}, "the token is wrong"),
         ({}, "a token is asked for here"),
         ({"socket": tmp_path / "none"}, "is stablediffusion_responsed running there"),
     ):
         with Library(with_responses(settings_of_a_client, **changes)) as client:
-            with pytest.raises(ResponsesAway, match=said) as caught:
+            with pytest.raises(ResponsesAway, match=expected) as caught:
                 client.submit(prompt="cat")
             assert WRONG not in str(caught.value)
 

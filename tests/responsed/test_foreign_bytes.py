@@ -81,8 +81,8 @@ def wait_for_first_byte(client: Client) -> None:
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_nothing_after_them_is_executed(name: str, *, in_one_segment: bool, connect: Connect, attack: bytes) -> None:
     client = connect()
-    said = RECORDED[name] + attack
-    send(client, [said] if in_one_segment else [bytes([byte]) for byte in said])
+    sent = RECORDED[name] + attack
+    send(client, [sent] if in_one_segment else [bytes([byte]) for byte in sent])
     heard = all_heard(client)
     if name in UNKNOWN:
         assert json.loads(heard)["code"] == "bad_op"

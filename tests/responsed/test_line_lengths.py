@@ -65,8 +65,8 @@ def test_in_base64_a_picture_is_no_longer_than_our_client_reads() -> None:
 def test_done_is_a_short_line_however_many_warnings_there_are() -> None:
     for warnings in (["w" * 100] * 50_000, ["w" * 1_000_000]):
         done = Done(id="i", images=1, queued_seconds=1, engine_seconds=1, total_seconds=1, warnings=warnings)
-        said = json.loads(line(reply_messages.done(WHERE, done)))["warnings"]
-        assert said[-1].endswith(f"… and {len(warnings) - len(said)} warnings more")
+        written = json.loads(line(reply_messages.done(WHERE, done)))["warnings"]
+        assert written[-1].endswith(f"… and {len(warnings) - len(written)} warnings more")
         assert len(line(reply_messages.done(WHERE, done))) < 16 * KIB
 
 
@@ -83,8 +83,8 @@ def test_no_message_of_anybodys_has_a_line_of_more_than_one_mib_in_binary(kind: 
 @pytest.mark.parametrize("value", ["\u2028" * 80_000, [1e15] * 50_000, "x" * 20_000_000], ids=["escaped", "numbers", "long"])
 def test_long_json_of_others_follows_its_line(value: object) -> None:
     body = json.dumps({"x": value}, ensure_ascii=False).replace("1000000000000000.0", "1e15").encode()
-    said = json.loads(line(Message(body, "application/json")))
-    assert said.get("length", len(body)) == len(body)
+    head = json.loads(line(Message(body, "application/json")))
+    assert head.get("length", len(body)) == len(body)
     assert len(line(Message(body, "application/json"))) < KIB * KIB
 
 
@@ -104,5 +104,5 @@ async def test_a_reader_of_64_kib_reads_binary_and_not_base64() -> None:
 def test_the_numbers_are_in_the_docs() -> None:
     text = (CHECKOUT / "docs/protocol.md").read_text("utf-8")
     section = text.partition("### How long a line is")[2].partition("\n### ")[0]
-    for said in ("18 MiB", "4 KiB", "64 KiB", "128 KiB", "1 MiB", "10,000 characters", '"encoding":"binary"'):
-        assert said in section, said
+    for limit in ("18 MiB", "4 KiB", "64 KiB", "128 KiB", "1 MiB", "10,000 characters", '"encoding":"binary"'):
+        assert limit in section, limit

@@ -57,7 +57,7 @@ def test_hundreds_may_wait_to_be_let_in(environment: dict[str, str], folder: Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"SOCKET": "/nowhere/responses.sock"}, "cannot make /nowhere/responses.sock: No such file or directory"),
         ({"SOCKET": str(CHECKOUT / "README.md")}, "README.md is no socket"),
@@ -66,10 +66,10 @@ def test_hundreds_may_wait_to_be_let_in(environment: dict[str, str], folder: Pat
     ],
     ids=["no folder", "no socket", "strangers", "short token"],
 )
-def test_settings_that_cannot_work_end_it(environment: dict[str, str], changes: dict[str, str], said: str) -> None:
+def test_settings_that_cannot_work_end_it(environment: dict[str, str], changes: dict[str, str], expected: str) -> None:
     changes = {f"STABLEDIFFUSIOND_RESPONSES__{name}": value for name, value in changes.items()}
     with response_daemon({**environment, **changes}) as daemon:
-        with pytest.raises(DaemonFailed, match=said):
+        with pytest.raises(DaemonFailed, match=expected):
             daemon.wait_ready()
         assert daemon.process.returncode == 78
 

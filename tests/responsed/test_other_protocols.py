@@ -21,8 +21,8 @@ NAMES = {
 
 @pytest.mark.parametrize("name", sorted(RECORDED.keys() - UNKNOWN))
 def test_each_is_known_by_its_first_bytes(name: str) -> None:
-    said = RECORDED[name]
-    beginning = said[: max(said.find(b"\n") + 1, LONGEST_BEGINNING_BYTES)]
+    sent = RECORDED[name]
+    beginning = sent[: max(sent.find(b"\n") + 1, LONGEST_BEGINNING_BYTES)]
     assert other_protocol(beginning) == NAMES.get(name, "HTTP")
 
 
@@ -45,6 +45,6 @@ def test_what_begins_as_an_object_may_be_ours(rest: bytes) -> None:
     assert other_protocol(encode_op(Listen(queue="results"))) is None
 
 
-@pytest.mark.parametrize("said", [b"", b"G", b"GET", b"hello\n", b"\n", b' {"op":"ping"}\n', b"\xff\xfe{\x00", b"\x16"])
-def test_what_is_no_protocol_or_not_yet_one_is_left_to_the_parser(said: bytes) -> None:
-    assert other_protocol(said) is None
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET", b"hello\n", b"\n", b' {"op":"ping"}\n', b"\xff\xfe{\x00", b"\x16"])
+def test_what_is_no_protocol_or_not_yet_one_is_left_to_the_parser(sent: bytes) -> None:
+    assert other_protocol(sent) is None

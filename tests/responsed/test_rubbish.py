@@ -51,11 +51,11 @@ def test_binary_rubbish_without_an_end_of_line(connect: Connect) -> None:
     assert client.ended()
 
 
-@pytest.mark.parametrize("said", [b'{"op":"listen","que', b"\x00", b'{"op":"ping"}\n{'])
-def test_half_a_line_and_then_nothing(connect: Connect, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b'{"op":"listen","que', b"\x00", b'{"op":"ping"}\n{'])
+def test_half_a_line_and_then_nothing(connect: Connect, sent: bytes) -> None:
     polite, rude = connect(), connect()
     for client in (polite, rude):
-        client.socket.sendall(said)
+        client.socket.sendall(sent)
     polite.socket.shutdown(socket.SHUT_WR)
     assert polite.ended()
     rude.abort()

@@ -24,17 +24,17 @@ def test_it_listens_on_the_address_that_there_is(tmp_path: Path) -> None:
         "STABLEDIFFUSIOND_LOG__FORMAT": "text",
     }
     command = [sys.executable, "-m", "stablediffusiond.responsed.daemon"]
-    said = ""
+    log = ""
     with subprocess.Popen(
         in_own_network(command, environment, WITHOUT_IPV6),
         env=environment, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True,
     ) as daemon:  # fmt: skip
         assert daemon.stderr is not None
-        while "listening on" not in said:
+        while "listening on" not in log:
             line = daemon.stderr.readline()
-            assert line, said
-            said += line
+            assert line, log
+            log += line
         daemon.terminate()
-        said += daemon.communicate(timeout=60)[1]
+        log += daemon.communicate(timeout=60)[1]
     assert daemon.returncode == 0
-    assert re.findall("listening on (.*)", said) == ["127.0.0.1:50007"]
+    assert re.findall("listening on (.*)", log) == ["127.0.0.1:50007"]

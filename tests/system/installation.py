@@ -21,7 +21,7 @@ BROKER_URL: Final = "/etc/stablediffusiond/broker-url"
 class Installation:
     machine: Machine
     #: What the README's commands have printed.
-    said: str
+    printed: str
 
     def install(self, arguments: str = "") -> str:
         """Run ``sudo ./install.sh`` as a user does."""

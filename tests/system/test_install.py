@@ -15,8 +15,8 @@ OPERATIONS = (CHECKOUT / "docs/operations.md").read_text("utf-8")
 
 
 def test_the_commands_of_the_readme(installed: Installation) -> None:
-    assert installed.said.count("Active: active (running)") == 2
-    assert " done: 1 pictures" in installed.said
+    assert installed.printed.count("Active: active (running)") == 2
+    assert " done: 1 pictures" in installed.printed
     with Image.open(io.BytesIO(installed.first_red_cat)) as drawn:
         assert drawn.size == (128, 128)
 
@@ -50,9 +50,9 @@ def test_a_second_run_keeps_settings_and_passwords_and_sees_what_devices_there_a
 
 def test_only_the_group_may_use_it(installed: Installation) -> None:
     installed.machine.root("useradd tests-bob")
-    said = installed.machine.root("cd /tmp; ! runuser -u tests-bob -- stablediffusion_client cat")
-    assert "ask to be taken into the group stablediffusion" in said
-    assert "PLAIN login refused" not in said
+    printed = installed.machine.root("cd /tmp; ! runuser -u tests-bob -- stablediffusion_client cat")
+    assert "ask to be taken into the group stablediffusion" in printed
+    assert "PLAIN login refused" not in printed
 
 
 def test_the_group_has_a_socket_of_its_own(installed: Installation) -> None:
@@ -106,8 +106,8 @@ def test_the_units_are_clean_and_confined(installed: Installation) -> None:
     units = f"{' '.join(SERVICES)} stablediffusiond@0.service"
     assert installed.machine.root(f"systemd-analyze verify --man=no {units}") == ""
     for service, most in zip(SERVICES, (1.5, 1.0), strict=True):
-        said = installed.machine.root(f"systemd-analyze security --no-pager {service} | tail -1")
-        assert float(said.rpartition(": ")[2].split()[0]) <= most, said
+        printed = installed.machine.root(f"systemd-analyze security --no-pager {service} | tail -1")
+        assert float(printed.rpartition(": ")[2].split()[0]) <= most, printed
     log = installed.machine.root("journalctl -q -u stablediffusion_responsed -o cat")
     assert "listening on" in log
     assert "sock_diag" not in log, "the kernel may be asked what clients have read"

@@ -22,8 +22,8 @@ def restart_with(name: str, lines: str) -> str:
 def test_the_commands_that_it_all_began_with(installed: Installation) -> None:
     installed.machine.root(f"systemctl start {REQUESTS}; systemctl restart {RESPONSES}")
     job_id = installed.client("""'{"prompt": "cat", "seed": 42}'""").strip()
-    said = installed.machine.run("timeout 60 nc localhost 50007 | head -2 | jq -r '.type, .id'").split()
-    assert said == ["image", job_id, "done", job_id]
+    printed = installed.machine.run("timeout 60 nc localhost 50007 | head -2 | jq -r '.type, .id'").split()
+    assert printed == ["image", job_id, "done", job_id]
 
 
 def test_members_see_how_things_are_and_operators_see_the_dead_letters(installed: Installation) -> None:
@@ -41,8 +41,8 @@ def test_members_see_how_things_are_and_operators_see_the_dead_letters(installed
 
 
 def test_a_jobs_story_is_found_by_its_id(installed: Installation) -> None:
-    said = installed.client("""--json '{"prompt": "cat", "id": "story", "steps": 5}'""")
-    assert json.loads(said.splitlines()[0])["id"] == "story"
+    printed = installed.client("""--json '{"prompt": "cat", "id": "story", "steps": 5}'""")
+    assert json.loads(printed.splitlines()[0])["id"] == "story"
     installed.machine.run("until journalctl -q JOB_ID=story | grep -q done; do sleep 0.2; done")
     story = installed.machine.run("journalctl -q -u stablediffusiond JOB_ID=story -o cat")
     assert [word for word in ("begins", "done") if word in story] == ["begins", "done"]
@@ -97,5 +97,5 @@ def test_jobs_that_were_queued_are_drawn_after_a_reboot(installed: Installation)
     asking = client("""'{"prompt": "cat"}'""")
     installed.machine.run(f"for _ in 1 2 3; do {asking}; done")
     installed.machine.reboot()
-    said = installed.machine.run("timeout 120 nc localhost 50007 | head -6 | jq -r .type", timeout_seconds=150)
-    assert sorted(said.split()) == ["done"] * 3 + ["image"] * 3
+    printed = installed.machine.run("timeout 120 nc localhost 50007 | head -6 | jq -r .type", timeout_seconds=150)
+    assert sorted(printed.split()) == ["done"] * 3 + ["image"] * 3

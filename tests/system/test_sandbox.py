@@ -100,9 +100,9 @@ def test_a_model_under_home_is_seen_with_the_drop_in_that_the_error_names(instal
     machine.root(f"sed -i 's|^name = .*|name = \"{model}\"|' {SETTINGS}; systemctl restart --no-block {REQUESTS}")
     try:
         machine.root(f"until [ $(systemctl show -P ExecMainStatus {REQUESTS}) = 78 ]; do sleep 0.2; done")
-        said = machine.root(f"journalctl -u {REQUESTS} -o cat -n 20")
+        log = machine.root(f"journalctl -u {REQUESTS} -o cat -n 20")
         explained = rf"{REQUESTS} does not see it \(ProtectHome=\); let a drop-in say (\S+) and (\S+) \(systemctl edit {REQUESTS}\)"
-        [(first, second)] = set(re.findall(explained, said))
+        [(first, second)] = set(re.findall(explained, log))
         machine.root(f"mkdir -p $(dirname {drop_in}); printf '[Service]\\n{first}\\n{second}\\n' > {drop_in}")
         machine.root(f"systemctl daemon-reload; systemctl restart {REQUESTS}")
         assert installed.red_cat() == installed.first_red_cat

@@ -16,9 +16,9 @@ async def seen(client: AsyncClient, of_parent: AsyncJob) -> dict[str, Any]:
     except BelongsElsewhere as error:
         refusal = str(error)
     job = await client.submit(prompt="of a child", timeout_seconds=60)
-    said = [type(event).__name__ async for event in job.events(timeout_seconds=60)]
+    events = [type(event).__name__ async for event in job.events(timeout_seconds=60)]
     await client.close()
-    return {"queue": client.queue, "refusal": refusal, "said": said}
+    return {"queue": client.queue, "refusal": refusal, "events": events}
 
 
 async def main() -> None:
@@ -32,8 +32,8 @@ async def main() -> None:
             os._exit(0)
         await asyncio.to_thread(os.waitpid, child, 0)
         sys.stdin.readline()
-        said = [await reading, *[event async for event in job.events(timeout_seconds=60)]]
-        print(json.dumps([type(event).__name__ for event in said]))
+        events = [await reading, *[event async for event in job.events(timeout_seconds=60)]]
+        print(json.dumps([type(event).__name__ for event in events]))
 
 
 asyncio.run(main())

@@ -24,8 +24,8 @@ def seen(client: Client, of_parent: Job) -> dict[str, Any]:
         refusal = str(error)
     of_parent.forget()
     with client.submit(prompt="of a child", timeout_seconds=60) as job:
-        said = [type(event).__name__ for event in job.events(timeout_seconds=60)]
-    return {"process": os.getpid(), "queue": client.queue, "refusal": refusal, "said": said}
+        events = [type(event).__name__ for event in job.events(timeout_seconds=60)]
+    return {"process": os.getpid(), "queue": client.queue, "refusal": refusal, "events": events}
 
 
 def in_child(client: Client, of_parent: Job, results: Any) -> None:
