@@ -124,7 +124,7 @@ with_pip() {
   TMPDIR=${TMPDIR:-/var/tmp} "$python" -m pip "$@"
 }
 
-# torch first, and by itself: without a GPU nobody shall download gigabytes of CUDA.
+# torch first, and by itself: without a GPU, gigabytes of CUDA are not downloaded.
 install_torch() {
   local python=$1/bin/python
   "$python" -c 'import torch' 2>/dev/null && return
@@ -373,7 +373,7 @@ find_request_daemons() {
 }
 
 # systemd opens what a socket unit names only while its service is down. A socket that is open already is left alone, so
-# that an upgrade refuses nobody, unless the unit names others than it did.
+# that an upgrade refuses no client, unless the unit names others than it did.
 open_socket() {
   local socket=stablediffusion_responsed.socket
   if [ -n "$SOCKET_BEFORE" ] && [ "$SOCKET_BEFORE" != "$(cat /etc/systemd/system/$socket)" ]; then

@@ -135,7 +135,7 @@ class Daemon:
         return self
 
     def _read_notices(self) -> None:
-        """Read as fast as systemd would: a notice that nobody takes would hold up the daemon."""
+        """Read as fast as systemd would: a notice that is not read would hold up the daemon."""
         with self._notices:
             while notice := self._notices.recv(65_536):
                 for line in notice.decode().splitlines():

@@ -48,7 +48,7 @@ def draw(prompt: str, output: Path, seed: int | None) -> int:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """Leave through every ``with``, so that nothing is left running; whoever hurries does not disturb that."""
+    """Leave through every ``with``, so that nothing is left running; a second signal does not disturb that."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)

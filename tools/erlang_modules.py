@@ -1,7 +1,7 @@
 """Where a RabbitMQ node looks for its modules: first where most of them are. It starts in half the time.
 
 Left to itself Erlang looks for each of a thousand modules in ninety folders, one after the other, and most of these
-belong to plugins that nobody has enabled: fifty thousand files that are not there.
+belong to plugins that are not enabled: fifty thousand files that are not there.
 """
 
 from pathlib import Path

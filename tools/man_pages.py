@@ -37,7 +37,7 @@ class Page:
     section: int
     what: str
     also_called: Sequence[str] = ()
-    commands: Sequence[click.Command] = ()  #: what stands beside it, as the first word
+    commands: Sequence[click.Command] = ()  #: its subcommands
 
     @property
     def name(self) -> str:

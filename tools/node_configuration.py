@@ -26,7 +26,7 @@ def write_files(folder: Path, plugins: Sequence[str], advanced: str, cookie: str
 
 
 def environment(folder: Path, node: str, epmd_port: int, own_port: int, erlang: str) -> dict[str, str]:
-    """``own_port`` is where other nodes and rabbitmqctl reach it, ``erlang`` is said to the Erlang machine."""
+    """``own_port`` is where other nodes and rabbitmqctl reach it, ``erlang`` holds arguments of the Erlang machine."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

@@ -46,7 +46,7 @@ class PrivateBroker:
     ) -> None:
         """``config`` is what rabbitmq.conf says besides, ``advanced`` advanced.config, ``plugins`` what is enabled.
 
-        ``erlang`` is said to the Erlang machine. ``beside`` is a node, already up, whose cluster this one joins.
+        ``erlang`` holds arguments of the Erlang machine. ``beside`` is a running node, whose cluster this one joins.
         """
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise BrokerUnavailable("RabbitMQ is not installed; run: sudo apt-get install rabbitmq-server")
@@ -105,8 +105,8 @@ class PrivateBroker:
     def settle(self) -> Self:
         """Wait until a queue declared just now would survive ``kill``.
 
-        RabbitMQ 3.10 writes the table of its quorum queues half a second after a change, tells nobody, and comes back
-        with a queue that answers nothing if it is killed before.
+        RabbitMQ 3.10 writes the table of its quorum queues half a second after a change, without an event, and comes
+        back with a queue that answers nothing if it is killed before.
         """
         time.sleep(2)
         return self

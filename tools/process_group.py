@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 #: A process between this one and the program. Linux tells it when its parent has ended (PR_SET_PDEATHSIG, 1), and then
-#: nobody needs the program's folder any more. Its parent is the thread that made it: let that be one that stays.
+#: nothing needs the program's folder any more. Its parent is the thread that made it: let that be one that stays.
 _SUPERVISOR: Final = """
 import ctypes, os, shutil, signal, subprocess, sys
 ctypes.CDLL(None).prctl(1, signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""What was put aside for an operator: requests that cannot be drawn, and replies whose queue was gone.
+"""Dead letters, kept for an operator: requests that cannot be drawn, and replies whose queue was gone.
 
 A message is only ever taken off its queue by an ack, after it is safe elsewhere or is to be dropped. What was looked at
 goes back when the channel is closed, to where it was. A quorum queue counts that as a failed delivery, and RabbitMQ

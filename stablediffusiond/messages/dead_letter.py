@@ -1,4 +1,4 @@
-"""What was put aside, as an operator sees it."""
+"""A dead letter, as an operator sees it."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
