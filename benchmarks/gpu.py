@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.random_models import UNETS, VAES, pipeline_around, random_unet
 from stablediffusiond.engine.capacity import warm_up
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Task
 from stablediffusiond.engine.models import at_its_fastest
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import CompileMode
 
@@ -118,7 +118,7 @@ def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, fl
 
     made["diffusers eager"] = 1 / bench.seconds(by_diffusers, calls=3)
     at_its_fastest(pipeline)
-    denoiser = StableDiffusionDenoiser(pipeline, bench.name, mode)
+    denoiser = PipelineDenoiser(pipeline, bench.name, mode)
     capacity = warm_up(denoiser, None)
 
     def by_engine(images: int) -> None:

@@ -29,10 +29,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from benchmarks import report
 from stablediffusiond.engine.capacity import Capacity, warm_up
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Task
 from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import ModelSettings
 
@@ -76,7 +76,7 @@ def feed(jobs: list[Arrival], submit: Callable[[int, Arrival], None]) -> threadi
     return thread
 
 
-def by_engine(denoiser: StableDiffusionDenoiser, capacity: Capacity, jobs: list[Arrival]) -> list[float]:
+def by_engine(denoiser: PipelineDenoiser, capacity: Capacity, jobs: list[Arrival]) -> list[float]:
     arrived: dict[int, float] = {}
     latencies: dict[int, float] = {}
 
@@ -180,7 +180,7 @@ def main() -> None:
     pipeline = load_pipeline(ModelSettings(name=chosen.model))
     own = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     sizes = (own, own * 3 // 4)
-    denoiser = StableDiffusionDenoiser(pipeline, chosen.model)
+    denoiser = PipelineDenoiser(pipeline, chosen.model)
     capacity = warm_up(denoiser, None)
     rate = capacity_of_a_loop(pipeline, sizes)
     contestants: dict[str, Contestant] = {

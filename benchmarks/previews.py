@@ -17,9 +17,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from benchmarks import report
 from stablediffusiond.engine.capacity import Capacity, warm_up
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, load
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Previewed, Task
+from stablediffusiond.engine.models import load
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.encoding import encode_preview
 from stablediffusiond.settings import EngineSettings, ModelSettings
@@ -27,7 +28,7 @@ from stablediffusiond.settings import EngineSettings, ModelSettings
 INTERVAL_SECONDS = EngineSettings().progress_interval_seconds
 
 
-def draw(denoiser: StableDiffusionDenoiser, capacity: Capacity, jobs: int, steps: int, watched: bool) -> float:
+def draw(denoiser: PipelineDenoiser, capacity: Capacity, jobs: int, steps: int, watched: bool) -> float:
     """Seconds for all jobs; ``watched`` by somebody who wants previews."""
     ended = 0
 

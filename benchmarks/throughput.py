@@ -30,9 +30,9 @@ from benchmarks import report
 from benchmarks.service import Service, running
 from stablediffusiond.client import Client, Image
 from stablediffusiond.engine.capacity import best_rows, measure
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
 from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import ModelSettings
 
@@ -88,30 +88,33 @@ def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[
 
 def share_outside_the_unet(pipeline: Any) -> float:
     """Of a step of as many images as are best: schedulers, guidance, putting rows together and taking them apart."""
-    denoiser = StableDiffusionDenoiser(pipeline, "share")
+    denoiser = PipelineDenoiser(pipeline, "share")
     rows = best_rows(measure(denoiser.time_rows))
     request = Request(prompt="a red cat", steps=20)
-    samples = [Sample(Task(key, request), 0, denoiser.shape_of(request), 2) for key in range(max(1, rows // 2))]
-    for sample in samples:
-        denoiser.begin(sample)
+    samples = [Sample(Task(key, request), 0, denoiser.kind_of(request), 2) for key in range(max(1, rows // 2))]
+    denoiser.begin(samples)
     steps, calls = [], []
     for _ in range(request.steps):
         steps.append(seconds(lambda: denoiser.step(samples, rows)))
         calls.append(denoiser.time_rows(2 * len(samples)))
-        for sample in samples:
-            sample.step += 1
     return 1 - statistics.median(calls) / statistics.median(steps)
 
 
 def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
     """What the device takes for so many rows and pictures at its best."""
-    denoiser = StableDiffusionDenoiser(pipeline, "limit")
+    denoiser = PipelineDenoiser(pipeline, "limit")
     table = measure(denoiser.time_rows)
     rows = best_rows(table)
-    sample = denoiser.one_step()
-    denoiser.draw(sample)
-    decode = min(seconds(lambda: denoiser.finish(sample)) for _ in range(5))
+    decode = min(_decode_seconds(denoiser) for _ in range(5))
     return float(sum(2 * wish["steps"] * table[rows] / rows + decode for wish in jobs))
+
+
+def _decode_seconds(denoiser: PipelineDenoiser) -> float:
+    request = Request(prompt="", steps=1)
+    sample = Sample(Task(0, request), 0, denoiser.kind_of(request), 2)
+    denoiser.begin([sample])
+    denoiser.step([sample], 2)
+    return seconds(lambda: denoiser.finish(sample))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""How many rows a UNet call may have, for each shape: measured, set, and learnt from running out of memory."""
+"""How many rows a call of the denoiser may have, by kind: measured, set, and learnt from running out of memory."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from stablediffusiond.engine.job import Shape
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import OutOfMemory
 from stablediffusiond.messages.request import Request
 
@@ -26,23 +26,23 @@ _LEARNT_SECONDS: Final = 600.0
 class Measured(Protocol):
     """What can be found out about a device before its first job."""
 
-    def shape_of(self, request: Request) -> Shape: ...
+    def kind_of(self, request: Request) -> Kind: ...
     def time_rows(self, rows: int) -> float: ...
     def most_pixels(self) -> int | None: ...
 
 
 def warm_up(device: Measured, images: int | None) -> "Capacity":
     """Measure ``device``, which also brings it up to speed; ``images``, if set, is what one call shall have."""
-    own = device.shape_of(Request(prompt=""))
+    own = device.kind_of(Request(prompt=""))
     table = measure(device.time_rows)
     capacity = Capacity(own, table, images, device.most_pixels())
     figures = ", ".join(f"{rows}: {seconds * 1000:.3g} ms" for rows, seconds in table.items())
-    log.info("a UNet call at %s takes, by its rows, %s; up to %d rows step together", own, figures, capacity.rows)
+    log.info("a call at %s takes, by its rows, %s; up to %d rows step together", own, figures, capacity.rows)
     return capacity
 
 
 def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
-    """Seconds of a UNet call with 1, 2, 4, 8, … rows, until more rows bring no more rows a second, or memory ends.
+    """Seconds of a call with 1, 2, 4, 8, … rows, until more rows bring no more rows a second, or memory ends.
 
     ``time_rows(rows)`` gives the seconds of one call, or raises OutOfMemory.
     """
@@ -72,17 +72,17 @@ def best_rows(table: dict[int, float]) -> int:
 
 
 class Capacity:
-    """Rows at most, by shape: a larger picture has room for fewer."""
+    """Rows at most, by kind: a larger picture has room for fewer."""
 
     def __init__(
         self,
-        own: Shape,
+        own: Kind,
         table: dict[int, float],
         images: int | None = None,
         most_pixels: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``table`` was measured at the shape ``own``; ``images``, if set, overrides what follows from it.
+        """``table`` was measured at the kind ``own``; ``images``, if set, overrides what follows from it.
 
         Two rows are reckoned for an image, as under guidance. ``most_pixels`` is what one image may have.
         """
@@ -91,18 +91,18 @@ class Capacity:
         self.rows = 2 * images if images is not None else max(2, best_rows(table))
         self.most_pixels = most_pixels
         self._clock = clock
-        self._learnt: dict[Shape, tuple[int, float]] = {}  #: rows, and until when
+        self._learnt: dict[Kind, tuple[int, float]] = {}  #: rows, and until when
 
     @property
     def images(self) -> int:
         """Images of the model's own size, under guidance, that step together."""
         return max(1, self.rows // 2)
 
-    def rows_at_most(self, shape: Shape, urgent_rows: int = 0) -> int:
+    def rows_at_most(self, kind: Kind, urgent_rows: int = 0) -> int:
         """At least 1; fewer where some rows are urgent, which others may slow down only so far."""
         rows = self._rows_beside(urgent_rows) if urgent_rows else self.rows
-        scaled = max(1, rows * self.own.pixels // shape.pixels)
-        learnt, until = self._learnt.get(shape, (scaled, 0.0))
+        scaled = max(1, rows * self.own.pixels // kind.pixels)
+        learnt, until = self._learnt.get(kind.size, (scaled, 0.0))
         return min(scaled, learnt) if self._clock() < until else scaled
 
     def _rows_beside(self, urgent_rows: int) -> int:
@@ -112,12 +112,12 @@ class Capacity:
         quick = [rows for rows, seconds in self.table.items() if seconds <= _SLOWER_AT_MOST * alone]
         return min(self.rows, max(urgent_rows, *quick))
 
-    def learn_too_many(self, shape: Shape, rows: int) -> None:
+    def learn_too_many(self, kind: Kind, rows: int) -> None:
         """A call of ``rows`` rows did not fit."""
-        fewer = max(1, min(rows // 2, self.rows_at_most(shape)))
-        self._learnt[shape] = (fewer, self._clock() + _LEARNT_SECONDS)
-        log.warning("%s: %d rows do not fit into memory; for ten minutes at most %d", shape, rows, fewer)
+        fewer = max(1, min(rows // 2, self.rows_at_most(kind)))
+        self._learnt[kind.size] = (fewer, self._clock() + _LEARNT_SECONDS)
+        log.warning("%s: %d rows do not fit into memory; for ten minutes at most %d", kind, rows, fewer)
 
-    def forget(self, shape: Shape) -> None:
+    def forget(self, kind: Kind) -> None:
         """Not even one row did fit, so that it was not for their number."""
-        self._learnt.pop(shape, None)
+        self._learnt.pop(kind.size, None)

@@ -23,9 +23,9 @@ from stablediffusiond.engine.job import (
     Event,
     Failed,
     Finished,
+    Kind,
     Previewed,
     Sample,
-    Shape,
     Stepped,
     Task,
 )
@@ -72,18 +72,18 @@ class Engine:
         self._busy_since: float | None = None
         self._last_step_seconds = math.inf
         self._undecoded: deque[Sample] = deque()
-        #: What a UNet call and its scheduler steps take, and how many rows it has; for anybody to look at.
+        #: What a call of the denoiser and its scheduler steps take, and how many rows it has; for anybody to look at.
         self.step_seconds = Histogram(_STEP_SECONDS)
         self.rows_per_call = Histogram(_ROWS)
 
     # From any thread
 
-    def shape_of(self, request: Request) -> Shape:
+    def kind_of(self, request: Request) -> Kind:
         """The size that ``request`` is drawn in."""
-        return self._denoiser.shape_of(request)
+        return self._denoiser.kind_of(request)
 
     def rows_of(self, request: Request) -> int:
-        """The rows that each of its images has in a UNet call."""
+        """The rows that each of its images has in a call of the denoiser."""
         return self._denoiser.rows_of(request)
 
     def submit(self, task: Task) -> None:
@@ -152,12 +152,12 @@ class Engine:
         self._drop_void(cancelled)
 
     def _receive(self, task: Task) -> None:
-        shape, rows = self._denoiser.shape_of(task.request), self._denoiser.rows_of(task.request)
+        kind, rows = self._denoiser.kind_of(task.request), self._denoiser.rows_of(task.request)
         most = self._capacity.most_pixels
-        if most is not None and shape.pixels > most:
-            self._fail(task, TooLarge(f"{shape} pixels do not fit into the device's memory; {most} may", field="width"))
+        if most is not None and kind.pixels > most:
+            self._fail(task, TooLarge(f"{kind} pixels do not fit into the device's memory; {most} may", field="width"))
             return
-        self._batcher.add(Sample(task, index, shape, rows) for index in range(task.request.count))
+        self._batcher.add(Sample(task, index, kind, rows) for index in range(task.request.count))
 
     def _drop_void(self, cancelled: set[int]) -> None:
         now = self._clock()
@@ -170,10 +170,8 @@ class Engine:
     def step(self) -> None:
         """One tick: choose, denoise, decode one."""
         chosen = self._batcher.next_batch()
-        for sample in chosen:
-            if not sample.begun and self._goes_on(sample):
-                self._begin(sample)
-        batch = [sample for sample in chosen if self._goes_on(sample)]
+        self._begin([sample for sample in chosen if not sample.begun])
+        batch = _of_one_kind([sample for sample in chosen if self._goes_on(sample) and not sample.finished])
         if batch:
             self._report_ending(batch)
             began = self._clock()
@@ -182,9 +180,9 @@ class Engine:
             self._batcher.charge(batch, seconds)
             self.step_seconds.add(seconds)
             self.rows_per_call.add(sum(sample.rows for sample in batch))
-            finished = [sample for sample in batch if sample.finished]
-            self._batcher.end(finished)
-            self._undecoded.extend(finished)
+        finished = [sample for sample in chosen if self._goes_on(sample) and sample.finished]
+        self._batcher.end(finished)
+        self._undecoded.extend(finished)
         if self._undecoded:
             self._decode(self._undecoded.popleft())
 
@@ -200,17 +198,22 @@ class Engine:
         """Whether its task has not ended; it may have, by the fault of another of its images."""
         return sample.task.key in self._progress
 
-    def _begin(self, sample: Sample) -> None:
-        try:
-            self._denoiser.begin(sample)
-        except JobError as error:
-            self._fail(sample.task, error)
+    def _begin(self, samples: list[Sample]) -> None:
+        """Begin images; the tasks of those that cannot be begun end."""
+        if not samples:
             return
-        if self._progress.begin(sample):
-            self._on_event(Begun(sample.task))
+        failures = self._denoiser.begin(samples)
+        for place, sample in enumerate(samples):
+            if not self._goes_on(sample):
+                continue
+            if place in failures:
+                self._fail(sample.task, failures[place])
+            elif self._progress.begin(sample):
+                self._on_event(Begun(sample.task))
 
     def _denoise(self, batch: list[Sample]) -> None:
         """One step of every image of ``batch``; the tasks of those that failed end."""
+        before = [sample.step for sample in batch]
         failures = self._step_batch(batch)
         for place, sample in enumerate(batch):
             if not self._goes_on(sample):
@@ -218,8 +221,7 @@ class Engine:
             if place in failures:
                 self._fail(sample.task, failures[place])
             else:
-                sample.step += 1
-                self._report(sample)
+                self._report(sample, sample.step - before[place])
 
     def _decode(self, sample: Sample) -> None:
         if not self._goes_on(sample):
@@ -235,11 +237,11 @@ class Engine:
             self._end(sample.task)
             self._on_event(Finished(sample.task, engine_seconds))
 
-    def _report(self, sample: Sample) -> None:
-        """Count a step; report it, and show what there is, if it is time or was asked for."""
+    def _report(self, sample: Sample, steps: int) -> None:
+        """Count ``steps`` more of an image; report them, and show what there is, if it is time or was asked for."""
         task, every = sample.task, sample.task.request.preview_every
-        asked = every is not None and sample.step % every == 0
-        if (distance := self._progress.step(sample)) is not None:
+        asked = every is not None and steps > 0 and sample.step % every == 0
+        if (distance := self._progress.step(sample, steps)) is not None:
             self._on_event(Stepped(task, distance.step, distance.steps))
             asked = asked or task.key in self._previewed
         if asked and not sample.finished:
@@ -248,10 +250,16 @@ class Engine:
 
     def _fail(self, task: Task, error: JobError) -> None:
         """End a task, whatever it has waiting or in flight."""
-        self._batcher.drop(task.key)
+        for sample in (*self._batcher.drop(task.key), *(each for each in self._undecoded if each.task is task)):
+            self._denoiser.drop(sample)
         self._end(task)
         self._on_event(Failed(task, error))
 
     def _end(self, task: Task) -> None:
         self._progress.end(task.key)
         self._previewed.discard(task.key)
+
+
+def _of_one_kind(samples: list[Sample]) -> list[Sample]:
+    """The first of ``samples`` and those that turned out to be of its kind; the others wait for their turn."""
+    return [sample for sample in samples if sample.kind == samples[0].kind]

@@ -1,6 +1,7 @@
 """What is in flight: a task, its samples (one an image), and what is said of them. No tensor is touched here."""
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +25,29 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What images have to share to fit into one UNet call."""
+class Kind:
+    """What images have to share to share a call of the denoiser."""
 
     width: int  #: pixels
     height: int
+    model: str = ""
+    #: What else the call has to be alike in: known once an image has begun, and may change while it is drawn.
+    structure: Hashable = field(default=None, repr=False)
 
     @property
     def pixels(self) -> int:
         return self.width * self.height
 
+    @property
+    def size(self) -> "Kind":
+        """What is known before an image has begun: without the structure of its call."""
+        return replace(self, structure=None)
+
+    def with_structure(self, structure: Hashable) -> "Kind":
+        return self if structure == self.structure else replace(self, structure=structure)
+
     def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
+        return f"{self.model} {self.width}x{self.height}".strip()
 
 
 @dataclass(eq=False)
@@ -44,20 +56,18 @@ class Sample:
 
     task: Task
     index: int
-    shape: Shape
-    rows: int  #: rows in that call: 2 under guidance, else 1
-    state: object | None = None  #: the denoiser's, once begun: latents, scheduler, generator, embeddings
-    steps: int = 0  #: UNet calls from first to last; known once begun
-    step: int = 0  #: UNet calls done
+    kind: Kind
+    rows: int  #: rows in a call of the denoiser; an estimate until it has begun
+    # The denoiser keeps the rest.
+    state: object | None = None  #: its own, once the image has begun
+    steps: int = 0  #: denoising steps from first to last; known once begun
+    step: int = 0  #: denoising steps done
+    finished: bool = False  #: only to be decoded
     ending: bool = False  #: it was reported that its last step is near
 
     @property
     def begun(self) -> bool:
         return self.state is not None
-
-    @property
-    def finished(self) -> bool:
-        return self.begun and self.step >= self.steps
 
 
 # What the engine reports of a task: any number of the first five, then exactly one of the last two.
@@ -71,8 +81,8 @@ class Begun:
 @dataclass(frozen=True)
 class Stepped:
     task: Task
-    step: int  #: UNet calls done, over all images of the task
-    steps: int  #: UNet calls to do
+    step: int  #: denoising steps done, over all images of the task
+    steps: int  #: denoising steps to do
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Loading the model: from the package, a folder, a file or a hub, onto the device that there is."""
 
 import getpass
+import inspect
 import logging
 import os
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,18 +14,18 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from stablediffusiond import sandbox
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.engine.pipelines import Pipeline, modules_of
 from stablediffusiond.errors import ModelUnavailable
-from stablediffusiond.settings import ModelSettings
+from stablediffusiond.settings import CompileMode, ModelSettings
 
 log = logging.getLogger(__name__)
 
 BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
 _DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-#: A diffusers pipeline; the library's own types do not say what its pipelines are made of.
-Pipeline = Any
 _PICKLED: Final = (".ckpt", ".bin", ".pt", ".pth")
-#: What the denoiser knows how to drive. The next kind of model begins here.
-_DRIVEN: Final = (StableDiffusionPipeline,)
+#: Arguments of pipelines whose output are videos or sounds.
+_NOT_PICTURES: Final = frozenset({"num_frames", "video_length", "audio_length_in_s", "audio_end_in_s"})
 
 
 def load_pipeline(settings: ModelSettings) -> Pipeline:
@@ -52,24 +52,30 @@ def load_pipeline(settings: ModelSettings) -> Pipeline:
     return pipeline
 
 
+def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDenoiser:
+    """The denoiser for the model that the settings name, warm: its first job is no slower than its second.
+
+    Raises:
+        ModelUnavailable: the model cannot be loaded.
+    """
+    denoiser = PipelineDenoiser(load_pipeline(model), model.name, compile_mode)
+    denoiser.warm_up()
+    return denoiser
+
+
 def at_its_fastest(pipeline: Pipeline) -> None:
     """Lay the weights out as a GPU's convolutions want them; a CPU's do not care."""
     if pipeline.device.type == "cuda":
-        for network in (pipeline.unet, pipeline.vae):
-            network.to(memory_format=torch.channels_last)
-
-
-def own_latent_size(pipeline: Pipeline) -> tuple[int, int]:
-    """Height and width, in latents, of the pictures that the model is made for."""
-    own: int | Sequence[int] = pipeline.unet.config.sample_size
-    height, width = (own, own) if isinstance(own, int) else own
-    return height, width
+        for network in modules_of(pipeline):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
 
 
 def _refuse_foreign(pipeline: Pipeline, name: str) -> None:
-    if not isinstance(pipeline, _DRIVEN):
-        kind = type(pipeline).__name__
-        raise ModelUnavailable(f"model {name!r} is a {kind}; Stable Diffusion 1.x and 2.x can be served so far")
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    kind = type(pipeline).__name__
+    if "prompt" not in takes or (other := _NOT_PICTURES & takes.keys()):
+        why = "takes no prompt" if "prompt" not in takes else f"makes something else than pictures ({', '.join(other)})"
+        raise ModelUnavailable(f"model {name!r} is a {kind}, which {why}; text-to-image models can be served")
 
 
 def choose_device(name: str) -> torch.device:

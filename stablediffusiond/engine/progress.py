@@ -10,8 +10,8 @@ from stablediffusiond.engine.job import Sample, Task
 class Distance:
     """How far a task is."""
 
-    step: int  #: UNet calls done, over all images
-    steps: int  #: UNet calls to do; 0 before the first
+    step: int  #: denoising steps done, over all images
+    steps: int  #: denoising steps to do; 0 before the first
 
 
 @dataclass(eq=False)
@@ -56,10 +56,11 @@ class Progress:
         progress.steps = sample.steps
         return True
 
-    def step(self, sample: Sample) -> Distance | None:
-        """An image has made a step; how far its task is, if that is to be reported now."""
+    def step(self, sample: Sample, steps: int) -> Distance | None:
+        """An image has made ``steps`` more; how far its task is, if that is to be reported now."""
         progress, now = self._tasks[sample.task.key], self._clock()
-        progress.steps_done += 1
+        progress.steps_done += steps
+        progress.steps = max(progress.steps, sample.steps)
         if now - progress.reported < self._interval_seconds:
             return None
         progress.reported = now

@@ -1,45 +1,86 @@
-"""Prompts as the UNet reads them; those that come again are not encoded again."""
+"""Prompts as a pipeline encodes them, kept for the next image: text encoders are slow, and prompts are repeated."""
 
+import functools
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Hashable
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from stablediffusiond.engine.models import Pipeline
+from stablediffusiond.engine.rows import map_tensors
 
 #: Device memory for embeddings that are kept: 280 pairs of Stable Diffusion 1.5 in half precision.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
-class Prompts:
-    """Encodes with the text encoder of ``pipeline``; keeps what was used last."""
+class PromptCache:
+    """The results of ``encode_prompt`` of one model's pipelines, the latest used last."""
 
-    def __init__(self, pipeline: Pipeline, most_bytes: int = _MOST_BYTES) -> None:
-        self._pipeline = pipeline
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str, str | None], Tensor] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._bytes = 0
 
-    def encode(self, prompt: str, negative: str | None) -> Tensor:
-        """(1, tokens, width); under guidance, with a ``negative`` prompt if only "", (2, tokens, width), that first."""
-        key = (prompt, negative)
-        if key in self._kept:
+    def attach(self, pipeline: Any) -> None:
+        """Have this one image's ``pipeline`` look here first. Its embeddings are float32, as all that pipelines see."""
+        if (encode := getattr(pipeline, "encode_prompt", None)) is None:
+            return
+
+        @functools.wraps(encode)
+        def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+            key = _key(type(pipeline), args, kwargs)
+            if key is None:
+                return _as_float32(encode(*args, **kwargs))
+            if key not in self._kept:
+                self._keep(key, _as_float32(encode(*args, **kwargs)))
             self._kept.move_to_end(key)
             return self._kept[key]
-        embeddings = self._encode(prompt, negative)
-        self._kept[key] = embeddings
-        self._bytes += embeddings.nbytes
-        while self._bytes > self._most_bytes:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return embeddings
+
+        pipeline.__dict__["encode_prompt"] = encode_prompt
 
     def clear(self) -> None:
         self._kept.clear()
         self._bytes = 0
 
-    def _encode(self, prompt: str, negative: str | None) -> Tensor:
-        guided = negative is not None
-        wanted, unwanted = self._pipeline.encode_prompt(prompt, self._pipeline.device, 1, guided, negative)
-        embeddings: Tensor = torch.cat([unwanted, wanted]) if guided else wanted
-        return embeddings
+    def _keep(self, key: Hashable, embeddings: Any) -> None:
+        if key in self._kept:  # another image had it encoded while this one was suspended
+            return
+        self._kept[key] = embeddings
+        self._bytes += _bytes_of(embeddings)
+        while self._bytes > self._most_bytes and len(self._kept) > 1:
+            self._bytes -= _bytes_of(self._kept.popitem(last=False)[1])
+
+
+def _key(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
+    """What the embeddings depend on; None where that cannot be told, as with pictures and tensors among it."""
+    parts = [*args, *(part for item in sorted(kwargs.items()) for part in item)]
+    frozen = [tuple(part) if isinstance(part, list) else part for part in parts]
+    if not all(_is_plain(part) for part in frozen):
+        return None
+    return kind, *frozen
+
+
+def _is_plain(part: object) -> bool:
+    if isinstance(part, tuple):
+        return all(map(_is_plain, part))
+    return part is None or isinstance(part, str | int | float | torch.device | torch.dtype)
+
+
+def _as_float32(embeddings: Any) -> Any:
+    def cast(value: Tensor) -> Tensor:
+        return value.float() if value.is_floating_point() else value
+
+    return map_tensors(embeddings, cast)
+
+
+def _bytes_of(embeddings: Any) -> int:
+    total = 0
+
+    def count(value: Tensor) -> Tensor:
+        nonlocal total
+        total += value.nbytes
+        return value
+
+    map_tensors(embeddings, count)
+    return total

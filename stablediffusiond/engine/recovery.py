@@ -29,7 +29,7 @@ class RecoveringStep:
         except JobError as error:
             if len(batch) == 1:
                 return {0: error}
-            log.warning("a UNet call for %d images failed (%s); each is tried alone", len(batch), error)
+            log.warning("a call for %d images failed (%s); each is tried alone", len(batch), error)
         failures: dict[int, JobError] = {}
         failed_tasks: dict[int, JobError] = {}
         for place, sample in enumerate(batch):
@@ -42,14 +42,14 @@ class RecoveringStep:
 
     def _call(self, batch: Sequence[Sample]) -> dict[int, JobError]:
         """As one call; where memory ends in calls of half the rows, down to one."""
-        shape, rows = batch[0].shape, sum(sample.rows for sample in batch)
+        kind, rows = batch[0].kind, sum(sample.rows for sample in batch)
         while True:
-            rows_at_once = self._capacity.rows_at_most(shape)
+            rows_at_once = self._capacity.rows_at_most(kind)
             try:
                 return self._denoiser.step(batch, rows_at_once)
             except OutOfMemory:
                 self._denoiser.free_memory()
                 if min(rows, rows_at_once) == 1:
-                    self._capacity.forget(shape)
+                    self._capacity.forget(kind)
                     raise
-                self._capacity.learn_too_many(shape, min(rows, rows_at_once))
+                self._capacity.learn_too_many(kind, min(rows, rows_at_once))

@@ -197,7 +197,7 @@ async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacit
 def _import_and_load(settings: Settings) -> Denoiser:
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
-    from stablediffusiond.engine.denoiser import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
+    from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
     return load(settings.model, settings.engine.compile)
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.engine.batcher import rank
-from stablediffusiond.engine.job import Event, Shape
+from stablediffusiond.engine.job import Event, Kind
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.prefetch import UnfinishedJob
 
@@ -39,7 +39,7 @@ class InFlightJob:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
     images: int | None = None  #: asked for; known then, too
-    shape: Shape | None = None  #: of its images; known then, too
+    kind: Kind | None = None  #: of its images; known then, too
     rows: int = 0  #: of each image in a UNet call
     #: Images that need a place in the batch, now or later; None until the request has been read.
     unfinished: int | None = None
@@ -91,13 +91,13 @@ class InFlightJobs:
             UnfinishedJob(
                 rank(job.priority, now - job.received_seconds),
                 job.priority == "high",
-                job.shape,
+                job.kind,
                 job.rows,
                 job.unfinished,
                 job.begun,
             )
             for job in self._jobs.values()
-            if job.shape is not None and job.unfinished
+            if job.kind is not None and job.unfinished
         ]
 
     def take(self, delivery: Delivery, priority: Priority = "normal") -> InFlightJob:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL.Image import Image
 
-from stablediffusiond.engine.job import Shape
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.opening import open_at
 from stablediffusiond.pictures.sizes import Size, in_proportion
@@ -17,8 +17,8 @@ from stablediffusiond.settings import LimitSettings
 class InitImages:
     """Strangers' pictures are opened one at a time: what one of them may cost is what all of them may."""
 
-    def __init__(self, shape_of: Callable[[Request], Shape]) -> None:
-        self._shape_of = shape_of
+    def __init__(self, kind_of: Callable[[Request], Kind]) -> None:
+        self._kind_of = kind_of
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="opener")
 
     async def open(self, request: Request, limits: LimitSettings) -> tuple[Request, Image | None]:
@@ -29,9 +29,9 @@ class InitImages:
                 this service gives.
         """
         if request.image is None:
-            check_size(request, _size(self._shape_of(request)), limits)
+            check_size(request, _size(self._kind_of(request)), limits)
             return request, None
-        own = _size(self._shape_of(request.model_copy(update={"width": None, "height": None})))
+        own = _size(self._kind_of(request.model_copy(update={"width": None, "height": None})))
 
         def size_for(picture: Size) -> Size:
             size = in_proportion(picture, own, request.width, request.height)
@@ -42,5 +42,5 @@ class InitImages:
         return request.model_copy(update={"width": picture.width, "height": picture.height}), picture
 
 
-def _size(shape: Shape) -> Size:
-    return shape.width, shape.height
+def _size(kind: Kind) -> Size:
+    return kind.width, kind.height

@@ -31,7 +31,7 @@ class JobDrawing:
         self._engine = engine
         self._replies = replies
         self._encoders = encoders
-        self._init_images = InitImages(engine.shape_of)
+        self._init_images = InitImages(engine.kind_of)
         #: Those of the next picture.
         self.limits = limits
 
@@ -44,7 +44,7 @@ class JobDrawing:
             JobError: the job has failed.
         """
         request, init_image = await self._init_images.open(accepted.request, self.limits)
-        job.shape = self._engine.shape_of(request)
+        job.kind = self._engine.kind_of(request)
         self._engine.submit(Task(job.key, request, accepted.deadline, init_image))
         while True:
             match await job.events.get():

@@ -155,7 +155,7 @@ class JobProcessor:
             raise Cancelled("cancelled before it was begun")
         if accepted.deadline is not None and time.monotonic() > accepted.deadline:
             raise Expired("its deadline had passed when it was delivered")
-        job.shape, job.rows = self._engine.shape_of(request), self._engine.rows_of(request)
+        job.kind, job.rows = self._engine.kind_of(request), self._engine.rows_of(request)
         job.unfinished = request.count
         self.on_change()
         return accepted

@@ -2,12 +2,13 @@
 
 RabbitMQ's prefetch counts messages. A job has one image or sixteen, small or large, of few steps or many, and only its
 body says so: a daemon that consumes with a prefetch of ten may hold a hundred and sixty images while another is idle.
-So a job is taken only if its first image would be in the next UNet call of its size, and the next job only when this
-one has been read:
+So a job is taken only if its first image would be in the next call of the denoiser for its size, and the next job only
+when this one has been read:
 
 - The batch has room: the images that still need a place take less than all of it. An image that is about to make its
   last step needs none any more, so the job that takes its place is delivered by then.
-- Each size that is here has room in its own UNet call for one image more. A job of another size takes turns with them.
+- Each size that is here has room in its own call of the denoiser for one image more. A job of another size takes turns
+  with them.
 - Only what ranks as high or higher counts: a job of high priority steps at once, whatever else is here.
 
 The size of the next job is not known before it is delivered. Where it is another than expected, that one job waits, and
@@ -20,7 +21,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from stablediffusiond.engine.batcher import RANK
-from stablediffusiond.engine.job import Shape
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.messages.request import Priority
 
 
@@ -30,21 +31,21 @@ class UnfinishedJob:
 
     rank: int  #: the batcher's
     urgent: bool  #: of high priority
-    shape: Shape
-    rows: int  #: of one image in a UNet call
+    kind: Kind
+    rows: int  #: of one image in a call of the denoiser
     images: int  #: that need a place in the batch, now or later
     begun: bool
 
 
 class BatchSize(Protocol):
-    """How large a UNet call may be."""
+    """How large a call of the denoiser may be."""
 
     @property
-    def own(self) -> Shape:
+    def own(self) -> Kind:
         """The model's own size."""
         ...
 
-    def rows_at_most(self, shape: Shape, urgent_rows: int) -> int: ...
+    def rows_at_most(self, kind: Kind, urgent_rows: int) -> int: ...
 
 
 class PrefetchPolicy:
@@ -62,28 +63,28 @@ class PrefetchPolicy:
         return self._would_share_calls(priority, before) and self._has_room(priority, before)
 
     def _would_share_calls(self, priority: Priority, before: list[UnfinishedJob]) -> bool:
-        """Whether UNet calls are made in which a job of ``priority`` may have a place.
+        """Whether call of the denoisers are made in which a job of ``priority`` may have a place.
 
         Calls are made only for the sizes of the highest rank; what ranks lower has a place beside images of its size.
         """
         highest = min(job.rank for job in before)
         if highest == RANK[priority]:
             return True
-        shapes = {job.shape for job in before if job.rank == highest}
-        if self._batch_size.own not in shapes or (self._high_alone and highest == RANK["high"]):
+        kinds = {job.kind for job in before if job.rank == highest}
+        if self._batch_size.own not in kinds or (self._high_alone and highest == RANK["high"]):
             return False
-        return all(job.begun or job.shape in shapes for job in before)
+        return all(job.begun or job.kind in kinds for job in before)
 
     def _has_room(self, priority: Priority, before: list[UnfinishedJob]) -> bool:
         used = Fraction(0)
-        for shape in {job.shape for job in before}:
-            sharing = [job for job in before if job.shape == shape]
+        for kind in {job.kind for job in before}:
+            sharing = [job for job in before if job.kind == kind]
             rows = sum(job.images * job.rows for job in sharing)
             more = max(job.rows for job in sharing)  # the next job is expected to be like those that are here
             urgent_rows = sum(job.images * job.rows for job in sharing if job.urgent)
             if priority == "high":
                 urgent_rows += more
-            rows_at_most = self._batch_size.rows_at_most(shape, urgent_rows)
+            rows_at_most = self._batch_size.rows_at_most(kind, urgent_rows)
             if rows + more > rows_at_most:
                 return False
             used += Fraction(rows, rows_at_most)

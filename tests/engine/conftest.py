@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
+    from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +33,7 @@ def pipeline_v2(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def denoiser(pipeline: Any) -> "StableDiffusionDenoiser":
-    from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
+def denoiser(pipeline: Any) -> "PipelineDenoiser":
+    from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 
-    return StableDiffusionDenoiser(pipeline, "tiny")
+    return PipelineDenoiser(pipeline, "tiny")

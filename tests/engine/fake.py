@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stablediffusiond.engine.job import Pixels, Sample, Shape
+from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
@@ -20,6 +20,7 @@ class FakeDenoiser:
         self.rows: list[int] = []
         self.order: list[str] = []
         self.batches: list[list[int]] = []
+        self.dropped: list[int] = []
         self.begin_errors: dict[int, BaseException] = {}
         self.step_errors: dict[int, JobError] = {}
         self.finish_errors: dict[int, JobError] = {}
@@ -29,8 +30,8 @@ class FakeDenoiser:
         self.go.set()
         self.stepping = threading.Event()
 
-    def shape_of(self, request: Request) -> Shape:
-        return Shape(request.width or 64, request.height or 64)
+    def kind_of(self, request: Request) -> Kind:
+        return Kind(request.width or 64, request.height or 64)
 
     def rows_of(self, request: Request) -> int:
         return 2
@@ -44,10 +45,16 @@ class FakeDenoiser:
     def memory_bytes(self) -> int | None:
         return None
 
-    def begin(self, sample: Sample) -> None:
-        if error := self.begin_errors.get(sample.task.key):
-            raise error
-        sample.state, sample.steps = object(), sample.task.request.steps
+    def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+        failures: dict[int, JobError] = {}
+        for place, sample in enumerate(samples):
+            error = self.begin_errors.get(sample.task.key)
+            if isinstance(error, JobError):
+                failures[place] = error
+            elif error is not None:
+                raise error
+            sample.state, sample.steps = object(), sample.task.request.steps
+        return failures
 
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         self.stepping.set()
@@ -62,6 +69,9 @@ class FakeDenoiser:
         self.batches.append(keys)
         self.order.append("step")
         self.rows.append(rows)
+        for sample in samples:
+            sample.step += sample.task.key not in self.step_errors
+            sample.finished = sample.step == sample.steps
         return {place: self.step_errors[key] for place, key in enumerate(keys) if key in self.step_errors}
 
     def finish(self, sample: Sample) -> Pixels:
@@ -69,6 +79,9 @@ class FakeDenoiser:
         if error := self.finish_errors.get(sample.task.key):
             raise error
         return np.full((8, 8, 3), sample.index, np.uint8)
+
+    def drop(self, sample: Sample) -> None:
+        self.dropped.append(sample.task.key)
 
     def facts(self, sample: Sample) -> ImageFacts:
         request = sample.task.request

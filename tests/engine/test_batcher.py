@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stablediffusiond.engine.batcher import AGEING_SECONDS, Batcher
-from stablediffusiond.engine.job import Sample, Shape, Task
+from stablediffusiond.engine.job import Kind, Sample, Task
 from stablediffusiond.messages.request import Request
 
 ROWS = 4
-SQUARE, WIDE = Shape(64, 64), Shape(96, 64)
+SQUARE, WIDE = Kind(64, 64), Kind(96, 64)
 
 
 class Bench:
@@ -23,12 +23,12 @@ class Bench:
         self._rows = rows
         self.urgent_rows: list[int] = []
 
-    def _rows_at_most(self, shape: Shape, urgent_rows: int) -> int:
+    def _rows_at_most(self, shape: Kind, urgent_rows: int) -> int:
         self.urgent_rows.append(urgent_rows)
         return self._rows
 
     def add(
-        self, priority: str = "normal", *, count: int = 1, steps: int = 3, shape: Shape = SQUARE, rows: int = 1
+        self, priority: str = "normal", *, count: int = 1, steps: int = 3, shape: Kind = SQUARE, rows: int = 1
     ) -> list[Sample]:
         self._keys += 1
         fields = {"id": str(self._keys), "prompt": "x", "count": count, "priority": priority, "steps": steps}
@@ -43,6 +43,7 @@ class Bench:
         for sample in batch:
             sample.state, sample.steps = object(), sample.task.request.steps
             sample.step += 1
+            sample.finished = sample.step == sample.steps
         self.now += seconds
         self.batcher.charge(batch, seconds)
         self.batcher.end([sample for sample in batch if sample.finished])
@@ -55,7 +56,7 @@ JOBS = st.tuples(PRIORITIES, st.integers(1, 6), st.integers(1, 5), st.sampled_fr
 
 @given(st.lists(st.tuples(st.integers(0, 20), JOBS), max_size=12), st.integers(1, 5))
 def test_every_image_makes_every_step_once_in_calls_of_one_shape_that_are_not_too_large(
-    arrivals: list[tuple[int, tuple[str, int, int, Shape, int]]], rows: int
+    arrivals: list[tuple[int, tuple[str, int, int, Kind, int]]], rows: int
 ) -> None:
     bench = Bench(rows)
     arrivals = sorted(arrivals, key=lambda arrival: arrival[0])
@@ -66,7 +67,7 @@ def test_every_image_makes_every_step_once_in_calls_of_one_shape_that_are_not_to
             priority, count, steps, shape, own_rows = arrivals.pop(0)[1]
             samples += bench.add(priority, count=count, steps=steps, shape=shape, rows=own_rows)
         batch = bench.step()
-        assert len({sample.shape for sample in batch}) == 1
+        assert len({sample.kind for sample in batch}) == 1
         assert len(batch) == 1 or sum(sample.rows for sample in batch) <= rows
         assert len(set(map(id, batch))) == len(batch)
         stepped.update(map(id, batch))
@@ -155,7 +156,7 @@ def test_shapes_take_turns_by_the_device_time_an_image_gets() -> None:
     for _ in range(150):
         took = 2.0 if len(bench.batcher.next_batch()) == 4 else 1.0
         batch = bench.step(took / 100)
-        seconds[batch[0].shape] += took
+        seconds[batch[0].kind] += took
     assert 3.5 < seconds[SQUARE] / seconds[WIDE] < 4.5
 
 
@@ -165,7 +166,7 @@ def test_a_shape_that_comes_late_has_no_credit_for_its_absence() -> None:
     for _ in range(100):
         bench.step(0.01)
     bench.add(steps=150, shape=WIDE)
-    assert Counter(bench.step(0.01)[0].shape for _ in range(10)) == {SQUARE: 5, WIDE: 5}
+    assert Counter(bench.step(0.01)[0].kind for _ in range(10)) == {SQUARE: 5, WIDE: 5}
 
 
 def test_dropping_a_task_takes_all_of_it() -> None:

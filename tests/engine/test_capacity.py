@@ -3,10 +3,10 @@
 import pytest
 
 from stablediffusiond.engine.capacity import Capacity, best_rows, measure
-from stablediffusiond.engine.job import Shape
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import OutOfMemory
 
-OWN = Shape(512, 512)
+OWN = Kind(512, 512)
 #: Seconds by rows, as measured with a small UNet on two CPU cores.
 TWO_CORES = {1: 0.027, 2: 0.046, 4: 0.074, 8: 0.107, 16: 0.278}
 
@@ -47,7 +47,7 @@ def test_of_two_counts_that_are_about_as_good_the_smaller_is_taken() -> None:
 def test_larger_pictures_have_room_for_fewer_rows() -> None:
     capacity = Capacity(OWN, TWO_CORES)
     assert capacity.images == 4
-    assert [capacity.rows_at_most(Shape(side, 512)) for side in (256, 512, 1024, 8192)] == [16, 8, 4, 1]
+    assert [capacity.rows_at_most(Kind(side, 512)) for side in (256, 512, 1024, 8192)] == [16, 8, 4, 1]
 
 
 def test_a_setting_overrides_the_measurement() -> None:
@@ -64,7 +64,7 @@ def test_what_did_not_fit_is_not_tried_again_for_a_while(caplog: pytest.LogCaptu
     capacity = Capacity(OWN, TWO_CORES, clock=lambda: now)
     capacity.learn_too_many(OWN, 8)
     assert capacity.rows_at_most(OWN) == 4
-    assert capacity.rows_at_most(Shape(256, 512)) == 16
+    assert capacity.rows_at_most(Kind(256, 512)) == 16
     assert "512x512: 8 rows do not fit" in caplog.text
     for _ in range(5):
         capacity.learn_too_many(OWN, capacity.rows_at_most(OWN))

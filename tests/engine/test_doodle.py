@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from stablediffusiond.engine import models
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, load
 from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.models import load
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.settings import ModelSettings
@@ -21,7 +22,7 @@ Colour = npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def doodle() -> StableDiffusionDenoiser:
+def doodle() -> PipelineDenoiser:
     return load(ModelSettings())
 
 
@@ -29,18 +30,15 @@ def opened(wish: Request) -> Image.Image | None:
     return open_init_image(wish.image, 128, 128) if wish.image else None
 
 
-def draw(doodle: StableDiffusionDenoiser, requests: Sequence[Request]) -> list[Pixels]:
+def draw(doodle: PipelineDenoiser, requests: Sequence[Request]) -> list[Pixels]:
     """All of them in one batch."""
     samples = [
-        Sample(Task(place, wish, init_image=opened(wish)), 0, doodle.shape_of(wish), doodle.rows_of(wish))
+        Sample(Task(place, wish, init_image=opened(wish)), 0, doodle.kind_of(wish), doodle.rows_of(wish))
         for place, wish in enumerate(requests)
     ]
-    for sample in samples:
-        doodle.begin(sample)
+    assert doodle.begin(samples) == {}
     while not samples[0].finished:
         assert doodle.step(samples, 100) == {}
-        for sample in samples:
-            sample.step += 1
     return [doodle.finish(sample) for sample in samples]
 
 
@@ -66,7 +64,7 @@ def is_near(colour: Colour, name: str) -> bool:
 
 @pytest.mark.parametrize(("colour", "other"), [("red", "blue"), ("yellow", "green"), ("blue", "yellow")])
 def test_subject_and_ground_have_the_colours_that_were_asked_for(
-    doodle: StableDiffusionDenoiser, colour: str, other: str
+    doodle: PipelineDenoiser, colour: str, other: str
 ) -> None:
     for pixels in draw(doodle, [request(f"a {colour} circle on a {other} background", seed) for seed in range(4)]):
         assert is_near(middle(pixels), colour)
@@ -74,21 +72,21 @@ def test_subject_and_ground_have_the_colours_that_were_asked_for(
 
 
 @pytest.mark.parametrize("side", [96, 128, 160, 192])
-def test_other_sizes_than_its_own(doodle: StableDiffusionDenoiser, side: int) -> None:
+def test_other_sizes_than_its_own(doodle: PipelineDenoiser, side: int) -> None:
     [pixels] = draw(doodle, [request("a red circle on a blue background", width=side, height=side)])
     assert pixels.shape == (side, side, 3)
     assert is_near(middle(pixels), "red")
     assert is_near(ground(pixels), "blue")
 
 
-def test_what_is_not_wanted_is_not_drawn(doodle: StableDiffusionDenoiser) -> None:
+def test_what_is_not_wanted_is_not_drawn(doodle: PipelineDenoiser) -> None:
     grounds = [ground(pixels) for pixels in draw(doodle, [request("on a red background", seed) for seed in range(3)])]
     assert all(is_near(colour, "red") for colour in grounds)
     cats = draw(doodle, [request("a cat", seed, negative_prompt="red") for seed in range(12)])
     assert not any(is_near(middle(pixels), "red") for pixels in cats)
 
 
-def test_an_image_is_drawn_anew_where_it_was(doodle: StableDiffusionDenoiser) -> None:
+def test_an_image_is_drawn_anew_where_it_was(doodle: PipelineDenoiser) -> None:
     reds = draw(doodle, [request("a red circle on a white background", seed) for seed in range(4)])
     again = [request("a blue circle", 50 + seed, image=_png(red), strength=0.6) for seed, red in enumerate(reds)]
     for red, blue in zip(reds, draw(doodle, again), strict=True):
@@ -98,22 +96,21 @@ def test_an_image_is_drawn_anew_where_it_was(doodle: StableDiffusionDenoiser) ->
 
 @pytest.mark.parametrize("size", [(144, 112), (104, 152), (256, 64)], ids=str)
 def test_a_photograph_is_drawn_anew_in_its_own_proportions(
-    doodle: StableDiffusionDenoiser, size: tuple[int, int]
+    doodle: PipelineDenoiser, size: tuple[int, int]
 ) -> None:
     """Sizes that are multiples of 8, and not of what the UNet halves."""
     width, height = size
     red = request("a red circle on a white background", 1, width=width, height=height)
     again = request("a blue circle", 51, image=_png(draw(doodle, [red])[0]), strength=0.6, width=width, height=height)
     picture = open_init_image(again.image or b"", width, height)
-    sample = Sample(Task(0, again, init_image=picture), 0, doodle.shape_of(again), doodle.rows_of(again))
-    doodle.begin(sample)
+    sample = Sample(Task(0, again, init_image=picture), 0, doodle.kind_of(again), doodle.rows_of(again))
+    assert doodle.begin([sample]) == {}
     while not sample.finished:
         assert doodle.step([sample], 100) == {}
-        sample.step += 1
     assert doodle.finish(sample).shape == (height, width, 3)
 
 
-def test_seeds_have_64_bits_of_which_torch_takes_the_lower_half(doodle: StableDiffusionDenoiser) -> None:
+def test_seeds_have_64_bits_of_which_torch_takes_the_lower_half(doodle: PipelineDenoiser) -> None:
     seeds = [42, 42 + 2**32, 2**63, 2**64 - 1, 2**32 - 1]
     drawn = draw(doodle, [request("a cat", seed, steps=2) for seed in seeds])
     assert np.array_equal(drawn[0], drawn[1])
@@ -134,7 +131,7 @@ def _centre(pixels: Pixels, name: str) -> Colour:
 
 
 @pytest.mark.parametrize("prompt", ["", "cats!", "ein Hündchen 🐈", "masterpiece, best quality, " * 30, "a qwxzy"])
-def test_any_words_give_a_tidy_picture(doodle: StableDiffusionDenoiser, prompt: str) -> None:
+def test_any_words_give_a_tidy_picture(doodle: PipelineDenoiser, prompt: str) -> None:
     [pixels] = draw(doodle, [request(prompt)])
     corners = [pixels[y : y + 6, x : x + 6].astype(int) for y in (0, -7) for x in (0, -7)]
     assert max(corner.std(axis=(0, 1)).max() for corner in corners) < 12  # plain ground

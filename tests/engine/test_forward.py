@@ -1,4 +1,4 @@
-"""The UNet call: split where memory is short, filled up where it is compiled, and never compiled in traffic."""
+"""The denoiser's call: filled up where it is compiled, and never compiled in traffic."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,18 +6,21 @@ from typing import Any
 import pytest
 import torch
 
-from stablediffusiond.engine.forward import Forward, Rows
+from stablediffusiond.engine.call import describe, make_together
+from stablediffusiond.engine.forward import Forward
 
 OWN, WIDE = (4, 8, 8), (4, 8, 16)
+Arguments = dict[str, Any]
 
 
-def some_rows(rows: int, latents: tuple[int, ...] = OWN) -> Rows:
+def some(rows: int, latents: tuple[int, ...] = OWN) -> Arguments:
     generator = torch.Generator().manual_seed(rows)
-    return Rows(
-        torch.randn(rows, *latents, generator=generator),
-        torch.arange(rows, dtype=torch.float32) * 10,
-        torch.randn(rows, 77, 32, generator=generator),
-    )
+    return {
+        "sample": torch.randn(rows, *latents, generator=generator),
+        "timestep": torch.arange(rows, dtype=torch.float32) * 10,
+        "encoder_hidden_states": torch.randn(rows, 77, 32, generator=generator),
+        "return_dict": False,
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -32,18 +35,19 @@ def compiled_once(pipeline: Any) -> Iterator[tuple[Forward, list[int]]]:
     seen: list[int] = []
     real = torch.compile
 
-    def compile_and_count(unet: Any, **options: Any) -> Callable[..., Any]:
-        inner = real(unet, backend="eager", dynamic=options["dynamic"])
+    def compile_and_count(function: Any, **options: Any) -> Callable[..., Any]:
+        inner = real(function, backend="eager", dynamic=options["dynamic"])
 
-        def call(latents: torch.Tensor, *rest: Any, **more: Any) -> Any:
-            seen.append(len(latents))
-            return inner(latents, *rest, **more)  # type: ignore[no-untyped-call]
+        def call(**arguments: Any) -> Any:
+            seen.append(len(arguments["sample"]))
+            return inner(**arguments)  # type: ignore[no-untyped-call]
 
         return call
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(torch, "compile", compile_and_count)
-        forward = Forward(pipeline, "default")
+        forward = Forward(pipeline.unet, "default")
+        forward.measure_by(describe(pipeline.unet, forward, some(2)))
         for rows in (1, 2, 4):
             assert forward.seconds(rows) > 0
     yield forward, seen
@@ -60,15 +64,17 @@ def compiled(compiled_once: tuple[Forward, list[int]]) -> Iterator[tuple[Forward
 
 
 def test_more_rows_than_fit_make_more_calls_and_the_same_result(pipeline: Any) -> None:
-    forward, rows = Forward(pipeline), some_rows(5)
-    assert torch.allclose(forward(rows, 2), forward(rows, 5), rtol=1e-4, atol=1e-5)
+    call = describe(pipeline.unet, Forward(pipeline.unet), some(5))
+    [in_parts], [at_once] = make_together([call], 2), make_together([call], 5)
+    assert torch.allclose(in_parts[0], at_once[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_is_filled_up_to_what_was_compiled(pipeline: Any, compiled: tuple[Forward, list[int]]) -> None:
     forward, seen = compiled
     for rows in (1, 2, 3, 4):
-        expected = Forward(pipeline)(some_rows(rows), 100)
-        assert torch.allclose(forward(some_rows(rows), 100), expected, rtol=1e-4, atol=1e-5)
+        [expected] = Forward(pipeline.unet)(**some(rows))
+        [answer] = forward(**some(rows))
+        assert torch.allclose(answer, expected, rtol=1e-4, atol=1e-5)
     assert seen == [1, 2, 4, 4]
 
 
@@ -77,5 +83,5 @@ def test_what_was_not_compiled_runs_eagerly(
     compiled: tuple[Forward, list[int]], rows: int, latents: tuple[int, ...]
 ) -> None:
     forward, seen = compiled
-    assert forward(some_rows(rows, latents), 100).shape == (rows, *latents)
+    assert forward(**some(rows, latents))[0].shape == (rows, *latents)
     assert seen == []

@@ -1,21 +1,24 @@
 """One bad job never hurts another, on a real (tiny) model: the others get the pictures that they would have got."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _State, _state
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Drawn, Event, Failed, Pixels, Sample, Shape, Task
+from stablediffusiond.engine.image_run import ImageRun
+from stablediffusiond.engine.job import Drawn, Event, Failed, Kind, Pixels, Sample, Task
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
 from stablediffusiond.messages.request import Request
 
-Spoil = Callable[[_State], None]
+Spoil = Callable[[ImageRun], None]
 
 
-def run(denoiser: StableDiffusionDenoiser, spoil: Spoil | None, key_to_spoil: int = 1) -> dict[int, Pixels | str]:
+def run(denoiser: PipelineDenoiser, spoil: Spoil | None, key_to_spoil: int = 1) -> dict[int, Pixels | str]:
     """Three jobs in one batch; the picture or the error code of each."""
     ended: dict[int, Pixels | str] = {}
 
@@ -25,7 +28,7 @@ def run(denoiser: StableDiffusionDenoiser, spoil: Spoil | None, key_to_spoil: in
         if isinstance(event, Failed):
             ended[event.task.key] = event.error.code
 
-    engine = Engine(denoiser, Capacity(Shape(64, 64), {8: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
+    engine = Engine(denoiser, Capacity(Kind(64, 64), {8: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
     for key in range(3):
         engine.submit(Task(key, Request(prompt=f"a cat {key}", steps=5, seed=key, id=str(key))))
     engine._take_in()
@@ -38,25 +41,33 @@ def run(denoiser: StableDiffusionDenoiser, spoil: Spoil | None, key_to_spoil: in
     return ended
 
 
-def make_latents_nan(state: _State) -> None:
-    state.latents = state.latents * float("nan")
+def make_latents_nan(state: ImageRun) -> None:
+    _change_latents(state, lambda latents: latents * float("nan"))
 
 
-def make_one_latent_infinite(state: _State) -> None:
-    state.latents = state.latents.clone()
-    state.latents[0, 0, 0, 0] = float("inf")
+def make_one_latent_infinite(state: ImageRun) -> None:
+    def change(latents: torch.Tensor) -> torch.Tensor:
+        changed = latents.clone()
+        changed[0, 0, 0, 0] = float("inf")
+        return changed
+
+    _change_latents(state, change)
 
 
-def break_the_scheduler(state: _State) -> None:
+def _change_latents(state: ImageRun, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    step = state.scheduler.scheduler.step
+    state.scheduler.scheduler.step = lambda *args, **kwargs: (change(step(*args, **kwargs)[0]),)
+
+
+def break_the_scheduler(state: ImageRun) -> None:
     def step(*_: object, **__: object) -> None:
         raise ValueError("index 7 is out of bounds")
 
-    state.scheduler.step = step
-    state.affine = None
+    state.scheduler.scheduler.step = step
 
 
 @pytest.mark.parametrize("spoil", [make_latents_nan, make_one_latent_infinite, break_the_scheduler])
-def test_the_others_get_their_pictures(denoiser: StableDiffusionDenoiser, spoil: Spoil) -> None:
+def test_the_others_get_their_pictures(denoiser: PipelineDenoiser, spoil: Spoil) -> None:
     expected, got = run(denoiser, None), run(denoiser, spoil)
     assert got[1] == "model_error"
     for key in (0, 2):
@@ -65,13 +76,15 @@ def test_the_others_get_their_pictures(denoiser: StableDiffusionDenoiser, spoil:
 
 
 def test_a_decoder_that_fails_for_one_fails_one(
-    denoiser: StableDiffusionDenoiser, monkeypatch: pytest.MonkeyPatch
+    denoiser: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode: Any = denoiser.finish
 
     def finish(sample: Sample) -> Pixels:
         if sample.task.key == 1:
-            _state(sample).latents = _state(sample).latents[:, :2]  # which no decoder takes
+            run = _state(sample).run
+            assert run.call is not None
+            run.call = replace(run.call, arguments={**run.call.arguments, "z": torch.zeros(1, 2, 8, 8)})  # too few channels
         pixels: Pixels = decode(sample)
         return pixels
 

@@ -9,8 +9,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from stablediffusiond.engine import models
-from stablediffusiond.engine.denoiser import load
-from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.models import load, load_pipeline
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
 from tools.daemons import request_daemon
@@ -64,7 +63,7 @@ def test_a_kind_of_model_that_is_not_driven_is_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     foreign: Any = DDPMPipeline(unet, DDPMScheduler())
     foreign.save_pretrained(tmp_path / "ddpm")
-    assert "is a DDPMPipeline; Stable Diffusion 1.x and 2.x" in complaint(name=str(tmp_path / "ddpm"))
+    assert "is a DDPMPipeline, which takes no prompt" in complaint(name=str(tmp_path / "ddpm"))
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Event, Sample, Shape, Task
+from stablediffusiond.engine.job import Begun, Drawn, Event, Kind, Sample, Task
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.opening import open_init_image
 
@@ -55,13 +55,20 @@ def task_of(key: int, wish: Request) -> Task:
     return Task(key, wish, init_image=picture)
 
 
-def begun(denoiser: StableDiffusionDenoiser, task: Task, index: int = 0) -> Sample:
-    sample = Sample(task, index, denoiser.shape_of(task.request), denoiser.rows_of(task.request))
-    denoiser.begin(sample)
+def begun(denoiser: PipelineDenoiser, task: Task, index: int = 0) -> Sample:
+    sample = Sample(task, index, denoiser.kind_of(task.request), denoiser.rows_of(task.request))
+    assert denoiser.begin([sample]) == {}
     return sample
 
 
-def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) -> Results:
+def latents_of(sample: Sample) -> torch.Tensor:
+    """As the last step left them."""
+    latents = _state(sample).scheduler.latents
+    assert latents is not None
+    return latents
+
+
+def together(denoiser: PipelineDenoiser, jobs: list[tuple[int, Fields]]) -> Results:
     """Each job's only image, all drawn in one batch, each joining at its tick."""
     waiting = [(tick, key, request(**fields)) for key, (tick, fields) in enumerate(jobs)]
     running: dict[int, Sample] = {}
@@ -73,9 +80,8 @@ def together(denoiser: StableDiffusionDenoiser, jobs: list[tuple[int, Fields]]) 
                 running[key] = begun(denoiser, task_of(key, each))
         assert denoiser.step(list(running.values()), 100) == {}
         for key, sample in list(running.items()):
-            sample.step += 1
             if sample.finished:
-                drawn[key] = (_state(sample).latents, denoiser.finish(running.pop(key)))
+                drawn[key] = (latents_of(sample), denoiser.finish(running.pop(key)))
         tick += 1
     return [drawn[key] for key in sorted(drawn)]
 
@@ -116,13 +122,17 @@ def assert_same(pipeline: Any, jobs: list[tuple[int, Fields]], drawn: Results, s
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_txt2img_together_is_txt2img_alone(pipeline: Any, denoiser: StableDiffusionDenoiser, sampler: str) -> None:
+def test_txt2img_together_is_txt2img_alone(pipeline: Any, denoiser: PipelineDenoiser, sampler: str) -> None:
     jobs = [(tick, {**fields, "sampler": sampler}) for tick, fields in JOBS]
     assert_same(pipeline, jobs, together(denoiser, jobs), sampler)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_img2img_together_is_img2img_alone(pipeline: Any, denoiser: StableDiffusionDenoiser, sampler: str) -> None:
+#: LMS and PLMS differ from diffusers on purpose, and IPNDM cannot begin with an image (test_schedulers.py).
+IMG2IMG_SAMPLERS = [name for name in SAMPLERS if name.partition(" ")[0] not in {"LMS", "PLMS", "IPNDM"}]
+
+
+@pytest.mark.parametrize("sampler", IMG2IMG_SAMPLERS)
+def test_img2img_together_is_img2img_alone(pipeline: Any, denoiser: PipelineDenoiser, sampler: str) -> None:
     strengths = (0.75, 0.5, 1.0)
     jobs = [
         (tick, {**fields, "sampler": sampler, "image": init_field(), "strength": strength})
@@ -132,7 +142,7 @@ def test_img2img_together_is_img2img_alone(pipeline: Any, denoiser: StableDiffus
 
 
 def test_every_sampler_and_both_kinds_of_job_fit_into_one_batch(
-    pipeline: Any, denoiser: StableDiffusionDenoiser
+    pipeline: Any, denoiser: PipelineDenoiser
 ) -> None:
     names = ["DDIM", "Euler a", "PLMS", "DPM++ 2M Karras", "Heun", "LCM"]
     jobs = [(place % 3, {**JOBS[place % 3][1], "sampler": name, "seed": place}) for place, name in enumerate(names)]
@@ -143,48 +153,56 @@ def test_every_sampler_and_both_kinds_of_job_fit_into_one_batch(
 
 
 def test_a_model_that_predicts_v_is_drawn_alike(pipeline_v2: Any) -> None:
-    drawn = together(StableDiffusionDenoiser(pipeline_v2, "tiny"), JOBS)
+    drawn = together(PipelineDenoiser(pipeline_v2, "tiny"), JOBS)
     assert_same(pipeline_v2, JOBS, drawn, None)
 
 
-def test_eta_adds_the_images_own_noise(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+def test_eta_adds_the_images_own_noise(pipeline: Any, denoiser: PipelineDenoiser) -> None:
     jobs = [(tick, {**fields, "sampler": "DDIM", "eta": 0.7}) for tick, fields in JOBS]
     assert_same(pipeline, jobs, together(denoiser, jobs), "DDIM")
 
 
-def test_other_sizes_than_the_models_own(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+def test_other_sizes_than_the_models_own(pipeline: Any, denoiser: PipelineDenoiser) -> None:
     jobs = [(0, {**JOBS[0][1], "width": 96, "height": 64})]
     [(_, pixels)] = drawn = together(denoiser, jobs)
     assert pixels.shape == (64, 96, 3)
     assert_same(pipeline, jobs, drawn, None)
 
 
-def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: StableDiffusionDenoiser) -> None:
+def test_image_k_of_a_job_is_a_job_with_seed_plus_k(denoiser: PipelineDenoiser) -> None:
     fields = {"prompt": "a red cat", "seed": 40, "steps": 4, "sampler": "Euler a"}
     several = Task(1, request(**fields, count=3))
     batch = [begun(denoiser, several, index) for index in range(3)]
     for _ in range(4):
         denoiser.step(batch, 100)
-        for sample in batch:
-            sample.step += 1
     [(latents, _)] = together(denoiser, [(0, {**fields, "seed": 42})])
-    assert torch.allclose(_state(batch[2]).latents, latents, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(latents_of(batch[2]), latents, rtol=1e-4, atol=1e-4)
     assert denoiser.facts(batch[2]).seed == 42
     assert denoiser.facts(batch[2]).sampler == "Euler a"
 
 
-def test_img2img_makes_at_least_one_step(denoiser: StableDiffusionDenoiser) -> None:
-    sample = begun(denoiser, task_of(1, request(prompt="x", image=init_field(), strength=0.001, steps=10)))
-    assert sample.steps == 1
+def test_img2img_makes_at_least_one_step(denoiser: PipelineDenoiser) -> None:
+    for strength in (0.001, 0.003, 0.0999):
+        sample = begun(denoiser, task_of(1, request(prompt="x", image=init_field(), strength=strength, steps=10)))
+        assert sample.steps == 1
+        noise_level = float(sample.state.run.call.arguments["timestep"].values[0])  # type: ignore[attr-defined]
+        assert noise_level == pytest.approx(1000 * strength, abs=2)
 
 
-def test_the_models_own_scheduler_is_named_in_the_facts(denoiser: StableDiffusionDenoiser) -> None:
+def test_a_sampler_that_cannot_begin_with_an_image_says_so(denoiser: PipelineDenoiser) -> None:
+    task = task_of(1, request(prompt="x", image=init_field(), sampler="IPNDM"))
+    sample = Sample(task, 0, denoiser.kind_of(task.request), 2)
+    [error] = denoiser.begin([sample]).values()
+    assert (error.code, str(error)) == ("invalid_request", "IPNDM cannot begin with an image")
+
+
+def test_the_models_own_scheduler_is_named_in_the_facts(denoiser: PipelineDenoiser) -> None:
     sample = begun(denoiser, Task(1, request(prompt="x", steps=2)))
     facts = denoiser.facts(sample)
     assert (facts.sampler, facts.width, facts.height, facts.model) == ("DDIM", 64, 64, "tiny")
 
 
-def test_images_that_make_way_for_others_are_drawn_alike(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
+def test_images_that_make_way_for_others_are_drawn_alike(pipeline: Any, denoiser: PipelineDenoiser) -> None:
     """Mixed samplers, sizes and priorities, two images in a call; the engine's loop, tick by tick."""
     wishes: list[Fields] = [
         {**JOBS[0][1], "sampler": "Euler a", "steps": 9, "priority": "low"},
@@ -204,7 +222,7 @@ def test_images_that_make_way_for_others_are_drawn_alike(pipeline: Any, denoiser
         if isinstance(event, Drawn):
             drawn[event.task.key] = event.pixels
 
-    engine = Engine(denoiser, Capacity(Shape(64, 64), {4: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
+    engine = Engine(denoiser, Capacity(Kind(64, 64), {4: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
     while len(drawn) < len(wishes):
         if tick < len(wishes):
             engine.submit(task_of(tick, request(**wishes[tick])))

@@ -1,41 +1,50 @@
 """Previews: the map from latents to colours, and when the engine makes one."""
 
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from diffusers.configuration_utils import FrozenDict
 
-from stablediffusiond.engine.denoiser import StableDiffusionDenoiser
-from stablediffusiond.engine.job import Event, Finished, Previewed, Sample, Shape, Task
+from stablediffusiond.engine.job import Event, Finished, Kind, Previewed, Sample, Task
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.encoding import encode_preview
 from tests.engine.test_engine import Running, task
 
 
-def mixed(pictures: torch.Tensor) -> torch.Tensor:
-    """An encoder of eight channels, each some mixture of the colours."""
-    mixture = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    small = torch.nn.functional.avg_pool2d(pictures, 8)
-    return torch.einsum("lc,nchw->nlhw", mixture, small) + 0.3
+class Mixture:
+    """An autoencoder with so many channels, each some mixture of the colours."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, channels: int) -> None:
+        self.config = FrozenDict(latent_channels=channels, scaling_factor=0.5, shift_factor=0.1)
+        self._mixture = torch.randn(channels, 3, generator=torch.Generator().manual_seed(0))
+
+    def encode(self, pictures: torch.Tensor) -> SimpleNamespace:
+        small = torch.nn.functional.avg_pool2d(pictures, 8)
+        return SimpleNamespace(latents=torch.einsum("lc,nchw->nlhw", self._mixture, small) + 0.3)
 
 
 def test_the_map_is_fitted_to_the_models_own_encoder() -> None:
     colours = torch.tensor([0.5, -0.25, 1.0])
     picture = colours[None, :, None, None].expand(1, 3, 32, 48)
-    shown = Previewer.for_model(8, mixed).show(mixed(picture))
+    vae = Mixture(8)
+    shown = Previewer.for_model(SimpleNamespace(vae=vae)).colours((vae.encode(picture).latents[0] - 0.1) * 0.5)
     assert shown.shape == (4, 6, 3)
     assert np.abs(shown.astype(int) - [191, 96, 255]).max() <= 1
 
 
 def test_four_channels_are_taken_for_stable_diffusions() -> None:
-    shown = Previewer.for_model(4, mixed).show(torch.zeros(1, 4, 2, 2))
+    shown = Previewer.for_model(SimpleNamespace(vae=Mixture(4))).colours(torch.zeros(4, 2, 2))
     assert (shown == 128).all()
 
 
-def test_a_preview_shows_the_latents_of_a_sample(pipeline: Any, denoiser: StableDiffusionDenoiser) -> None:
-    sample = Sample(Task(1, Request(prompt="x", steps=3, seed=1)), 0, Shape(64, 48), 2)
-    denoiser.begin(sample)
+def test_a_preview_shows_the_latents_of_a_sample(denoiser: PipelineDenoiser) -> None:
+    sample = Sample(Task(1, Request(prompt="x", steps=3, seed=1)), 0, Kind(64, 48), 2)
+    assert denoiser.begin([sample]) == {}
     assert denoiser.preview(sample).shape == (6, 8, 3)
 
 

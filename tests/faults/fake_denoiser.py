@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stablediffusiond.engine.job import Pixels, Sample, Shape
+from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
@@ -30,8 +30,8 @@ class FakeDenoiser:
     def memory_bytes(self) -> int | None:
         return None
 
-    def shape_of(self, request: Request) -> Shape:
-        return Shape(request.width or 64, request.height or 64)
+    def kind_of(self, request: Request) -> Kind:
+        return Kind(request.width or 64, request.height or 64)
 
     def rows_of(self, request: Request) -> int:
         return 2 if request.guided else 1
@@ -42,13 +42,15 @@ class FakeDenoiser:
     def most_pixels(self) -> int | None:
         return None
 
-    def begin(self, sample: Sample) -> None:
-        request = sample.task.request
-        if request.prompt == failing_prompts.POISON:
-            die()
-        said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
-        sample.state = hashlib.sha256(repr(said).encode())
-        sample.steps = request.steps
+    def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+        for sample in samples:
+            request = sample.task.request
+            if request.prompt == failing_prompts.POISON:
+                die()
+            said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
+            sample.state = hashlib.sha256(repr(said).encode())
+            sample.steps = request.steps
+        return {}
 
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         time.sleep(_STEP_SECONDS)
@@ -56,6 +58,8 @@ class FakeDenoiser:
             raise OutOfMemory("the device has no room for this")
         for sample in samples:
             _hash_of(sample).update(b"step %d" % sample.step)
+            sample.step += 1
+            sample.finished = sample.step == sample.steps
         return {
             place: ModelError("not a number")
             for place, sample in enumerate(samples)
@@ -65,21 +69,24 @@ class FakeDenoiser:
     def finish(self, sample: Sample) -> Pixels:
         if sample.task.request.prompt == failing_prompts.UNDECODABLE:
             raise ModelError("no decoder takes this")
-        shape = sample.shape
+        kind = sample.kind
         noise = np.random.default_rng(int.from_bytes(_hash_of(sample).digest(), "big"))
-        return noise.integers(0, 256, (shape.height, shape.width, 3), np.uint8)
+        return noise.integers(0, 256, (kind.height, kind.width, 3), np.uint8)
+
+    def drop(self, sample: Sample) -> None:
+        """It holds nothing."""
 
     def facts(self, sample: Sample) -> ImageFacts:
         request = sample.task.request
         return ImageFacts(
             id=request.id, index=sample.index, count=request.count, type=request.type, prompt=request.prompt,
             negative_prompt=request.negative_prompt, seed=request.image_seed(sample.index),
-            width=sample.shape.width, height=sample.shape.height, steps=request.steps,
+            width=sample.kind.width, height=sample.kind.height, steps=request.steps,
             guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model="fake-denoiser",
         )  # fmt: skip
 
     def preview(self, sample: Sample) -> Pixels:
-        return np.zeros((sample.shape.height // 8, sample.shape.width // 8, 3), np.uint8)
+        return np.zeros((sample.kind.height // 8, sample.kind.width // 8, 3), np.uint8)
 
     def free_memory(self) -> None:
         """There is none to free."""

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -94,28 +95,37 @@ def device_fails() -> None:
     """Of the model itself, for the prompts that say how."""
     import torch
 
-    from stablediffusiond.engine.denoiser import StableDiffusionDenoiser, _state
+    from stablediffusiond.engine.device_errors import as_job_errors
+    from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
 
-    rows, step, finish = (getattr(StableDiffusionDenoiser, name) for name in ("_rows", "step", "finish"))
+    begin, step, finish = (getattr(PipelineDenoiser, name) for name in ("begin", "step", "finish"))
 
-    def no_room(self: Any, samples: Any) -> Any:
-        if any(sample.task.request.prompt == failing_prompts.OUT_OF_MEMORY for sample in samples):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return rows(self, samples)
-
-    def no_numbers(self: Any, samples: Any, rows_at_once: int) -> Any:
-        failures = step(self, samples, rows_at_once)
+    def no_numbers(self: Any, samples: Any) -> Any:
+        failures = begin(self, samples)
         for sample in samples:
             if sample.task.request.prompt == failing_prompts.NOT_A_NUMBER:
-                _state(sample).latents = _state(sample).latents * float("nan")
+                scheduler = _state(sample).scheduler.scheduler
+                scheduler.step = _not_a_number(scheduler.step)
         return failures
 
+    def no_room(self: Any, samples: Any, rows_at_once: int) -> Any:
+        if any(sample.task.request.prompt == failing_prompts.OUT_OF_MEMORY for sample in samples):
+            with as_job_errors():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, samples, rows_at_once)
+
     def no_picture(self: Any, sample: Any) -> Any:
-        if sample.task.request.prompt == failing_prompts.UNDECODABLE:
-            _state(sample).latents = _state(sample).latents[:, :2]  # which no decoder takes
+        run = _state(sample).run
+        if sample.task.request.prompt == failing_prompts.UNDECODABLE and run.call is not None:
+            # Two channels are too few for any decoder.
+            run.call = replace(run.call, arguments={**run.call.arguments, "z": torch.zeros(1, 2, 8, 8)})
         return finish(self, sample)
 
-    patch.multiple(StableDiffusionDenoiser, _rows=no_room, step=no_numbers, finish=no_picture).start()
+    patch.multiple(PipelineDenoiser, begin=no_numbers, step=no_room, finish=no_picture).start()
+
+
+def _not_a_number(step: Any) -> Any:
+    return lambda *args, **kwargs: (step(*args, **kwargs)[0] * float("nan"),)
 
 
 def clock_jumps() -> None:

@@ -26,9 +26,10 @@ class GatedDenoiser(FakeDenoiser):
         super().__init__()
         self._gate: Path | None = gate
 
-    def begin(self, sample: Sample) -> None:
-        super().begin(sample)
-        narrate(f"begun {sample.task.request.id}")
+    def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+        for sample in samples:
+            narrate(f"begun {sample.task.request.id}")
+        return super().begin(samples)
 
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
         if self._gate is not None:

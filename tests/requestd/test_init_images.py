@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from PIL import Image
 
-from stablediffusiond.engine.job import Shape
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, TooLarge
 from stablediffusiond.messages.request import Request
 from stablediffusiond.requestd.init_images import InitImages
@@ -11,13 +11,13 @@ from stablediffusiond.settings import LimitSettings
 from tests.pictures.files import encoded
 
 
-def shape_of(request: Request) -> Shape:
-    return Shape(request.width or 512, request.height or 512)
+def kind_of(request: Request) -> Kind:
+    return Kind(request.width or 512, request.height or 512)
 
 
 async def opened(limits: LimitSettings | None = None, /, **fields: object) -> tuple[Request, Image.Image | None]:
     request, _ = Request.from_fields({"prompt": "cat", **fields})
-    return await InitImages(shape_of).open(request, limits or LimitSettings())
+    return await InitImages(kind_of).open(request, limits or LimitSettings())
 
 
 def photograph(width: int = 1600, height: int = 1200, **options: object) -> bytes:
@@ -78,7 +78,7 @@ async def test_the_models_own_size_is_always_drawn() -> None:
 
 
 async def test_pictures_are_opened_one_at_a_time() -> None:
-    images = InitImages(shape_of)
+    images = InitImages(kind_of)
     request, _ = Request.from_fields({"prompt": "cat", "image": photograph()})
     made = await asyncio.gather(*(images.open(request, LimitSettings()) for _ in range(8)))
     assert {picture.size for _, picture in made if picture} == {(592, 440)}

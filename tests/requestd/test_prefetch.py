@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from stablediffusiond.engine.batcher import AGEING_SECONDS, Batcher, rank
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.job import Sample, Shape, Task
+from stablediffusiond.engine.job import Kind, Sample, Task
 from stablediffusiond.messages.request import Priority, Request
 from stablediffusiond.requestd.prefetch import PrefetchPolicy, UnfinishedJob
 
-OWN = Shape(64, 64)
-SHAPES = (OWN, Shape(32, 32), Shape(96, 64), Shape(128, 128), Shape(256, 256))
+OWN = Kind(64, 64)
+KINDS = (OWN, Kind(32, 32), Kind(96, 64), Kind(128, 128), Kind(256, 256))
 TABLE = {1: 1.0, 2: 1.1, 4: 1.5, 8: 2.5, 16: 4.5}
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
@@ -24,7 +24,7 @@ PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 @dataclass(eq=False)
 class Job:
     count: int = 1
-    shape: Shape = OWN
+    kind: Kind = OWN
     steps: int = 2
     rows: int = 2
     priority: Priority = "normal"
@@ -93,7 +93,7 @@ class Daemon:
         for job in self.jobs:
             if not job.begun:
                 job.calls += 1
-                job.calls_of_its_size += job.shape == batch[0].shape
+                job.calls_of_its_size += job.kind == batch[0].kind
         self.take()
         self.now += 1.0
         if not batch:
@@ -102,6 +102,7 @@ class Daemon:
         self._batcher.charge(batch, 1.0)
         for sample in batch:
             sample.step += 1
+            sample.finished = sample.step == sample.steps
         self._batcher.end([sample for sample in batch if sample.finished])
         self.jobs = [job for job in self.jobs if not all(sample.finished for sample in job.samples)]
 
@@ -109,7 +110,7 @@ class Daemon:
         self._keys += 1
         fields = {"prompt": "x", "count": job.count, "steps": job.steps, "priority": job.priority}
         task = Task(self._keys, Request.model_validate(fields))
-        job.samples = [Sample(task, index, job.shape, job.rows) for index in range(job.count)]
+        job.samples = [Sample(task, index, job.kind, job.rows) for index in range(job.count)]
         for other in self.jobs:
             other.overtaken |= not other.begun and job.priority != other.priority
         self.jobs.append(job)
@@ -118,28 +119,28 @@ class Daemon:
     def _unfinished(self) -> list[UnfinishedJob]:
         found = [(job, sum(not sample.ending for sample in job.samples)) for job in self.jobs]
         return [
-            UnfinishedJob(rank(job.priority, 0), job.priority == "high", job.shape, job.rows, images, job.begun)
+            UnfinishedJob(rank(job.priority, 0), job.priority == "high", job.kind, job.rows, images, job.begun)
             for job, images in found
             if images
         ]
 
 
 def jobs(**fixed: object) -> st.SearchStrategy[list[Job]]:
-    fields = {"count": st.integers(1, 16), "shape": st.sampled_from(SHAPES), "steps": st.integers(1, 4)}
+    fields = {"count": st.integers(1, 16), "kind": st.sampled_from(KINDS), "steps": st.integers(1, 4)}
     chosen = {name: st.just(value) for name, value in fixed.items()}
     return st.lists(st.builds(Job, **{**fields, **chosen}), min_size=1, max_size=20)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_two_daemons_share_ten_jobs_of_sixteen_images(shape: Shape) -> None:
-    queues = Queues(Job(16, shape) for _ in range(10))
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_two_daemons_share_ten_jobs_of_sixteen_images(kind: Kind) -> None:
+    queues = Queues(Job(16, kind) for _ in range(10))
     pair = [Daemon(queues), Daemon(queues)]
     while queues or not all(daemon.idle for daemon in pair):
         for daemon in pair:
             daemon.tick()
             assert not any(job.calls for job in daemon.jobs), "a job begins with the first call after it was taken"
         assert not (queues and any(daemon.idle for daemon in pair))
-    calls_of_a_job = 2 * math.ceil(16 / max(1, pair[0].capacity.rows_at_most(shape) // 2))
+    calls_of_a_job = 2 * math.ceil(16 / max(1, pair[0].capacity.rows_at_most(kind) // 2))
     assert abs(len(pair[0].calls) - len(pair[1].calls)) <= calls_of_a_job
 
 
@@ -184,7 +185,7 @@ def test_a_job_begins_at_once_unless_one_of_higher_priority_comes_after_it(
 
 def test_of_jobs_that_cannot_begin_beside_one_of_higher_priority_one_is_taken() -> None:
     """Their size is not known before: a batch of high priority would take in those of the model's own size."""
-    queues = Queues([Job(steps=20, priority="high"), *(Job(shape=Shape(96, 64)) for _ in range(5))])
+    queues = Queues([Job(steps=20, priority="high"), *(Job(kind=Kind(96, 64)) for _ in range(5))])
     daemon = Daemon(queues)
     daemon.take()
     for _ in range(5):
@@ -197,14 +198,14 @@ def test_of_jobs_that_cannot_begin_beside_one_of_higher_priority_one_is_taken() 
     assert len(daemon.calls) == 22
 
 
-@given(st.integers(1, 60), st.integers(1, 12), st.sampled_from(SHAPES), st.integers(1, 2), st.integers(1, 5))
+@given(st.integers(1, 60), st.integers(1, 12), st.sampled_from(KINDS), st.integers(1, 2), st.integers(1, 5))
 def test_while_jobs_of_one_image_wait_every_call_is_as_large_as_it_may_be(
-    count: int, images: int, shape: Shape, rows: int, steps: int
+    count: int, images: int, kind: Kind, rows: int, steps: int
 ) -> None:
-    queues = Queues(Job(1, shape, steps, rows) for _ in range(count))
+    queues = Queues(Job(1, kind, steps, rows) for _ in range(count))
     daemon = Daemon(queues, images)
     daemon.take()
-    most = max(1, daemon.capacity.rows_at_most(shape) // rows)
+    most = max(1, daemon.capacity.rows_at_most(kind) // rows)
     while queues:
         daemon.tick()
         assert not daemon.calls or len(daemon.calls[-1]) == most
@@ -230,7 +231,7 @@ def test_a_job_that_has_waited_long_counts_as_one_of_higher_priority() -> None:
     policy = PrefetchPolicy(Capacity(OWN, TABLE, 8), high_alone=False)
 
     def drawn(waited_seconds: float) -> list[UnfinishedJob]:
-        return [UnfinishedJob(rank("normal", waited_seconds), urgent=False, shape=OWN, rows=2, images=8, begun=True)]
+        return [UnfinishedJob(rank("normal", waited_seconds), urgent=False, kind=OWN, rows=2, images=8, begun=True)]
 
     assert policy.may_take("high", drawn(AGEING_SECONDS - 1))
     assert not policy.may_take("high", drawn(AGEING_SECONDS + 1))

@@ -1,0 +1,47 @@
+"""One image between its beginning and its end: a suspended pipeline and its scheduler."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
+from stablediffusiond.engine.image_scheduler import ImageScheduler
+from stablediffusiond.engine.pipelines import Pipeline
+
+
+@dataclass(eq=False)
+class ImageRun:
+    """What the denoiser keeps in ``Sample.state``."""
+
+    run: PipelineRun
+    pipeline: Pipeline
+    scheduler: ImageScheduler
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of an image that has begun: its pipeline counts them, else its scheduler has them."""
+        counted: int | None = getattr(self.pipeline, "_num_timesteps", None)
+        return counted if counted is not None else len(self.scheduler.scheduler.timesteps)
+
+
+def make_calls_until(runs: Sequence[PipelineRun], stops_at: Callable[[torch.nn.Module], bool]) -> None:
+    """Make the calls of ``runs``, those that are alike together, until each is suspended at a network to stop at.
+
+    So prompts that come at the same moment are encoded together, and pictures with the same ControlNet ask it together.
+    A run whose call fails, also alone, is told so where it is suspended.
+    """
+    while waiting := [run for run in runs if run.call is not None and not stops_at(run.call.module)]:
+        for group in alike(waiting):
+            _answer_or_fail(group)
+
+
+def _answer_or_fail(group: Sequence[PipelineRun]) -> None:
+    try:
+        answer(group, sum(run.call.rows for run in group if run.call is not None))
+    except Exception as error:  # noqa: BLE001 (it is raised again in the picture's own pipeline, where it belongs)
+        if len(group) == 1:
+            group[0].fail(error)
+        else:
+            for run in group:
+                _answer_or_fail([run])

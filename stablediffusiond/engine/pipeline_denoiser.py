@@ -1,0 +1,240 @@
+"""The device: each image is a run of one of diffusers' own pipelines, suspended between two calls of its network.
+
+A step of a batch makes the calls at which its runs are suspended as one, and resumes each with its rows of the answer;
+the pipeline then does what it does: guidance, the scheduler's step, the next call. So an image that is drawn in a batch
+is the image that the pipeline draws alone, and no model's arithmetic stands here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stablediffusiond.engine.coalescing import PipelineRun, answer
+from stablediffusiond.engine.decoding import Decoder
+from stablediffusiond.engine.device_errors import as_job_errors, job_error
+from stablediffusiond.engine.image_run import ImageRun, make_calls_until
+from stablediffusiond.engine.job import Kind, Pixels, Sample, Task
+from stablediffusiond.engine.memory import memory_of, most_pixels
+from stablediffusiond.engine.pipelines import ModelPipelines, Pipeline, own_pixels
+from stablediffusiond.engine.previews import Previewer
+from stablediffusiond.errors import InvalidRequest, JobError
+from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
+from stablediffusiond.settings import CompileMode
+
+
+class PipelineDenoiser:
+    """Draws with the pipelines of one model, called ``name``."""
+
+    def __init__(self, pipeline: Pipeline, name: str, compile_mode: CompileMode = "off") -> None:
+        self._name = name
+        self._device: torch.device = pipeline.device
+        self._own_width, self._own_height = own_pixels(pipeline)
+        self._pipelines = ModelPipelines(pipeline, compile_mode)
+        self._decoder = Decoder(self._pipelines.decoders)
+        self._previewer = Previewer.for_model(pipeline)
+        #: Rows that images had in a call, by what is known of them before their first.
+        self._rows: dict[tuple[str, bool], int] = {}
+
+    @property
+    def device(self) -> str:
+        name = str(self._device)
+        return f"{name} ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else name
+
+    @property
+    def dtype(self) -> str:
+        return str(self._pipelines.denoiser.dtype).removeprefix("torch.")
+
+    def memory_bytes(self) -> int | None:
+        """Memory held on the device; None where nobody keeps an account of it."""
+        memory = memory_of(self._device)
+        return None if memory is None else memory.held_bytes()
+
+    # Beginning
+
+    def kind_of(self, request: Request) -> Kind:
+        """The model's own size where the request names none."""
+        return Kind(request.width or self._own_width, request.height or self._own_height, self._name)
+
+    def rows_of(self, request: Request) -> int:
+        """Rows of one image in a call, as images like it had; before the first, two under guidance."""
+        return self._rows.get(_rows_key(request), 2 if request.guided else 1)
+
+    @torch.inference_mode()
+    def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
+        """Bring images before their first step; those that cannot be begun, by their place.
+
+        Prompts that have to be encoded at the same moment are encoded together.
+        """
+        refused: dict[int, JobError] = {}
+        for place, sample in enumerate(samples):
+            try:
+                self._start(sample)
+            except JobError as error:
+                refused[place] = error
+        started = {place: sample for place, sample in enumerate(samples) if place not in refused}
+        make_calls_until([_state(sample).run for sample in started.values()], self._stops_at)
+        failed = self._look_at(list(started.values()), beginning=True)
+        return refused | {place: failed[nth] for nth, place in enumerate(started) if nth in failed}
+
+    def _start(self, sample: Sample) -> None:
+        request = sample.task.request
+        generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
+        scheduler = self._pipelines.scheduler_for(sample.task, generator)
+        pipeline = self._pipelines.for_image(request.type, scheduler)
+        arguments = self._pipelines.arguments(sample.task, sample.kind, generator)
+        run = PipelineRun(lambda: pipeline(**arguments).images)
+        sample.state = ImageRun(run, pipeline, scheduler)
+        run.start()
+
+    # Stepping
+
+    @torch.inference_mode()
+    def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
+        """One call of the denoiser for ``samples``, which are of one kind.
+
+        Returns what went wrong with single samples, by their place; the others have made their step.
+
+        Raises:
+            OutOfMemory, ModelError: the call failed, and no sample has made a step.
+        """
+        runs = [_state(sample).run for sample in samples]
+        with as_job_errors():
+            answer(runs, rows_at_once)
+        make_calls_until(runs, self._stops_at)
+        return self._look_at(samples)
+
+    def _stops_at(self, module: torch.nn.Module) -> bool:
+        return module is self._pipelines.denoiser or module in self._pipelines.decoders
+
+    def _look_at(self, samples: Sequence[Sample], *, beginning: bool = False) -> dict[int, JobError]:
+        """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
+        failures: dict[int, JobError] = {}
+        for place, sample in enumerate(samples):
+            state = _state(sample)
+            if (error := state.run.failure) is not None:
+                failures[place] = _begin_error(error) if beginning else job_error(error)
+                continue
+            call = state.run.call
+            sample.step, sample.steps = state.scheduler.steps_done, state.steps
+            sample.finished = call is None or call.module is not self._pipelines.denoiser
+            if call is not None and not sample.finished:
+                sample.kind, sample.rows = sample.kind.with_structure(call.key), call.rows
+                self._rows[_rows_key(sample.task.request)] = call.rows
+        return failures
+
+    def time_rows(self, rows: int) -> float:
+        """Seconds of a call of the denoiser with so many rows of the model's own size.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        if not self._pipelines.forward.has_example:
+            self.warm_up()
+        with torch.inference_mode(), as_job_errors():
+            return self._pipelines.forward.seconds(rows)
+
+    def most_pixels(self) -> int | None:
+        """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
+        if (memory := memory_of(self._device)) is None:
+            return None
+        sample = self._one_step()
+        return most_pixels(memory, sample.kind.pixels, lambda: self._draw(sample))
+
+    def warm_up(self) -> None:
+        """Draw once, so that the first job is no slower than the second; what is timed later is the call of this image.
+
+        Raises:
+            JobError: the model does not draw.
+        """
+        self._draw(self._one_step())
+
+    def _one_step(self) -> Sample:
+        """The least that can be drawn in the model's own size."""
+        request = Request(prompt="", steps=1)
+        return Sample(Task(0, request), 0, self.kind_of(request), self.rows_of(request))
+
+    def _draw(self, sample: Sample) -> Pixels:
+        """An image from its beginning to its end, with nothing beside it."""
+        failures = self.begin([sample])
+        if not failures and (call := _state(sample).run.call) is not None:
+            self._pipelines.forward.measure_by(call)
+        while not failures and not sample.finished:
+            failures = self.step([sample], sample.rows)
+        for error in failures.values():
+            raise error
+        return self.finish(sample)
+
+    # Finishing
+
+    @torch.inference_mode()
+    def finish(self, sample: Sample) -> Pixels:
+        """The picture, (H, W, 3) uint8, in host memory.
+
+        Raises:
+            ModelError: the latents are not numbers.
+            OutOfMemory: there is no room to decode them.
+        """
+        run = _state(sample).run
+        with as_job_errors():
+            while run.call is not None:
+                self._decoder.answer(run, sample.kind.pixels)
+            if run.failure is not None:
+                raise run.failure
+            image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
+            pixels: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
+        return pixels
+
+    def drop(self, sample: Sample) -> None:
+        """End an image where it is; what it holds is free at once."""
+        if sample.state is not None:
+            _state(sample).run.cancel()
+
+    def facts(self, sample: Sample) -> ImageFacts:
+        """What was really used, where the request left the choice to the model."""
+        request, state = sample.task.request, _state(sample)
+        return ImageFacts(
+            id=request.id,
+            index=sample.index,
+            count=request.count,
+            type=request.type,
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            seed=request.image_seed(sample.index),
+            width=sample.kind.width,
+            height=sample.kind.height,
+            steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            sampler=state.scheduler.name,
+            strength=request.strength if request.type == "img2img" else None,
+            eta=request.eta,
+            model=self._name,
+        )
+
+    @torch.inference_mode()
+    def preview(self, sample: Sample) -> Pixels:
+        """What the image looks like so far, one pixel for each latent: (H/8, W/8, 3) uint8, in host memory."""
+        state = _state(sample)
+        return self._previewer.show(state.pipeline, state.run.call, sample.kind)
+
+    def free_memory(self) -> None:
+        """Give cached device memory back, after a failure."""
+        self._pipelines.prompts.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _state(sample: Sample) -> ImageRun:
+    if not isinstance(sample.state, ImageRun):
+        raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
+    return sample.state
+
+
+def _rows_key(request: Request) -> tuple[str, bool]:
+    return request.type, request.guided
+
+
+def _begin_error(error: Exception) -> JobError:
+    """What a pipeline does not accept before its first step is the request's fault."""
+    return InvalidRequest(str(error).splitlines()[0]) if isinstance(error, ValueError) else job_error(error)
