@@ -29,7 +29,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Task
 from stablediffusiond.engine.models import at_its_fastest
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import CompileMode
 
 IN_FLIGHT = 16
@@ -118,7 +118,7 @@ def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, fl
 
     made["diffusers eager"] = 1 / bench.seconds(by_diffusers, calls=3)
     at_its_fastest(pipeline)
-    denoiser = PipelineDenoiser(pipeline, bench.name, mode)
+    denoiser = PipelineDenoiser(pipeline, bench.name, compile_mode=mode)
     capacity = warm_up(denoiser, None)
 
     def by_engine(images: int) -> None:
@@ -134,7 +134,7 @@ def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, fl
         engine = Engine(denoiser, capacity, progress_interval_seconds=1, on_event=on_event)
         for key in range(images):
             wish = {"prompt": "a red cat", "steps": steps, "seed": key, "width": side, "height": side}
-            engine.submit(Task(key, Request.model_validate(wish)))
+            engine.submit(Task(key, CompleteRequest.model_validate(wish)))
         engine.run()
 
     made["engine, 16 in flight"] = IN_FLIGHT / bench.seconds(lambda: by_engine(IN_FLIGHT), calls=1)

@@ -33,7 +33,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Task
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import ModelSettings
 
 LOADS = (0.3, 0.6, 0.8, 1.2)
@@ -44,7 +44,7 @@ STATIC_BATCH = 8
 @dataclass(frozen=True)
 class Arrival:
     moment: float  #: seconds after the beginning
-    request: Request
+    request: CompleteRequest
 
 
 Contestant = Callable[[list[Arrival]], list[float]]
@@ -58,7 +58,7 @@ def arrivals(count: int, jobs_a_second: float, sizes: tuple[int, int], seed: int
         moment += rng.expovariate(jobs_a_second)
         size = rng.choice(sizes)
         fields = {"prompt": "a red cat", "seed": place, "steps": rng.randint(*STEPS), "width": size, "height": size}
-        made.append(Arrival(moment, Request.model_validate(fields)))
+        made.append(Arrival(moment, CompleteRequest.model_validate(fields)))
     return made
 
 
@@ -101,9 +101,9 @@ def by_engine(denoiser: PipelineDenoiser, capacity: Capacity, jobs: list[Arrival
 
 def by_pipeline(pipeline: Any, jobs: list[Arrival], most: int) -> list[float]:
     """Up to ``most`` that wait and are alike in one call; with 1, one at a time."""
-    waiting: queue.SimpleQueue[tuple[float, Request]] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[tuple[float, CompleteRequest]] = queue.SimpleQueue()
     feeding = feed(jobs, lambda _, job: waiting.put((time.monotonic(), job.request)))
-    here: list[tuple[float, Request]] = []
+    here: list[tuple[float, CompleteRequest]] = []
     latencies: list[float] = []
     while len(latencies) < len(jobs):
         if not here:
@@ -118,7 +118,7 @@ def by_pipeline(pipeline: Any, jobs: list[Arrival], most: int) -> list[float]:
     return latencies
 
 
-def draw(pipeline: Any, requests: list[Request]) -> None:
+def draw(pipeline: Any, requests: list[CompleteRequest]) -> None:
     pipeline(
         [request.prompt for request in requests],
         width=requests[0].width,
@@ -129,7 +129,7 @@ def draw(pipeline: Any, requests: list[Request]) -> None:
     )
 
 
-def _kind(request: Request) -> tuple[object, ...]:
+def _kind(request: CompleteRequest) -> tuple[object, ...]:
     return request.width, request.height, request.steps
 
 

@@ -21,7 +21,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Event, Failed, Finished, Previewed, Task
 from stablediffusiond.engine.models import load
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.encoding import encode_preview
 from stablediffusiond.settings import EngineSettings, ModelSettings
 
@@ -48,7 +48,7 @@ def draw(denoiser: PipelineDenoiser, capacity: Capacity, jobs: int, steps: int, 
     with ThreadPoolExecutor(2) as encoders:
         engine = Engine(denoiser, capacity, progress_interval_seconds=INTERVAL_SECONDS, on_event=on_event)
         for key in range(jobs):
-            engine.submit(Task(key, Request(prompt="a red cat", steps=steps, seed=key, id=str(key))))
+            engine.submit(Task(key, CompleteRequest(prompt="a red cat", steps=steps, seed=key, id=str(key))))
             if watched:
                 engine.show_previews(key)
         began = time.perf_counter()

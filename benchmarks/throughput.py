@@ -33,7 +33,7 @@ from stablediffusiond.engine.capacity import best_rows, measure
 from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import ModelSettings
 
 Wish = dict[str, Any]
@@ -90,7 +90,7 @@ def share_outside_the_unet(pipeline: Any) -> float:
     """Of a step of as many images as are best: schedulers, guidance, putting rows together and taking them apart."""
     denoiser = PipelineDenoiser(pipeline, "share")
     rows = best_rows(measure(denoiser.time_rows))
-    request = Request(prompt="a red cat", steps=20)
+    request = CompleteRequest(prompt="a red cat", steps=20)
     samples = [Sample(Task(key, request), 0, denoiser.kind_of(request), 2) for key in range(max(1, rows // 2))]
     denoiser.begin(samples)
     steps, calls = [], []
@@ -110,7 +110,7 @@ def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
 
 
 def _decode_seconds(denoiser: PipelineDenoiser) -> float:
-    request = Request(prompt="", steps=1)
+    request = CompleteRequest(prompt="", steps=1)
     sample = Sample(Task(0, request), 0, denoiser.kind_of(request), 2)
     denoiser.begin([sample])
     denoiser.step([sample], 2)

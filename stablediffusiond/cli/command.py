@@ -106,6 +106,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_request_options
 @click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this picture.")
+@click.option("--mask", metavar="FILE", type=click.Path(path_type=Path), help="Draw anew only where this is white.")
 @click.option("--wait/--no-wait", default=None, help="Wait for the pictures, or print the id and leave.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON; pictures are files still.")
@@ -116,6 +117,7 @@ def command(
     prompt: str,
     output: str | None,
     image: Path | None,
+    mask: Path | None,
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -129,7 +131,7 @@ def command(
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    request, warnings = request_arguments.request(prompt, options, image)
+    request, warnings = request_arguments.request(prompt, options, {"image": image, "mask": mask})
     for warning in warnings:
         click.echo(f"{_NAME}: {warning}", err=True)
     waiting = wait if wait is not None else bool(output or timeout) or not request_arguments.is_json(prompt)

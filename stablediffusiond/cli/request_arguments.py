@@ -27,7 +27,9 @@ def read(prompt: str) -> str:
         raise click.UsageError(str(error)) from None
 
 
-def request(prompt: str, options: Mapping[str, object], image: Path | None) -> tuple[Request, list[str]]:
+def request(
+    prompt: str, options: Mapping[str, object], pictures: Mapping[str, Path | None]
+) -> tuple[Request, list[str]]:
     """The request and the warnings about it. Options stand beside the fields of JSON, and win over the same name.
 
     Raises:
@@ -41,9 +43,11 @@ def request(prompt: str, options: Mapping[str, object], image: Path | None) -> t
     except UnreadableMessage as error:
         raise InvalidRequest(f"{error}; a prompt that begins with '{{' is taken for JSON") from None
     fields |= {name: value for name, value in options.items() if value is not None}
-    if image is not None:
+    for name, path in pictures.items():
+        if path is None:
+            continue
         try:
-            fields["image"] = read_file(image)
+            fields[name] = read_file(path, name)
         except InvalidRequest as error:
-            raise click.UsageError(str(error).replace("'image'", "--image")) from None
+            raise click.UsageError(str(error).replace(f"'{name}'", f"--{name}")) from None
     return Request.from_fields(fields)

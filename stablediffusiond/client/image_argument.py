@@ -1,4 +1,4 @@
-"""What a program may give as ``image``, besides what a message may hold: a path, an open file, a picture, an array.
+"""What a program may give as ``image`` or ``mask``, besides what a message may hold: a path, an open file, an array…
 
 Only the program that runs this opens files, and only its own: what others have written to it, a path among it, belongs
 into the one mapping that ``Client.submit`` takes, or into ``Request.from_fields``, which open nothing.
@@ -17,8 +17,8 @@ from stablediffusiond.messages.aliases import ALIASES
 if TYPE_CHECKING:
     import PIL.Image
 
-#: The fields that may hold an image, with their other names.
-_NAMES: Final = frozenset({"image", *ALIASES["image"]})
+#: The fields that may hold a picture, with their other names.
+_NAMES: Final = frozenset({"image", "mask", *ALIASES["image"], *ALIASES["mask"]})
 #: What a request of 16 MiB holds beside a prompt; in base64 it is a third longer.
 MOST_BYTES: Final = 12_000_000
 #: Larger pictures than these are sent smaller: the daemon would draw none so large, and shrink them anyway.

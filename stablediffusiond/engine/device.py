@@ -1,10 +1,11 @@
-"""What the engine needs of a device. ``denoiser`` is the real one; the tests have one that counts."""
+"""What the engine needs of a device. ``pipeline_denoiser`` is the real one; the tests have one that counts."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 
@@ -23,8 +24,18 @@ class Denoiser(Protocol):
         """Memory held on the device; None where nobody keeps an account of it."""
         ...
 
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        """Choose what ``request`` leaves to the model; with warnings about what the model has no use for.
+
+        May be called from any thread, as may the next two.
+
+        Raises:
+            InvalidRequest: the model cannot draw it.
+        """
+        ...
+
     def kind_of(self, request: Request) -> Kind: ...
-    def rows_of(self, request: Request) -> int: ...
+    def rows_of(self, request: CompleteRequest) -> int: ...
     def time_rows(self, rows: int) -> float: ...
     def most_pixels(self) -> int | None: ...
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:

@@ -33,6 +33,7 @@ from stablediffusiond.engine.progress import Distance, Progress
 from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.errors import Cancelled, Expired, JobError, TooLarge
 from stablediffusiond.histogram import Histogram
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import PreviewFacts
 from stablediffusiond.messages.request import Request
 
@@ -78,11 +79,19 @@ class Engine:
 
     # From any thread
 
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        """``request`` with what it leaves to the model chosen; and warnings about what the model has no use for.
+
+        Raises:
+            InvalidRequest: the model cannot draw it.
+        """
+        return self._denoiser.complete(request)
+
     def kind_of(self, request: Request) -> Kind:
         """The size that ``request`` is drawn in."""
         return self._denoiser.kind_of(request)
 
-    def rows_of(self, request: Request) -> int:
+    def rows_of(self, request: CompleteRequest) -> int:
         """The rows that each of its images has in a call of the denoiser."""
         return self._denoiser.rows_of(request)
 

@@ -7,7 +7,8 @@ import torch
 
 from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
 from stablediffusiond.engine.image_scheduler import ImageScheduler
-from stablediffusiond.engine.pipelines import Pipeline
+from stablediffusiond.engine.job import Sample
+from stablediffusiond.engine.networks import Pipeline
 
 
 @dataclass(eq=False)
@@ -23,6 +24,13 @@ class ImageRun:
         """Denoising steps of an image that has begun: its pipeline counts them, else its scheduler has them."""
         counted: int | None = getattr(self.pipeline, "_num_timesteps", None)
         return counted if counted is not None else len(self.scheduler.scheduler.timesteps)
+
+
+def state_of(sample: Sample) -> ImageRun:
+    """What the denoiser keeps of an image that has begun."""
+    if not isinstance(sample.state, ImageRun):
+        raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
+    return sample.state
 
 
 def make_calls_until(runs: Sequence[PipelineRun], stops_at: Callable[[torch.nn.Module], bool]) -> None:

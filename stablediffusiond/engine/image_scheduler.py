@@ -35,6 +35,8 @@ class ImageScheduler:
         self.steps_done = 0
         #: What the last step made of the latents, in the layout of the pipeline; None before the first.
         self.latents: Tensor | None = None
+        #: Puts other latents in the place of what a step made.
+        self.replace: Callable[[Tensor], Tensor] | None = None
         self._strength = strength
         self._sigmas = sigmas
         self._generator = generator
@@ -71,6 +73,8 @@ class ImageScheduler:
             kwargs["order"] = min(len(vars(self.scheduler)["derivatives"]) + 1, kwargs.get("order", 4))
         made = self._step(*args, **kwargs)
         self.steps_done += 1
+        if self.replace is not None:
+            made = (self.replace(made[0]), *made[1:])
         self.latents = made[0]
         return made
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from stablediffusiond.errors import JobError
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts, PreviewFacts
-from stablediffusiond.messages.request import Request
 
 Pixels = NDArray[np.uint8]  #: (H, W, 3)
 
@@ -19,9 +19,10 @@ class Task:
     """One job as the engine is given it; ``key`` is its name here, since ids are the clients' and may repeat."""
 
     key: int
-    request: Request
+    request: CompleteRequest
     deadline: float | None = None  #: by the engine's clock, time.monotonic
-    init_image: Image | None = None  #: img2img: RGB, of the size of what is drawn
+    init_image: Image | None = None  #: img2img, inpaint: RGB, of the size of what is drawn
+    mask: Image | None = None  #: inpaint: L, of that size, white where to draw anew
 
 
 @dataclass(frozen=True)

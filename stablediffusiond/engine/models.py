@@ -14,8 +14,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from stablediffusiond import sandbox
+from stablediffusiond.engine.model_defaults import defaults_of
+from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.engine.pipelines import Pipeline, modules_of
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import CompileMode, ModelSettings
 
@@ -58,7 +59,9 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
     Raises:
         ModelUnavailable: the model cannot be loaded.
     """
-    denoiser = PipelineDenoiser(load_pipeline(model), model.name, compile_mode)
+    pipeline = load_pipeline(model)
+    defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
+    denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode)
     denoiser.warm_up()
     return denoiser
 

@@ -13,12 +13,16 @@ from torch import Tensor
 from stablediffusiond.engine.coalescing import PipelineRun, answer
 from stablediffusiond.engine.decoding import Decoder
 from stablediffusiond.engine.device_errors import as_job_errors, job_error
-from stablediffusiond.engine.image_run import ImageRun, make_calls_until
-from stablediffusiond.engine.job import Kind, Pixels, Sample, Task
+from stablediffusiond.engine.image_run import ImageRun, make_calls_until, state_of
+from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.engine.memory import memory_of, most_pixels
-from stablediffusiond.engine.pipelines import ModelPipelines, Pipeline, own_pixels
+from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
+from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
+from stablediffusiond.engine.trials import Trials
 from stablediffusiond.errors import InvalidRequest, JobError
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import CompileMode
@@ -27,13 +31,15 @@ from stablediffusiond.settings import CompileMode
 class PipelineDenoiser:
     """Draws with the pipelines of one model, called ``name``."""
 
-    def __init__(self, pipeline: Pipeline, name: str, compile_mode: CompileMode = "off") -> None:
+    def __init__(
+        self, pipeline: Pipeline, name: str, defaults: ModelDefaults | None = None, compile_mode: CompileMode = "off"
+    ) -> None:
         self._name = name
         self._device: torch.device = pipeline.device
-        self._own_width, self._own_height = own_pixels(pipeline)
-        self._pipelines = ModelPipelines(pipeline, compile_mode)
+        self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
         self._decoder = Decoder(self._pipelines.decoders)
         self._previewer = Previewer.for_model(pipeline)
+        self._trials = Trials(self, self._pipelines)
         #: Rows that images had in a call, by what is known of them before their first.
         self._rows: dict[tuple[str, bool], int] = {}
 
@@ -55,9 +61,17 @@ class PipelineDenoiser:
 
     def kind_of(self, request: Request) -> Kind:
         """The model's own size where the request names none."""
-        return Kind(request.width or self._own_width, request.height or self._own_height, self._name)
+        return Kind(*self._pipelines.arguments.size_of(request), self._name)
 
-    def rows_of(self, request: Request) -> int:
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        """``request`` with what it leaves to the model chosen; and warnings about what the model has no use for.
+
+        Raises:
+            InvalidRequest: the model cannot be used for its task.
+        """
+        return self._pipelines.arguments.complete(request)
+
+    def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
 
@@ -74,7 +88,7 @@ class PipelineDenoiser:
             except JobError as error:
                 refused[place] = error
         started = {place: sample for place, sample in enumerate(samples) if place not in refused}
-        make_calls_until([_state(sample).run for sample in started.values()], self._stops_at)
+        make_calls_until([state_of(sample).run for sample in started.values()], self._stops_at)
         failed = self._look_at(list(started.values()), beginning=True)
         return refused | {place: failed[nth] for nth, place in enumerate(started) if nth in failed}
 
@@ -83,7 +97,7 @@ class PipelineDenoiser:
         generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
         scheduler = self._pipelines.scheduler_for(sample.task, generator)
         pipeline = self._pipelines.for_image(request.type, scheduler)
-        arguments = self._pipelines.arguments(sample.task, sample.kind, generator)
+        arguments = self._pipelines.arguments.of(sample.task, sample.kind, generator)
         run = PipelineRun(lambda: pipeline(**arguments).images)
         sample.state = ImageRun(run, pipeline, scheduler)
         run.start()
@@ -99,7 +113,7 @@ class PipelineDenoiser:
         Raises:
             OutOfMemory, ModelError: the call failed, and no sample has made a step.
         """
-        runs = [_state(sample).run for sample in samples]
+        runs = [state_of(sample).run for sample in samples]
         with as_job_errors():
             answer(runs, rows_at_once)
         make_calls_until(runs, self._stops_at)
@@ -112,7 +126,7 @@ class PipelineDenoiser:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
         failures: dict[int, JobError] = {}
         for place, sample in enumerate(samples):
-            state = _state(sample)
+            state = state_of(sample)
             if (error := state.run.failure) is not None:
                 failures[place] = _begin_error(error) if beginning else job_error(error)
                 continue
@@ -124,6 +138,19 @@ class PipelineDenoiser:
                 self._rows[_rows_key(sample.task.request)] = call.rows
         return failures
 
+    # Before the first job
+
+    def warm_up(self) -> None:
+        """Draw once, so that the first job is no slower than the second; find out which tasks the model is for.
+
+        Raises:
+            JobError: the model does not draw.
+        """
+        self._trials.check_tasks()
+        self._trials.draw()
+        if not self._previewer.has_map:
+            self._trials.fit(self._previewer)
+
     def time_rows(self, rows: int) -> float:
         """Seconds of a call of the denoiser with so many rows of the model's own size.
 
@@ -131,7 +158,7 @@ class PipelineDenoiser:
             OutOfMemory: they do not fit.
         """
         if not self._pipelines.forward.has_example:
-            self.warm_up()
+            self._trials.draw()
         with torch.inference_mode(), as_job_errors():
             return self._pipelines.forward.seconds(rows)
 
@@ -139,32 +166,7 @@ class PipelineDenoiser:
         """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
         if (memory := memory_of(self._device)) is None:
             return None
-        sample = self._one_step()
-        return most_pixels(memory, sample.kind.pixels, lambda: self._draw(sample))
-
-    def warm_up(self) -> None:
-        """Draw once, so that the first job is no slower than the second; what is timed later is the call of this image.
-
-        Raises:
-            JobError: the model does not draw.
-        """
-        self._draw(self._one_step())
-
-    def _one_step(self) -> Sample:
-        """The least that can be drawn in the model's own size."""
-        request = Request(prompt="", steps=1)
-        return Sample(Task(0, request), 0, self.kind_of(request), self.rows_of(request))
-
-    def _draw(self, sample: Sample) -> Pixels:
-        """An image from its beginning to its end, with nothing beside it."""
-        failures = self.begin([sample])
-        if not failures and (call := _state(sample).run.call) is not None:
-            self._pipelines.forward.measure_by(call)
-        while not failures and not sample.finished:
-            failures = self.step([sample], sample.rows)
-        for error in failures.values():
-            raise error
-        return self.finish(sample)
+        return most_pixels(memory, self._trials.pixels(), self._trials.draw)
 
     # Finishing
 
@@ -176,7 +178,7 @@ class PipelineDenoiser:
             ModelError: the latents are not numbers.
             OutOfMemory: there is no room to decode them.
         """
-        run = _state(sample).run
+        run = state_of(sample).run
         with as_job_errors():
             while run.call is not None:
                 self._decoder.answer(run, sample.kind.pixels)
@@ -189,11 +191,11 @@ class PipelineDenoiser:
     def drop(self, sample: Sample) -> None:
         """End an image where it is; what it holds is free at once."""
         if sample.state is not None:
-            _state(sample).run.cancel()
+            state_of(sample).run.cancel()
 
     def facts(self, sample: Sample) -> ImageFacts:
         """What was really used, where the request left the choice to the model."""
-        request, state = sample.task.request, _state(sample)
+        request, state = sample.task.request, state_of(sample)
         return ImageFacts(
             id=request.id,
             index=sample.index,
@@ -207,16 +209,15 @@ class PipelineDenoiser:
             steps=request.steps,
             guidance_scale=request.guidance_scale,
             sampler=state.scheduler.name,
-            strength=request.strength if request.type == "img2img" else None,
+            strength=request.strength if request.type != "txt2img" else None,
             eta=request.eta,
             model=self._name,
         )
 
     @torch.inference_mode()
     def preview(self, sample: Sample) -> Pixels:
-        """What the image looks like so far, one pixel for each latent: (H/8, W/8, 3) uint8, in host memory."""
-        state = _state(sample)
-        return self._previewer.show(state.pipeline, state.run.call, sample.kind)
+        """What the image looks like so far, one pixel for each latent, uint8, in host memory."""
+        return self._previewer.show(state_of(sample).scheduler.latents, sample.kind)
 
     def free_memory(self) -> None:
         """Give cached device memory back, after a failure."""
@@ -225,13 +226,7 @@ class PipelineDenoiser:
             torch.cuda.empty_cache()
 
 
-def _state(sample: Sample) -> ImageRun:
-    if not isinstance(sample.state, ImageRun):
-        raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
-    return sample.state
-
-
-def _rows_key(request: Request) -> tuple[str, bool]:
+def _rows_key(request: CompleteRequest) -> tuple[str, bool]:
     return request.type, request.guided
 
 

@@ -54,6 +54,8 @@ def rows_of(answer: Answer, first: int, end: int, total: int) -> Answer:
     """The rows from ``first`` to ``end`` of ``total``, in memory of their own: a view would keep all of them alive."""
     if _is_list_of_rows(answer, total):
         return answer[first:end]
+    if isinstance(answer, Mapping):
+        return type(answer)(**{name: rows_of(each, first, end, total) for name, each in answer.items()})
     if isinstance(answer, list | tuple):
         return type(answer)(rows_of(each, first, end, total) for each in answer)
     return map_tensors(answer, lambda tensor: tensor[first:end].clone())

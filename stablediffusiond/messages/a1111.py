@@ -6,7 +6,7 @@ here is refused by its name, so that no client gets another picture than the one
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import a1111_settings
@@ -42,10 +42,17 @@ class Ignored:
     why: str
 
 
-Handling = Used | Refused | DependsOn | Ignored
+@dataclass(frozen=True)
+class OfMask:
+    """Beside a ``mask`` it asks for ``what``, which is not done here, unless it says one of ``nothing`` or is empty."""
+
+    what: str
+    nothing: tuple[object, ...] = ()
+
+
+Handling = Used | Refused | DependsOn | OfMask | Ignored
 
 _HIRES: Final = DependsOn("enable_hr")
-_MASK: Final = DependsOn("mask")
 _FILES: Final = Ignored("the daemon writes no files")
 _OF_THE_UI: Final = Ignored("no part of A1111's API, either")
 _OF_A_CLIENT: Final = Ignored("a client's own note")
@@ -118,16 +125,16 @@ _IMG2IMG: Final[dict[str, Handling]] = {
     "image_cfg_scale": Ignored("only for models that edit by instruction"),
     "initial_noise_multiplier": Refused("more or less noise", (1,)),
     "include_init_images": Ignored("replies carry what was drawn"),
-    "mask": Refused("inpainting"),
-    "latent_mask": Refused("inpainting"),
-    "mask_blur": _MASK,
-    "mask_blur_x": _MASK,
-    "mask_blur_y": _MASK,
-    "mask_round": _MASK,
-    "inpainting_fill": _MASK,
-    "inpaint_full_res": _MASK,
-    "inpaint_full_res_padding": _MASK,
-    "inpainting_mask_invert": _MASK,
+    "mask": Used("mask"),
+    "latent_mask": Refused("a mask of latents"),
+    "mask_blur": OfMask("a mask with soft edges"),
+    "mask_blur_x": OfMask("a mask with soft edges"),
+    "mask_blur_y": OfMask("a mask with soft edges"),
+    "mask_round": Ignored("a mask has grey levels"),
+    "inpainting_fill": OfMask("other contents under the mask", (1,)),
+    "inpaint_full_res": OfMask("the masked part at full resolution"),
+    "inpaint_full_res_padding": DependsOn("inpaint_full_res"),
+    "inpainting_mask_invert": OfMask("the mask inverted"),
 }
 
 #: What else comes in such bodies: A1111 skips what it does not know, so its clients send what they have.
@@ -148,8 +155,8 @@ _BESIDE_IT: Final[dict[str, Handling]] = {
     "hr_additional_modules": _HIRES,
     # Auto-Photoshop-StableDiffusion-Plugin and SillyTavern
     "controlnet_units": Used("refused, unless all units are off"),
-    "expanded_mask": _MASK,
-    "mask_expansion": _MASK,
+    "expanded_mask": OfMask("an expanded mask"),
+    "mask_expansion": OfMask("an expanded mask"),
     **dict.fromkeys(
         (
             "selection_info", "original_prompt", "original_negative_prompt", "use_sharp_mask", "use_prompt_shortcut",
@@ -174,6 +181,7 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
         InvalidRequest: one of them asks for something that is not done here.
     """
     prefilled = any(is_placeholder(value) for name, value in body.items() if name in FIELDS and name != "prompt")
+    masked = any(not asks_for_nothing(body.get(name)) for name in ("mask", "mask_image", "source_mask"))
     rest: Body = {}
     ignored: list[str] = []
     for name, value in body.items():
@@ -185,16 +193,22 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
         elif name in {"alwayson_scripts", "controlnet_units"}:
             a1111_settings.check_scripts(name, value)
             ignored.append(name)
-        elif handling is None or (isinstance(handling, Used) and not _is_no_name(name, value)):
+        elif handling is None or (isinstance(handling, Used) and not _is_left_out(name, value)):
             rest[name] = value
         else:
             placeholder = prefilled and name in _PREFILLED_TRUE and value is True
-            if isinstance(handling, Refused) and not placeholder and not asks_for_nothing(value, handling.nothing):
+            if _is_looked_at(handling, masked=masked) and not placeholder and not asks_for_nothing(value, handling.nothing):
                 message = f"{name!r} asks for {handling.what}, which is not done here: {shown(value)}"
                 raise InvalidRequest(message, field=name)
             ignored.append(name)
     return rest, ignored
 
 
-def _is_no_name(name: str, value: object) -> bool:
-    return name in _NAMES and asks_for_nothing(value)
+def _is_looked_at(handling: Handling, *, masked: bool) -> TypeGuard[Refused | OfMask]:
+    return isinstance(handling, Refused) or (isinstance(handling, OfMask) and masked)
+
+
+def _is_left_out(name: str, value: object) -> bool:
+    if name == "mask" and is_placeholder(value):
+        return True
+    return name in {*_NAMES, "mask"} and asks_for_nothing(value)

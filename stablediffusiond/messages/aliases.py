@@ -27,6 +27,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "count": ("n_samples", "batch_size", "num_images_per_prompt", "n"),
     "strength": ("denoising_strength",),
     "image": ("init_img", "init_image", "source_image"),
+    "mask": ("mask_image", "source_mask"),
     "eta": ("ddim_eta",),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
@@ -106,7 +107,7 @@ def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     fields = [*_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body)]
     with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
     for name in ("strength", *ALIASES["strength"]):
-        if name in body and not with_image and body.get("type") != "img2img":
+        if name in body and not with_image and body.get("type") not in {"img2img", "inpaint"}:
             warnings.append(f"{name!r} is only looked at beside an image")
             del body[name]
     if str(body.get("denoising_strength")).strip() in {"0", "0.0"}:

@@ -45,7 +45,7 @@ class ImageFacts(Reply):
     steps: int
     guidance_scale: float
     sampler: str = Field(description="The sampler that was used, also where the model chose it")
-    strength: float | None = Field(None, description="Only img2img")
+    strength: float | None = Field(None, description="Only img2img and inpaint")
     eta: float
     model: str = Field(description="The name of the model that drew it")
 

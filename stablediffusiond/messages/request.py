@@ -17,7 +17,7 @@ from stablediffusiond.messages.text import decode
 from stablediffusiond.messages.values import Body, shown
 
 Priority = Literal["low", "normal", "high"]
-JobType = Literal["txt2img", "img2img"]
+JobType = Literal["txt2img", "img2img", "inpaint"]
 
 #: An AMQP short string holds 255 bytes, and ``<id>/<index>`` has to fit.
 MAX_ID_BYTES: Final = 200
@@ -27,11 +27,10 @@ MAX_PROMPT_CHARACTERS: Final = 10_000
 _MAX_PARTS: Final = 50_000
 #: The escape of half a character, which JSON lets pass and UTF-8 does not; most come in pairs and are harmless.
 _HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_GUIDANCE: Final[dict[JobType, float]] = {"txt2img": 7.5, "img2img": 5.0}
-
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
 
 
 class Request(BaseModel):
@@ -42,7 +41,7 @@ class Request(BaseModel):
     id: str = Field(
         default_factory=lambda: str(uuid.uuid4()), description="Job id; default: the message_id, else a new UUID"
     )
-    type: JobType = Field("txt2img", description="Default: img2img if an image is given")
+    type: JobType = Field("txt2img", description="Default: inpaint if a mask is given, else img2img if an image is")
     model: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="The name of the model that the service has; default: that model"
     )
@@ -50,16 +49,21 @@ class Request(BaseModel):
     negative_prompt: Prompt = Field("", description="What not to draw; only under guidance")
     width: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
     height: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
-    steps: int = Field(50, ge=1, description="Denoising steps")
-    guidance_scale: float = Field(
-        7.5, ge=0, le=100, allow_inf_nan=False, description="At most 1 switches guidance off; default for img2img: 5.0"
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Denoising steps; default: the model's, else 50"
+    )
+    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description="At most 1 switches guidance off; default: the model's, else 7.5 (img2img: at most 5.0)"
     )
     sampler: str | None = Field(None, description="Default: the model's own scheduler", examples=list(samplers.NAMES))
     seed: int = Field(0, ge=0, lt=seeds.SEEDS, description='Absent, null, -1 or "random": derived from the id')
     count: int = Field(1, ge=1, description="Images; image k has seed + k")
-    strength: float = Field(0.75, gt=0, le=1, description="img2img: how much to change")
-    image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
-        None, description="img2img: a picture's file in base64, or as a data URL", repr=False
+    strength: float = Field(0.75, gt=0, le=1, description="img2img, inpaint: how much to change")
+    image: Picture | None = Field(
+        None, description="img2img, inpaint: a picture's file in base64, or as a data URL", repr=False
+    )
+    mask: Picture | None = Field(
+        None, description="inpaint: a picture's file, white where to draw anew, black where nothing changes", repr=False
     )
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     preview_every: Annotated[int, Field(ge=1)] | None = Field(
@@ -74,19 +78,16 @@ class Request(BaseModel):
         """The seed of image ``index``: a job for that image alone, with this seed, draws the same picture."""
         return (self.seed + index) % seeds.SEEDS
 
-    @property
-    def guided(self) -> bool:
-        return self.guidance_scale > 1
-
     def chosen_sampler(self) -> samplers.Sampler | None:
         return samplers.find(self.sampler) if self.sampler else None
 
     def to_json(self) -> bytes:
-        """The body to publish: what differs from the defaults, the picture in base64."""
-        fields = self.model_dump(exclude_defaults=True, exclude={"image"})
-        fields |= {"id": self.id, "seed": self.seed, "guidance_scale": self.guidance_scale}
-        if self.image is not None:
-            fields["image"] = base64.b64encode(self.image).decode()
+        """The body to publish: what differs from the defaults, pictures in base64."""
+        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask"})
+        fields |= {"id": self.id, "seed": self.seed}
+        for name, picture in (("image", self.image), ("mask", self.mask)):
+            if picture is not None:
+                fields[name] = base64.b64encode(picture).decode()
         return json.dumps(fields, ensure_ascii=False).encode()
 
     @classmethod
@@ -102,9 +103,7 @@ class Request(BaseModel):
             if isinstance(value, bool):  # which Python would take for the number 0 or 1
                 raise InvalidRequest(f"{read.spelt[name]!r} must not be true or false", field=read.spelt[name])
         job_id = body["id"] = _job_id(body.get("id") or default_id or uuid.uuid4())
-        body.setdefault("type", "img2img" if "image" in body else "txt2img")
-        if body["type"] == "img2img":
-            body.setdefault("guidance_scale", _GUIDANCE["img2img"])
+        body.setdefault("type", _type_of(body))
         seed = seeds.read(body.get("seed", -1))
         body["seed"] = _derived_seed(job_id) if seed is None else seed
         try:
@@ -116,10 +115,14 @@ class Request(BaseModel):
 
     def check_whole(self) -> None:
         """What concerns more than one field."""
-        if self.type == "img2img" and self.image is None:
-            raise InvalidRequest("img2img needs an 'image'", field="image")
+        if self.type != "txt2img" and self.image is None:
+            raise InvalidRequest(f"{self.type} needs an 'image'", field="image")
         if self.type == "txt2img" and self.image is not None:
             raise InvalidRequest("txt2img takes no 'image'; leave the type out or set it to img2img", field="image")
+        if self.type == "inpaint" and self.mask is None:
+            raise InvalidRequest("inpaint needs a 'mask'", field="mask")
+        if self.type != "inpaint" and self.mask is not None:
+            raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
         self.chosen_sampler()
 
 
@@ -154,6 +157,12 @@ def _once_each(pairs: list[tuple[str, object]]) -> Body:
     return fields
 
 
+def _type_of(body: Body) -> JobType:
+    if "mask" in body:
+        return "inpaint"
+    return "img2img" if "image" in body else "txt2img"
+
+
 def _job_id(value: object) -> str:
     text = str(value)
     if len(text.encode()) > MAX_ID_BYTES or any(ord(char) < 32 or ord(char) == 127 for char in text):
@@ -174,6 +183,6 @@ def _invalid(error: ValidationError, spelt: dict[str, str]) -> InvalidRequest:
     reason = str(first["msg"]).removeprefix("Value error, ")
     reason = {"Field required": "is required"}.get(reason, reason[0].lower() + reason[1:])
     value = first["input"]
-    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and name != "image"
+    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and name not in {"image", "mask"}
     shown = f", not {value!r}" if short else ""
     return InvalidRequest(f"{field!r} {reason}{shown}".replace("input should", "must"), field=field)

@@ -66,6 +66,8 @@ def _handling(handling: a1111.Handling) -> str:
             return f"A1111's: asks for {what}; refused unless it asks for nothing"
         case a1111.DependsOn(field=field):
             return f"A1111's: looked at only beside {field}, which is refused; ignored, with a warning"
+        case a1111.OfMask(what=what):
+            return f"A1111's: looked at only beside a mask; asks for {what}, and is refused unless it asks for nothing"
         case a1111.Ignored(why=why):
             return f"A1111's: ignored, with a warning: {why}"
         case a1111.Used(meaning=meaning):

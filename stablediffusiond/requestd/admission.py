@@ -2,15 +2,20 @@
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request, parse
 from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.settings import LimitSettings
+
+#: Chooses what a request leaves open; and the warnings about what the model has no use for.
+Completion = Callable[[Request], tuple[CompleteRequest, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class ReplyAddress:
 class AcceptedRequest:
     """A request as it was accepted."""
 
-    request: Request
+    request: CompleteRequest
     address: ReplyAddress
     warnings: list[str]
     published_at: datetime | None
@@ -50,12 +55,13 @@ def admit(
     limits: LimitSettings,
     *,
     model: str,
+    complete: Completion,
     priority: Priority,
     received_at: datetime,
 ) -> AcceptedRequest:
     """The request in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
 
-    ``model`` is the name of the one that is drawn with.
+    ``model`` is the name of the one that is drawn with; ``complete`` chooses what the request leaves to it.
 
     How long it has waited already is the difference of two clocks, the publisher's and ours at ``received_at``. After
     that our clock may be set as anybody likes.
@@ -70,12 +76,15 @@ def admit(
     request = request.model_copy(update={"priority": priority})
     if request.model is not None and not names_model(request.model, model):
         raise InvalidRequest(f"no model {shown(request.model)} here; this service draws with {model!r}", field="model")
-    _check_limits(request, limits)
+    completed, unused = complete(request)
+    if request.steps is None and completed.steps > limits.max_steps:
+        completed = completed.model_copy(update={"steps": limits.max_steps})
+    _check_limits(completed, limits)
     deadline = None
     if request.deadline_seconds is not None:
         waited = (received_at - (message.timestamp or received_at)).total_seconds()
         deadline = time.monotonic() + request.deadline_seconds - max(0.0, waited)
-    return AcceptedRequest(request, where, warnings, message.timestamp, deadline)
+    return AcceptedRequest(completed, where, [*warnings, *unused], message.timestamp, deadline)
 
 
 def read(message: Message, limits: LimitSettings) -> Body:
@@ -112,7 +121,7 @@ def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -
         raise TooLarge(said, field=field)
 
 
-def _check_limits(request: Request, limits: LimitSettings) -> None:
+def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
     if request.steps > limits.max_steps:
         raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
     if request.count > limits.max_images:

@@ -1,4 +1,4 @@
-"""The pictures that img2img begins with, and the size at which a job is drawn."""
+"""The pictures that a job begins with, its mask, and the size at which it is drawn."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL.Image import Image
 
 from stablediffusiond.engine.job import Kind
+from stablediffusiond.errors import InvalidRequest, OutOfMemory, TooLarge
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.opening import open_at
 from stablediffusiond.pictures.sizes import Size, in_proportion
@@ -21,8 +23,10 @@ class InitImages:
         self._kind_of = kind_of
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="opener")
 
-    async def open(self, request: Request, limits: LimitSettings) -> tuple[Request, Image | None]:
-        """``request`` with the size at which it is drawn, and its picture, if it has one, at that size.
+    async def open(
+        self, request: CompleteRequest, limits: LimitSettings
+    ) -> tuple[CompleteRequest, Image | None, Image | None]:
+        """``request`` with the size at which it is drawn, and its picture and mask, if it has them, at that size.
 
         Raises:
             InvalidRequest, TooLarge, OutOfMemory: the picture cannot be opened, or there are more pixels to draw than
@@ -30,16 +34,29 @@ class InitImages:
         """
         if request.image is None:
             check_size(request, _size(self._kind_of(request)), limits)
-            return request, None
+            return request, None, None
         own = _size(self._kind_of(request.model_copy(update={"width": None, "height": None})))
 
         def size_for(picture: Size) -> Size:
-            size = in_proportion(picture, own, request.width, request.height)
+            width, height = in_proportion(picture, own, request.width, request.height)
+            size = _size(self._kind_of(request.model_copy(update={"width": width, "height": height})))
             check_size(request, size, limits)
             return size
 
-        picture = await asyncio.get_running_loop().run_in_executor(self._opener, open_at, request.image, size_for)
-        return request.model_copy(update={"width": picture.width, "height": picture.height}), picture
+        picture, mask = await asyncio.get_running_loop().run_in_executor(
+            self._opener, _open, request.image, request.mask, size_for
+        )
+        return request.model_copy(update={"width": picture.width, "height": picture.height}), picture, mask
+
+
+def _open(image: bytes, mask: bytes | None, size_for: Callable[[Size], Size]) -> tuple[Image, Image | None]:
+    picture = open_at(image, size_for)
+    if mask is None:
+        return picture, None
+    try:
+        return picture, open_at(mask, lambda _: picture.size).convert("L")
+    except (InvalidRequest, TooLarge, OutOfMemory) as error:
+        raise type(error)(str(error).replace("'image'", "'mask'"), field="mask") from None
 
 
 def _size(kind: Kind) -> Size:

@@ -43,9 +43,9 @@ class JobDrawing:
         Raises:
             JobError: the job has failed.
         """
-        request, init_image = await self._init_images.open(accepted.request, self.limits)
+        request, init_image, mask = await self._init_images.open(accepted.request, self.limits)
         job.kind = self._engine.kind_of(request)
-        self._engine.submit(Task(job.key, request, accepted.deadline, init_image))
+        self._engine.submit(Task(job.key, request, accepted.deadline, init_image, mask))
         while True:
             match await job.events.get():
                 case Begun():

@@ -146,7 +146,7 @@ class JobProcessor:
         job.job_id = where.job_id
         accepted = admit(
             job.message, fields, where, self._topology, self._limits,
-            model=self._model, priority=job.priority, received_at=job.received_at,
+            model=self._model, complete=self._engine.complete, priority=job.priority, received_at=job.received_at,
         )  # fmt: skip
         request = accepted.request
         job.images = request.count

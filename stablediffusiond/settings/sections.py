@@ -98,6 +98,10 @@ class ModelSettings(Section):
     """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: half precision on a GPU, float32 on a CPU."""
+    steps: PositiveInt | None = None
+    """Denoising steps where a request names none; unset: the model's own, as far as that is known."""
+    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    """Guidance where a request names none; unset: the model's own, as far as that is known."""
     allow_pickle: bool = False
     """Whether weights in .ckpt, .bin and .pt files are opened. A pickle can run code: only for sources you trust."""
 

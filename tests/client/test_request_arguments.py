@@ -28,7 +28,7 @@ def given(stdin: io.BytesIO, data: bytes) -> str:
 def test_json_on_standard_input_is_json(stdin: io.BytesIO, mark: bytes, end: bytes) -> None:
     text = given(stdin, mark + JSON.encode() + end)
     assert request_arguments.is_json(text)
-    request, _ = request_arguments.request(text, {}, None)
+    request, _ = request_arguments.request(text, {}, {})
     assert (request.prompt, request.seed) == ("ein Käse", 42)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError, OutOfMemory
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 
@@ -30,10 +31,13 @@ class FakeDenoiser:
         self.go.set()
         self.stepping = threading.Event()
 
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        return CompleteRequest.of(request), []
+
     def kind_of(self, request: Request) -> Kind:
         return Kind(request.width or 64, request.height or 64)
 
-    def rows_of(self, request: Request) -> int:
+    def rows_of(self, request: CompleteRequest) -> int:
         return 2
 
     def time_rows(self, rows: int) -> float:

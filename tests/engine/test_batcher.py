@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stablediffusiond.engine.batcher import AGEING_SECONDS, Batcher
 from stablediffusiond.engine.job import Kind, Sample, Task
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 
 ROWS = 4
 SQUARE, WIDE = Kind(64, 64), Kind(96, 64)
@@ -32,7 +32,7 @@ class Bench:
     ) -> list[Sample]:
         self._keys += 1
         fields = {"id": str(self._keys), "prompt": "x", "count": count, "priority": priority, "steps": steps}
-        task = Task(self._keys, Request.model_validate(fields))
+        task = Task(self._keys, CompleteRequest.model_validate(fields))
         samples = [Sample(task, index, shape, rows) for index in range(count)]
         self.batcher.add(samples)
         return samples

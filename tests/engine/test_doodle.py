@@ -13,7 +13,7 @@ from stablediffusiond.engine import models
 from stablediffusiond.engine.job import Pixels, Sample, Task
 from stablediffusiond.engine.models import load
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.settings import ModelSettings
 
@@ -26,11 +26,11 @@ def doodle() -> PipelineDenoiser:
     return load(ModelSettings())
 
 
-def opened(wish: Request) -> Image.Image | None:
+def opened(wish: CompleteRequest) -> Image.Image | None:
     return open_init_image(wish.image, 128, 128) if wish.image else None
 
 
-def draw(doodle: PipelineDenoiser, requests: Sequence[Request]) -> list[Pixels]:
+def draw(doodle: PipelineDenoiser, requests: Sequence[CompleteRequest]) -> list[Pixels]:
     """All of them in one batch."""
     samples = [
         Sample(Task(place, wish, init_image=opened(wish)), 0, doodle.kind_of(wish), doodle.rows_of(wish))
@@ -42,8 +42,8 @@ def draw(doodle: PipelineDenoiser, requests: Sequence[Request]) -> list[Pixels]:
     return [doodle.finish(sample) for sample in samples]
 
 
-def request(prompt: str, seed: int = 0, **fields: object) -> Request:
-    return Request.from_fields({"prompt": prompt, "seed": seed, "steps": 25, "guidance_scale": 5, **fields})[0]
+def request(prompt: str, seed: int = 0, **fields: object) -> CompleteRequest:
+    return CompleteRequest.from_fields({"prompt": prompt, "seed": seed, "steps": 25, "guidance_scale": 5, **fields})[0]
 
 
 def ground(pixels: Pixels) -> Colour:
@@ -95,9 +95,7 @@ def test_an_image_is_drawn_anew_where_it_was(doodle: PipelineDenoiser) -> None:
 
 
 @pytest.mark.parametrize("size", [(144, 112), (104, 152), (256, 64)], ids=str)
-def test_a_photograph_is_drawn_anew_in_its_own_proportions(
-    doodle: PipelineDenoiser, size: tuple[int, int]
-) -> None:
+def test_a_photograph_is_drawn_anew_in_its_own_proportions(doodle: PipelineDenoiser, size: tuple[int, int]) -> None:
     """Sizes that are multiples of 8, and not of what the UNet halves."""
     width, height = size
     red = request("a red circle on a white background", 1, width=width, height=height)

@@ -11,12 +11,12 @@ from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Sample, Stepped, Task
 from stablediffusiond.errors import JobError, ModelError, OutOfMemory
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.complete_request import CompleteRequest
 from tests.engine.fake import FakeDenoiser
 
 
 def task(key: int, **fields: object) -> Task:
-    return Task(key, Request.model_validate({"id": str(key), "prompt": "x", "steps": 3, **fields}))
+    return Task(key, CompleteRequest.model_validate({"id": str(key), "prompt": "x", "steps": 3, **fields}))
 
 
 class Running:
@@ -110,7 +110,7 @@ def test_cancelling_what_is_not_there_does_nothing(running: Running) -> None:
 
 
 def test_a_deadline_ends_a_task_between_two_steps(running: Running) -> None:
-    late = Task(1, Request(id="1", prompt="x"), deadline=time.monotonic() - 1)
+    late = Task(1, CompleteRequest(id="1", prompt="x"), deadline=time.monotonic() - 1)
     running.engine.submit(late)
     assert code(running.until_end(1)[1]) == "expired"
     assert running.device.batches == []

@@ -10,10 +10,10 @@ import torch
 
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.image_run import ImageRun
+from stablediffusiond.engine.image_run import ImageRun, state_of
 from stablediffusiond.engine.job import Drawn, Event, Failed, Kind, Pixels, Sample, Task
-from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
-from stablediffusiond.messages.request import Request
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.messages.complete_request import CompleteRequest
 
 Spoil = Callable[[ImageRun], None]
 
@@ -30,12 +30,12 @@ def run(denoiser: PipelineDenoiser, spoil: Spoil | None, key_to_spoil: int = 1) 
 
     engine = Engine(denoiser, Capacity(Kind(64, 64), {8: 1.0}), progress_interval_seconds=1e9, on_event=on_event)
     for key in range(3):
-        engine.submit(Task(key, Request(prompt=f"a cat {key}", steps=5, seed=key, id=str(key))))
+        engine.submit(Task(key, CompleteRequest(prompt=f"a cat {key}", steps=5, seed=key, id=str(key))))
     engine._take_in()
     engine.step()
     if spoil is not None:
         [sample] = [each for each in engine._batcher.samples if each.task.key == key_to_spoil]
-        spoil(_state(sample))
+        spoil(state_of(sample))
     while len(ended) < 3:
         engine.step()
     return ended
@@ -75,16 +75,16 @@ def test_the_others_get_their_pictures(denoiser: PipelineDenoiser, spoil: Spoil)
         assert difference.max() <= (1 if spoil is break_the_scheduler else 0), key
 
 
-def test_a_decoder_that_fails_for_one_fails_one(
-    denoiser: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_fails_for_one_fails_one(denoiser: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     decode: Any = denoiser.finish
 
     def finish(sample: Sample) -> Pixels:
         if sample.task.key == 1:
-            run = _state(sample).run
+            run = state_of(sample).run
             assert run.call is not None
-            run.call = replace(run.call, arguments={**run.call.arguments, "z": torch.zeros(1, 2, 8, 8)})  # too few channels
+            run.call = replace(
+                run.call, arguments={**run.call.arguments, "z": torch.zeros(1, 2, 8, 8)}
+            )  # too few channels
         pixels: Pixels = decode(sample)
         return pixels
 

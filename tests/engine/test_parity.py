@@ -15,9 +15,10 @@ from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.image_run import state_of
 from stablediffusiond.engine.job import Begun, Drawn, Event, Kind, Sample, Task
-from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
-from stablediffusiond.messages.request import Request
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.opening import open_init_image
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
@@ -35,8 +36,8 @@ JOBS: list[tuple[int, Fields]] = [
 SAMPLERS = [*samplers.NAMES, "Euler Karras", "DPM++ 2M Karras", "UniPC Karras", "LMS Karras", "Heun Exponential"]
 
 
-def request(**fields: Any) -> Request:
-    return Request.from_fields({"id": "job", **fields})[0]
+def request(**fields: Any) -> CompleteRequest:
+    return CompleteRequest.from_fields({"id": "job", **fields})[0]
 
 
 def init_image() -> Image.Image:
@@ -50,7 +51,7 @@ def init_field() -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def task_of(key: int, wish: Request) -> Task:
+def task_of(key: int, wish: CompleteRequest) -> Task:
     picture = open_init_image(wish.image, 64, 64) if wish.image else None
     return Task(key, wish, init_image=picture)
 
@@ -63,7 +64,7 @@ def begun(denoiser: PipelineDenoiser, task: Task, index: int = 0) -> Sample:
 
 def latents_of(sample: Sample) -> torch.Tensor:
     """As the last step left them."""
-    latents = _state(sample).scheduler.latents
+    latents = state_of(sample).scheduler.latents
     assert latents is not None
     return latents
 
@@ -141,9 +142,7 @@ def test_img2img_together_is_img2img_alone(pipeline: Any, denoiser: PipelineDeno
     assert_same(pipeline, jobs, together(denoiser, jobs), sampler)
 
 
-def test_every_sampler_and_both_kinds_of_job_fit_into_one_batch(
-    pipeline: Any, denoiser: PipelineDenoiser
-) -> None:
+def test_every_sampler_and_both_kinds_of_job_fit_into_one_batch(pipeline: Any, denoiser: PipelineDenoiser) -> None:
     names = ["DDIM", "Euler a", "PLMS", "DPM++ 2M Karras", "Heun", "LCM"]
     jobs = [(place % 3, {**JOBS[place % 3][1], "sampler": name, "seed": place}) for place, name in enumerate(names)]
     jobs.append((1, {**JOBS[1][1], "sampler": "UniPC", "image": init_field(), "strength": 0.6}))

@@ -3,48 +3,52 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from diffusers.configuration_utils import FrozenDict
 
-from stablediffusiond.engine.job import Event, Finished, Kind, Previewed, Sample, Task
+from stablediffusiond.engine.job import Event, Finished, Kind, Pixels, Previewed, Sample, Task
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.engine.previews import Previewer
-from stablediffusiond.messages.request import Request
+from stablediffusiond.engine.previews import Previewer, examples
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.encoding import encode_preview
 from tests.engine.test_engine import Running, task
 
-
-class Mixture:
-    """An autoencoder with so many channels, each some mixture of the colours."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, channels: int) -> None:
-        self.config = FrozenDict(latent_channels=channels, scaling_factor=0.5, shift_factor=0.1)
-        self._mixture = torch.randn(channels, 3, generator=torch.Generator().manual_seed(0))
-
-    def encode(self, pictures: torch.Tensor) -> SimpleNamespace:
-        small = torch.nn.functional.avg_pool2d(pictures, 8)
-        return SimpleNamespace(latents=torch.einsum("lc,nchw->nlhw", self._mixture, small) + 0.3)
+KIND = Kind(96, 64)
 
 
-def test_the_map_is_fitted_to_the_models_own_encoder() -> None:
-    colours = torch.tensor([0.5, -0.25, 1.0])
-    picture = colours[None, :, None, None].expand(1, 3, 32, 48)
-    vae = Mixture(8)
-    shown = Previewer.for_model(SimpleNamespace(vae=vae)).colours((vae.encode(picture).latents[0] - 0.1) * 0.5)
-    assert shown.shape == (4, 6, 3)
-    assert np.abs(shown.astype(int) - [191, 96, 255]).max() <= 1
+@pytest.mark.parametrize("layout", [(1, 8, 8, 12), (1, 8, 1, 8, 12), (1, 96, 8)], ids=["plain", "frames", "patches"])
+def test_the_map_is_learnt_from_what_the_decoder_makes_of_latents(layout: tuple[int, ...]) -> None:
+    """Whose colours are here some mixture of the channels, in pictures of 8 pixels a latent."""
+    mixture = np.random.default_rng(0).normal(size=(8, 3)) * 0.1
+
+    def decode(latents: torch.Tensor) -> Pixels:
+        channels_last = latents.ndim == 3
+        values = latents.reshape(8, 12, 8) if channels_last else latents.reshape(8, 8, 12).permute(1, 2, 0)
+        colours = values.numpy() @ mixture + 0.1
+        pixels: Pixels = np.rint((colours / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+        return pixels
+
+    previewer = Previewer()
+    assert not previewer.has_map
+    known = examples(torch.zeros(layout), KIND)
+    previewer.fit(known, decode(known), KIND)
+    unseen = torch.randn(layout, generator=torch.Generator().manual_seed(1))
+    assert np.abs(previewer.show(unseen, KIND).astype(int) - decode(unseen)[::8, ::8]).max() <= 3
 
 
-def test_four_channels_are_taken_for_stable_diffusions() -> None:
-    shown = Previewer.for_model(SimpleNamespace(vae=Mixture(4))).colours(torch.zeros(4, 2, 2))
-    assert (shown == 128).all()
+def test_the_autoencoder_of_stable_diffusion_has_a_known_map() -> None:
+    config = FrozenDict(latent_channels=4, scaling_factor=0.18215)
+    previewer = Previewer.for_model(SimpleNamespace(vae=SimpleNamespace(config=config)))
+    assert (previewer.show(torch.zeros(1, 4, 2, 2), Kind(16, 16)) == 128).all()
+    other = FrozenDict(latent_channels=4, scaling_factor=0.13025)  # of Stable Diffusion XL
+    assert not Previewer.for_model(SimpleNamespace(vae=SimpleNamespace(config=other))).has_map
 
 
 def test_a_preview_shows_the_latents_of_a_sample(denoiser: PipelineDenoiser) -> None:
-    sample = Sample(Task(1, Request(prompt="x", steps=3, seed=1)), 0, Kind(64, 48), 2)
+    sample = Sample(Task(1, CompleteRequest(prompt="x", steps=3, seed=1)), 0, Kind(64, 48), 2)
     assert denoiser.begin([sample]) == {}
+    assert denoiser.step([sample], 2) == {}
     assert denoiser.preview(sample).shape == (6, 8, 3)
 
 

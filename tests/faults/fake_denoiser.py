@@ -10,6 +10,7 @@ import numpy as np
 
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError, ModelError, OutOfMemory
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 from tests.faults import failing_prompts
@@ -30,10 +31,13 @@ class FakeDenoiser:
     def memory_bytes(self) -> int | None:
         return None
 
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        return CompleteRequest.of(request), []
+
     def kind_of(self, request: Request) -> Kind:
         return Kind(request.width or 64, request.height or 64)
 
-    def rows_of(self, request: Request) -> int:
+    def rows_of(self, request: CompleteRequest) -> int:
         return 2 if request.guided else 1
 
     def time_rows(self, rows: int) -> float:

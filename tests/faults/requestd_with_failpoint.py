@@ -96,7 +96,8 @@ def device_fails() -> None:
     import torch
 
     from stablediffusiond.engine.device_errors import as_job_errors
-    from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser, _state
+    from stablediffusiond.engine.image_run import state_of
+    from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 
     begin, step, finish = (getattr(PipelineDenoiser, name) for name in ("begin", "step", "finish"))
 
@@ -104,7 +105,7 @@ def device_fails() -> None:
         failures = begin(self, samples)
         for sample in samples:
             if sample.task.request.prompt == failing_prompts.NOT_A_NUMBER:
-                scheduler = _state(sample).scheduler.scheduler
+                scheduler = state_of(sample).scheduler.scheduler
                 scheduler.step = _not_a_number(scheduler.step)
         return failures
 
@@ -115,7 +116,7 @@ def device_fails() -> None:
         return step(self, samples, rows_at_once)
 
     def no_picture(self: Any, sample: Any) -> Any:
-        run = _state(sample).run
+        run = state_of(sample).run
         if sample.task.request.prompt == failing_prompts.UNDECODABLE and run.call is not None:
             # Two channels are too few for any decoder.
             run.call = replace(run.call, arguments={**run.call.arguments, "z": torch.zeros(1, 2, 8, 8)})

@@ -17,7 +17,8 @@ from stablediffusiond.broker.message import Delivery, Message, from_properties, 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
-from stablediffusiond.messages.request import MAX_ID_BYTES
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.request import MAX_ID_BYTES, Request
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import ReplyAddress, address, admit, read
@@ -44,13 +45,17 @@ def request(body: bytes) -> None:
     admitted(Message(body, message_id="m", reply_to="results.me"))
 
 
+def _complete(request: Request) -> tuple[CompleteRequest, list[str]]:
+    return CompleteRequest.of(request), []
+
+
 def admitted(message: Message) -> None:
     where = address(message, TOPOLOGY, fallback_id="fallback")
     try:
         fields = read(message, LIMITS)
         where = address(message, TOPOLOGY, fields, where.job_id)
         now = datetime.now(UTC)
-        admit(message, fields, where, TOPOLOGY, LIMITS, model="doodle", priority="normal", received_at=now)
+        admit(message, fields, where, TOPOLOGY, LIMITS, model="doodle", complete=_complete, priority="normal", received_at=now)
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
         _carried(reply_messages.dead(message, where.job_id, TOPOLOGY.requests, str(error)))

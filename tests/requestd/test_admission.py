@@ -12,6 +12,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
 from stablediffusiond.messages.aliases import ALIASES
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
 from stablediffusiond.pictures.bounds import MAX_PIXELS
 from stablediffusiond.pictures.opening import open_init_image
@@ -27,7 +28,7 @@ def accepted(message: Message, limits: LimitSettings = LIMITS, received_at: date
     fields = read(message, limits)
     return admit(
         message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits,
-        model="doodle", priority="high", received_at=received_at or datetime.now(UTC),
+        model="doodle", complete=lambda request: (CompleteRequest.of(request), []), priority="high", received_at=received_at or datetime.now(UTC),
     )  # fmt: skip
 
 

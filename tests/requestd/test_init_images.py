@@ -5,6 +5,7 @@ from PIL import Image
 
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.requestd.init_images import InitImages
 from stablediffusiond.settings import LimitSettings
@@ -15,9 +16,12 @@ def kind_of(request: Request) -> Kind:
     return Kind(request.width or 512, request.height or 512)
 
 
-async def opened(limits: LimitSettings | None = None, /, **fields: object) -> tuple[Request, Image.Image | None]:
+Opened = tuple[CompleteRequest, Image.Image | None, Image.Image | None]
+
+
+async def opened(limits: LimitSettings | None = None, /, **fields: object) -> Opened:
     request, _ = Request.from_fields({"prompt": "cat", **fields})
-    return await InitImages(kind_of).open(request, limits or LimitSettings())
+    return await InitImages(kind_of).open(CompleteRequest.of(request), limits or LimitSettings())
 
 
 def photograph(width: int = 1600, height: int = 1200, **options: object) -> bytes:
@@ -36,7 +40,7 @@ def photograph(width: int = 1600, height: int = 1200, **options: object) -> byte
 async def test_a_photograph_keeps_its_proportions_unless_both_sides_are_given(
     asked: dict[str, object], size: tuple[int, int]
 ) -> None:
-    request, picture = await opened(image=photograph(), **asked)
+    request, picture, _ = await opened(image=photograph(), **asked)
     assert picture is not None
     assert (request.width, request.height) == picture.size == size
 
@@ -44,12 +48,12 @@ async def test_a_photograph_keeps_its_proportions_unless_both_sides_are_given(
 async def test_a_photograph_that_lies_on_its_side_is_upright_first() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    request, _ = await opened(image=photograph(exif=exif))
+    request, *_ = await opened(image=photograph(exif=exif))
     assert (request.width, request.height) == (440, 592)
 
 
 async def test_without_an_image_nothing_changes() -> None:
-    request, picture = await opened()
+    request, picture, _ = await opened()
     assert picture is None
     assert request.width is request.height is None
 
@@ -80,9 +84,23 @@ async def test_the_models_own_size_is_always_drawn() -> None:
 async def test_pictures_are_opened_one_at_a_time() -> None:
     images = InitImages(kind_of)
     request, _ = Request.from_fields({"prompt": "cat", "image": photograph()})
-    made = await asyncio.gather(*(images.open(request, LimitSettings()) for _ in range(8)))
-    assert {picture.size for _, picture in made if picture} == {(592, 440)}
+    made = await asyncio.gather(*(images.open(CompleteRequest.of(request), LimitSettings()) for _ in range(8)))
+    assert {picture.size for _, picture, _ in made if picture} == {(592, 440)}
     assert len(images._opener._threads) == 1
+
+
+async def test_a_mask_gets_the_size_of_its_picture_whatever_its_own_is() -> None:
+    request, picture, mask = await opened(image=photograph(), mask=encoded(Image.new("L", (30, 30), 255), "PNG"))
+    assert request.type == "inpaint"
+    assert picture is not None
+    assert mask is not None
+    assert (mask.mode, mask.size, mask.getextrema()) == ("L", picture.size, (255, 255))
+
+
+async def test_what_is_no_mask_is_refused_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match="'mask' is no PNG") as caught:
+        await opened(image=photograph(), mask=b"cat")
+    assert caught.value.field == "mask"
 
 
 async def test_what_is_no_picture_is_refused() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from stablediffusiond.engine.batcher import AGEING_SECONDS, Batcher, rank
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.job import Kind, Sample, Task
-from stablediffusiond.messages.request import Priority, Request
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.prefetch import PrefetchPolicy, UnfinishedJob
 
 OWN = Kind(64, 64)
@@ -109,7 +110,7 @@ class Daemon:
     def _add(self, job: Job) -> None:
         self._keys += 1
         fields = {"prompt": "x", "count": job.count, "steps": job.steps, "priority": job.priority}
-        task = Task(self._keys, Request.model_validate(fields))
+        task = Task(self._keys, CompleteRequest.model_validate(fields))
         job.samples = [Sample(task, index, job.kind, job.rows) for index in range(job.count)]
         for other in self.jobs:
             other.overtaken |= not other.begun and job.priority != other.priority

@@ -1,0 +1,131 @@
+"""From a request to the arguments of a pipeline: by its signature, with the model's own defaults."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+
+from stablediffusiond.engine.job import Kind, Task
+from stablediffusiond.engine.model_defaults import ModelDefaults, guidance_argument
+from stablediffusiond.engine.networks import Pipeline, multiple_of, own_pixels
+from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.request import JobType, Request
+
+#: Models know no finer noise levels.
+_TRAINING_STEPS: Final = 1000
+_ROUNDING: Final = 1e-9
+#: Guidance needs something to lead away from; pipelines that encode it only if there is one take this for nothing.
+_NOTHING: Final = " "
+
+
+class Arguments:
+    """Those of the pipelines of one model, which are ``by_task``."""
+
+    def __init__(self, by_task: Mapping[JobType, Pipeline], defaults: ModelDefaults) -> None:
+        self._by_task = by_task
+        self._defaults = defaults
+        some = next(iter(by_task.values()))
+        self._own = own_pixels(some)
+        self._multiple = multiple_of(some)
+        self._guidance = {task: guidance_argument(pipeline) for task, pipeline in by_task.items()}
+        self._taken = {
+            task: frozenset(inspect.signature(type(pipeline).__call__).parameters) for task, pipeline in by_task.items()
+        }
+
+    # Before a job begins; from any thread
+
+    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
+        """``request`` with what it leaves open chosen, and the warnings about what the model has no use for.
+
+        Raises:
+            InvalidRequest: the model has no pipeline for its task.
+        """
+        if request.type not in self._by_task:
+            known = ", ".join(self._by_task)
+            raise InvalidRequest(f"this model cannot be used for {request.type}, only for {known}", field="type")
+        complete = CompleteRequest.of(request, self._defaults.steps, self._defaults.guidance_for(request.type))
+        return complete, [*self._unused(complete), *self._rounded(request)]
+
+    def size_of(self, request: Request) -> tuple[int, int]:
+        """Width and height, the model's own where the request names none."""
+        width, height = (
+            asked if asked is None else max(round(asked / self._multiple), 1) * self._multiple
+            for asked in (request.width, request.height)
+        )
+        return width or self._own[0], height or self._own[1]
+
+    def _unused(self, request: CompleteRequest) -> list[str]:
+        taken, asked = self._taken[request.type], request.model_fields_set
+        warnings = []
+        if request.negative_prompt and not self._takes_negative(request.type):
+            warnings.append("this model has no use for 'negative_prompt'")
+        elif request.negative_prompt and not request.guided:
+            warnings.append("'negative_prompt' is only looked at under guidance, 'guidance_scale' over 1")
+        if "guidance_scale" in asked and self._guidance[request.type] not in taken:
+            warnings.append("this model has no use for 'guidance_scale'")
+        if request.eta and "eta" not in taken:
+            warnings.append("this model has no use for 'eta'")
+        if "strength" in asked and request.image is not None and "strength" not in taken:
+            warnings.append("this model has no use for 'strength'")
+        return warnings
+
+    def _takes_negative(self, task: JobType) -> bool:
+        told_its_guidance = "true_cfg_scale" in self._taken[task] and self._guidance[task] != "true_cfg_scale"
+        return "negative_prompt" in self._taken[task] and not told_its_guidance
+
+    def _rounded(self, request: Request) -> list[str]:
+        drawn = self.size_of(request)
+        return [
+            f"{name!r} {asked} became {made}: this model draws multiples of {self._multiple}"
+            for name, asked, made in zip(("width", "height"), (request.width, request.height), drawn, strict=True)
+            if asked is not None and asked != made
+        ]
+
+    # For the call
+
+    def of(self, task: Task, kind: Kind, generator: torch.Generator) -> dict[str, object]:
+        """What the request of ``task`` asks for, as far as its pipeline takes it."""
+        request = task.request
+        taken = self._taken[request.type]
+        steps, strength = request.steps, self.strength_of(task)
+        if strength is not None:
+            steps, strength = _at_least_one_step(steps, strength)
+        guidance = self._guidance[request.type]
+        negative: str | None = request.negative_prompt or None
+        if guidance == "true_cfg_scale" and request.guided:
+            negative = negative or _NOTHING
+        wanted = {
+            "prompt": request.prompt,
+            "negative_prompt": negative if self._takes_negative(request.type) else None,
+            "num_inference_steps": steps,
+            guidance: request.guidance_scale,
+            "eta": request.eta,
+            "width": kind.width,
+            "height": kind.height,
+            "image": task.init_image,
+            "mask_image": task.mask,
+            "strength": strength,
+            "generator": generator,
+            "output_type": "pt",
+            "use_resolution_binning": False,  # which would draw another size, and scale it
+        }
+        return {name: value for name, value in wanted.items() if name in taken and value is not None}
+
+    def strength_of(self, task: Task) -> float | None:
+        """How much of the image is drawn anew, where its pipeline begins in the middle of its steps."""
+        begins_later = task.init_image is not None and "strength" in self._taken[task.request.type]
+        return task.request.strength if begins_later else None
+
+
+def _at_least_one_step(steps: int, strength: float) -> tuple[int, float]:
+    """Steps and strength of which there is one step at least.
+
+    Of ``steps`` pipelines go through the last ``strength`` part; where that is less than one step they make none, or an
+    error. One step of more and finer ones begins at the noise level that was asked for.
+    """
+    if steps * strength >= 1:
+        return steps, strength
+    finer = min(max(steps, round(1 / strength)), _TRAINING_STEPS)
+    return finer, (1 + _ROUNDING) / finer

@@ -1,0 +1,88 @@
+"""Which of diffusers' pipelines serves which task of one model, over the same networks.
+
+Diffusers itself knows most of them (``AutoPipelineFor…``), and names the others by one rule. What a class takes its
+signature says. So nothing here names a family of models.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Final
+
+import diffusers
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+
+from stablediffusiond.engine.networks import Pipeline, denoiser_of
+from stablediffusiond.messages.request import JobType
+
+_AUTO: Final[Mapping[JobType, Any]] = {
+    "txt2img": AutoPipelineForText2Image,
+    "img2img": AutoPipelineForImage2Image,
+    "inpaint": AutoPipelineForInpainting,
+}
+#: What diffusers puts before "Pipeline" in the names of classes for a task.
+_INFIXES: Final[Mapping[JobType, str]] = {"txt2img": "", "img2img": "Img2Img", "inpaint": "Inpaint"}
+#: What a task gives to its pipeline, so that a pipeline that takes it, and needs no more, serves the task.
+_GIVEN: Final[Mapping[JobType, frozenset[str]]] = {
+    "txt2img": frozenset(),
+    "img2img": frozenset({"image"}),
+    "inpaint": frozenset({"image", "mask_image"}),
+}
+
+
+def pipelines_by_task(base: Pipeline) -> dict[JobType, Pipeline]:
+    """The tasks that the model of ``base`` can be used for, each with its pipeline."""
+    if _is_conditioned(base):
+        return dict([_only_task(base)])
+    found = {task: _for_task(task, base) for task in _AUTO}
+    return {task: pipeline for task, pipeline in found.items() if pipeline is not None}
+
+
+def _is_conditioned(base: Pipeline) -> bool:
+    """Whether the network sees more than noise: a mask, or a picture, beside it. It can then do nothing else."""
+    config = denoiser_of(base).config
+    given, made = config.get("in_channels"), config.get("out_channels")
+    if not given or not made:
+        return False
+    patch = config.get("patch_size") or 1
+    return bool(given > made * (patch * patch if isinstance(patch, int) else 1))
+
+
+def _only_task(base: Pipeline) -> tuple[JobType, Pipeline]:
+    """The task that needs most of what ``base`` takes; a folder may call such a model an ordinary one."""
+    own: JobType = max(
+        (task for task in _AUTO if _serves(task, type(base))), key=lambda task: len(_GIVEN[task]), default="txt2img"
+    )
+    if own == "txt2img" and (pipeline := _from_auto("inpaint", base)) is not None:
+        return "inpaint", pipeline
+    return own, base
+
+
+def _for_task(task: JobType, base: Pipeline) -> Pipeline | None:
+    """The pipeline that diffusers names for ``task``, else ``base`` if it takes what the task gives."""
+    if (pipeline := _from_auto(task, base)) is not None:
+        return pipeline
+    if (kind := _by_name(task, type(base))) is not None:
+        # With a dtype of its own choice it would change that of the networks, which are shared.
+        return kind.from_pipe(base, torch_dtype=None)
+    return base if _serves(task, type(base)) else None
+
+
+def _from_auto(task: JobType, base: Pipeline) -> Pipeline | None:
+    try:
+        return _AUTO[task].from_pipe(base)
+    except ValueError:
+        return None  # diffusers knows no class for it
+
+
+def _by_name(task: JobType, kind: type) -> Any | None:
+    name = kind.__name__.removesuffix("Pipeline") + _INFIXES[task] + "Pipeline"
+    found = getattr(diffusers, name, None) if _INFIXES[task] else None
+    return found if found is not None and _serves(task, found) else None
+
+
+def _serves(task: JobType, kind: type) -> bool:
+    parameters = inspect.signature(kind.__call__).parameters
+    required = {name for name, each in parameters.items() if each.default is inspect.Parameter.empty}
+    needed = required - {"self", "prompt", "args", "kwargs"}
+    given = _GIVEN[task]
+    return given <= parameters.keys() and needed <= given
