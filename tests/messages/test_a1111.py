@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages.a1111 import FIELDS, DependsOn, Ignored, Refused, Used
+from stablediffusiond.messages.a1111 import FIELDS, DependsOn, Ignored, OfMask, Refused, Used
 from stablediffusiond.messages.aliases import ALIASES, UNFOLDED
 from stablediffusiond.messages.request import Request, parse
 
@@ -128,7 +129,17 @@ def test_what_changes_no_picture_is_taken_whatever_it_says(name: str) -> None:
 def test_what_depends_on_another_field_depends_on_one_that_is_refused() -> None:
     for handling in FIELDS.values():
         if isinstance(handling, DependsOn):
-            assert isinstance(FIELDS[handling.field], Refused)
+            assert isinstance(FIELDS[handling.field], Refused | OfMask)
+
+
+@pytest.mark.parametrize(
+    ("name", "asks", "asks_for_nothing"),
+    [("mask_blur", 32, 4), ("inpainting_fill", 2, 0), ("inpainting_mask_invert", 1, 0)],
+)
+def test_what_is_about_a_mask_is_looked_at_beside_one(name: str, asks: object, asks_for_nothing: object) -> None:
+    assert read(init_images=[PNG], **{name: asks})[0].type == "img2img"
+    assert read(init_images=[PNG], mask=PNG, **{name: asks_for_nothing})[0].type == "inpaint"
+    assert complaint(init_images=[PNG], mask=PNG, **{name: asks}).field == name
 
 
 @pytest.mark.parametrize("name", sorted({*FIELDS, *OURS} - {"prompt", "id"}))
@@ -179,12 +190,18 @@ def test_its_sampler_has_two_names() -> None:
     assert complaint(sampler_index=3).field == "sampler_index"
 
 
-@pytest.mark.parametrize("schedule", ["Automatic", "Uniform", "normal", "", "None"])
+@pytest.mark.parametrize("schedule", ["Automatic", "", "None"])
 def test_a_schedule_that_is_the_models_own_asks_for_nothing(schedule: str) -> None:
     assert read(sampler_name="Euler", scheduler=schedule)[0].sampler == "Euler"
 
 
-@pytest.mark.parametrize("schedule", ["SGM Uniform", "Simple", "Beta", "Align Your Steps", "KL Optimal"])
+@pytest.mark.parametrize("schedule", ["Uniform", "SGM Uniform", "Simple", "Beta", "Align Your Steps"])
+def test_its_schedules_are_a_samplers_second_name(schedule: str) -> None:
+    sampler = read(sampler_name="Euler", scheduler=schedule)[0].sampler
+    assert sampler == str(samplers.find("Euler", schedule)) != "Euler"
+
+
+@pytest.mark.parametrize("schedule", ["KL Optimal", "Turbo"])
 def test_a_schedule_that_is_not_done_is_refused_as_one(schedule: str) -> None:
     error = complaint(sampler_name="Euler", scheduler=schedule)
     assert error.field == "scheduler"

@@ -33,11 +33,12 @@ def test_a_prompt_is_enough() -> None:
 )
 def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
     values: dict[str, object] = {
-        "type": "txt2img", "sampler": "Euler a", "image": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64
+        "type": "txt2img", "sampler": "Euler a", "image": PNG, "mask": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64
     }  # fmt: skip
     value = values.get(canonical, 3)
-    assert getattr(request(id="x", **{alias: value}), canonical) == getattr(
-        request(id="x", **{canonical: value}), canonical
+    beside: dict[str, object] = {"image": PNG} if canonical == "mask" else {}
+    assert getattr(request(id="x", **{alias: value}, **beside), canonical) == getattr(
+        request(id="x", **{canonical: value}, **beside), canonical
     )
 
 
@@ -62,7 +63,7 @@ def test_an_a1111_request_works() -> None:
 
 def test_a1111_init_images_make_an_img2img_job() -> None:
     made = request(init_images=[PNG], denoising_strength=0.4)
-    assert (made.type, made.strength, made.guidance_scale) == ("img2img", 0.4, 5.0)
+    assert (made.type, made.strength, made.guidance_scale) == ("img2img", 0.4, None)
     assert made.image == base64.b64decode(PNG)
 
 
@@ -101,8 +102,8 @@ def test_two_spellings_that_disagree_are_refused() -> None:
         ({"guidance_scale": float("inf")}, "guidance_scale"),
         ({"count": 0}, "count"),
         ({"n_iter": "x"}, "n_iter"),
-        ({"image": PNG, "strength": 0}, "strength"),
-        ({"image": PNG, "strength": 1.1}, "strength"),
+        ({"image": PNG, "mask": PNG, "strength": 0}, "strength"),
+        ({"image": PNG, "mask": PNG, "strength": 1.1}, "strength"),
         ({"image": PNG, "denoising_strength": 1.1}, "denoising_strength"),
         ({"ddim_steps": 0}, "ddim_steps"),
         ({"batch_size": True}, "batch_size"),
