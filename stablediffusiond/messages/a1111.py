@@ -197,7 +197,9 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
             rest[name] = value
         else:
             placeholder = prefilled and name in _PREFILLED_TRUE and value is True
-            if _is_looked_at(handling, masked=masked) and not placeholder and not asks_for_nothing(value, handling.nothing):
+            if placeholder or not _is_looked_at(handling, masked=masked):
+                pass
+            elif not asks_for_nothing(value, handling.nothing):
                 message = f"{name!r} asks for {handling.what}, which is not done here: {shown(value)}"
                 raise InvalidRequest(message, field=name)
             ignored.append(name)
