@@ -27,7 +27,19 @@ class SettingsError(StableDiffusiondError):
 
 
 class ModelUnavailable(SettingsError):
-    """Raised when the model that the settings name cannot be loaded."""
+    """Raised when the model that the settings name cannot be loaded, however often one tries."""
+
+
+class ModelAway(StableDiffusiondError):
+    """Raised when a model cannot be fetched now, and may be later: systemd tries again."""
+
+
+class LoadHung(StableDiffusiondError):
+    """Raised when a load does nothing any more: its device, hub or file system hangs."""
+
+
+class DeviceAway(StableDiffusiondError):
+    """Raised when the device is not there, or has no room, and may have later: systemd tries again."""
 
 
 class AddressInUse(SettingsError):

@@ -77,6 +77,8 @@ def _worker(worker: WorkerStatus) -> RenderableType:
         Text(f"  up {up}, version {worker.version}; {sizes}"),
         Padding(_calls(worker), (0, 0, 0, 2)),
     ]
+    if worker.shortcoming:
+        parts.append(Text(f"  draws on {worker.device}: {worker.shortcoming}", "yellow"))
     if worker.paused:
         parts.append(Text(f"  paused: {worker.paused}", "yellow"))
     if not worker.healthy:

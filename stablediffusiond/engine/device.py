@@ -16,6 +16,9 @@ class Denoiser(Protocol):
     It keeps what samples say of themselves (``kind``, ``rows``, ``step``, ``steps``, ``finished``) up to date.
     """
 
+    shortcoming: str | None
+    """Why it draws on this device and not on a better one."""
+
     @property
     def device(self) -> str: ...
     @property

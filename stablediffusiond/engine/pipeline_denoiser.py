@@ -35,6 +35,8 @@ class PipelineDenoiser:
         self, pipeline: Pipeline, name: str, defaults: ModelDefaults | None = None, compile_mode: CompileMode = "off"
     ) -> None:
         self._name = name
+        #: Why it draws on this device and not on a better one.
+        self.shortcoming: str | None = None
         self._device: torch.device = pipeline.device
         self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
         self._decoder = Decoder(self._pipelines.decoders)

@@ -55,6 +55,7 @@ class WorkerStatus(StatusPart):
     model: str
     device: str
     dtype: str
+    shortcoming: str | None = Field(None, description="Why it draws on this device and not on a better one")
     table: list[CallTime] = Field(description="What a measurement at the start found")
     rows_at_a_time: int = Field(ge=1, description="Rows that one UNet call may have, at the model's own size")
     images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")

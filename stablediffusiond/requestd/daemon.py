@@ -27,6 +27,7 @@ from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_processor import JobProcessor
+from stablediffusiond.requestd.loading import as_load, extend_start_timeout, leave, loaded_unless
 from stablediffusiond.requestd.metrics import RequestMetrics
 from stablediffusiond.requestd.prefetch import PrefetchPolicy
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
@@ -37,11 +38,8 @@ from stablediffusiond.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Until jobs are taken systemd is asked, every so often, to wait so much longer.
-_NOTICE_SECONDS: Final = 20
+#: What the end may take beyond the time that running jobs have.
 _EXTENSION_SECONDS: Final = 60
-#: A model that is not there by then has a device that hangs, or a way to its hub that does.
-_LONGEST_LOAD_SECONDS: Final = 2 * 3600
 _STATUS_SECONDS: Final = 1
 
 
@@ -160,9 +158,9 @@ async def serve(settings: Settings, reload: Reload) -> None:
     ):
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
         loading = asyncio.create_task(_load(settings, device), name="loading")
-        extending = asyncio.create_task(_extend_start_timeout(loading), name="asking for extending")
-        loaded = await loading
-        if stop.is_set():
+        extending = asyncio.create_task(extend_start_timeout(loading), name="asking for extending")
+        loaded = await loaded_unless(stop, loading, extending)
+        if loaded is None:
             return
         daemon = Daemon(settings, topology, loaded, consume_link, publish_link)
         publish_link.on_change = daemon.on_change
@@ -187,9 +185,10 @@ async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacit
     name, loop = settings.model.name, asyncio.get_running_loop()
     images = None if settings.engine.max_images == "auto" else settings.engine.max_images
     log.info("loading the model %s", name)
+    notify(STATUS=f"loading {name}")
     began = time.monotonic()
-    denoiser = await loop.run_in_executor(device, _import_and_load, settings)
-    capacity = await loop.run_in_executor(device, warm_up, denoiser, images)
+    denoiser = await loop.run_in_executor(device, as_load, _import_and_load, settings)
+    capacity = await loop.run_in_executor(device, as_load, warm_up, denoiser, images)
     log.info("%s is ready on %s after %.1f s", name, f"{denoiser.device}, {denoiser.dtype}", time.monotonic() - began)
     return denoiser, capacity
 
@@ -215,15 +214,6 @@ async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Ta
         saying.create_task(feed_watchdog(lambda: daemon.engine.healthy), name="watchdog")
 
 
-async def _extend_start_timeout(loading: asyncio.Task[object]) -> None:
-    """Ask systemd to wait as long as the start takes, since a model may be large and a broker late; not for ever."""
-    end = time.monotonic() + _LONGEST_LOAD_SECONDS
-    while loading.done() or time.monotonic() < end:
-        notify(EXTEND_TIMEOUT_USEC=_EXTENSION_SECONDS * 1_000_000)
-        await asyncio.sleep(_NOTICE_SECONDS)
-    log.error("the model is not loaded after %g s; systemd may end this", _LONGEST_LOAD_SECONDS)
-
-
 def _call_on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     """Have ``callback`` run on the loop, from the engine's thread, which may outlive the loop by a step."""
     with contextlib.suppress(RuntimeError):
@@ -231,7 +221,7 @@ def _call_on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run("stablediffusiond", arguments, serve)
+    return leave(run("stablediffusiond", arguments, serve))
 
 
 if __name__ == "__main__":

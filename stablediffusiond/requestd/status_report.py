@@ -41,6 +41,7 @@ class StatusReport:
             model=self._model,
             device=self._denoiser.device,
             dtype=self._denoiser.dtype,
+            shortcoming=self._denoiser.shortcoming,
             table=[CallTime(rows=rows, seconds=seconds) for rows, seconds in self._capacity.table.items()],
             rows_at_a_time=self._capacity.rows,
             images_at_a_time=self._capacity.images,
@@ -59,7 +60,8 @@ class StatusReport:
         drawing = sum(job.begun for job in self._in_flight)
         waiting = len(self._in_flight) - drawing + in_queues
         rate = self._counters.images_per_second
-        why = self._engine.paused or trouble
+        on_cpu = f"on {self._denoiser.device}: {lacking}" if (lacking := self._denoiser.shortcoming) else None
+        why = self._engine.paused or trouble or on_cpu
         return f"{drawing} drawing, {waiting} waiting, {rate:.1f} img/s" + (f"; {why}" if why else "")
 
     def _job(self, job: InFlightJob) -> JobStatus:

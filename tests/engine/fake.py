@@ -15,6 +15,7 @@ from stablediffusiond.messages.request import Request
 class FakeDenoiser:
     device = "fake"
     dtype = "float32"
+    shortcoming: str | None = None
 
     def __init__(self, rows_that_fit: int = 1000) -> None:
         self.rows_that_fit = rows_that_fit

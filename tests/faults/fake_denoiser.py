@@ -27,6 +27,7 @@ class FakeDenoiser:
 
     device = "none"
     dtype = "float32"
+    shortcoming: str | None = None
 
     def memory_bytes(self) -> int | None:
         return None

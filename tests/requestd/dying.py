@@ -11,8 +11,14 @@ from unittest.mock import patch
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.requestd import daemon, job_drawing, reply_messages
+from stablediffusiond.requestd import daemon, job_drawing, loading, reply_messages
 from tests.engine.fake import FakeDenoiser
+
+
+def spin(_: object) -> None:
+    while True:
+        pass
+
 
 ERROR = RuntimeError("nobody expected this")
 
@@ -30,8 +36,22 @@ def encoder() -> None:
 
 
 def never_loaded() -> None:
-    patch.multiple(daemon, _NOTICE_SECONDS=0.1, _LONGEST_LOAD_SECONDS=0.5).start()
+    patch.multiple(loading, _NOTICE_SECONDS=0.1, _STANDSTILL_SECONDS=0.5).start()
     patch.object(daemon, "_import_and_load", lambda _: threading.Event().wait()).start()
+
+
+def never_loaded_and_not_noticed() -> None:
+    patch.object(daemon, "_import_and_load", lambda _: threading.Event().wait()).start()
+
+
+def loaded_too_long_and_not_noticed() -> None:
+    patch.object(daemon, "_import_and_load", spin).start()
+
+
+def loaded_too_long() -> None:
+    """By a device that hangs and computes."""
+    patch.multiple(loading, _NOTICE_SECONDS=0.1, _LONGEST_LOAD_SECONDS=1).start()
+    patch.object(daemon, "_import_and_load", spin).start()
 
 
 def answer_for_the_crashed() -> None:

@@ -1,6 +1,7 @@
 """A daemon of which a part has died would look alive to systemd, and draw nothing: it ends instead."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -33,12 +34,25 @@ async def test_the_process_ends_with_an_error_and_the_job_stays(
         await connection.close()
 
 
-def test_a_model_that_never_loads_is_left_to_systemd(environment: dict[str, str]) -> None:
-    with Daemon("tests.requestd.dying", environment, "never_loaded") as daemon:
-        daemon.wait_log("the model is not loaded after 0.5 s")
+@pytest.mark.parametrize("part", ["never_loaded", "loaded_too_long"])
+def test_a_load_that_hangs_is_waited_for_and_not_for_ever(part: str, environment: dict[str, str]) -> None:
+    with Daemon("tests.requestd.dying", environment, part) as daemon:
+        assert daemon.process.wait(60) == StableDiffusiondError.exit_code, "so that systemd starts it again"
+        assert "the model is not loaded after " in daemon.log
+        assert "Traceback" not in daemon.log
         assert daemon.notices.count("EXTEND_TIMEOUT_USEC=60000000") > 1
         assert "READY=1" not in daemon.notices
-        daemon.kill()
+
+
+@pytest.mark.parametrize("part", ["never_loaded", "loaded_too_long"])
+def test_sigterm_is_obeyed_while_a_model_loads(part: str, environment: dict[str, str]) -> None:
+    """Its thread waits for ever, or never lets go of the interpreter for long: nobody waits for it."""
+    with Daemon("tests.requestd.dying", environment, f"{part}_and_not_noticed") as daemon:
+        daemon.wait_status("loading doodle")
+        began = time.monotonic()
+        assert daemon.stop(30) == 0
+        assert time.monotonic() - began < 10
+        assert "stablediffusiond: stopped" in daemon.log
 
 
 async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ever(

@@ -1,0 +1,63 @@
+"""The daemon's start, as a real process with a real torch: what ends it, with which exit code, and when."""
+
+import time
+from pathlib import Path
+
+from stablediffusiond.engine.capacity import warm_up
+from stablediffusiond.engine.engine import Engine
+from stablediffusiond.requestd.counters import Counters
+from stablediffusiond.requestd.in_flight import InFlightJobs
+from stablediffusiond.requestd.status_report import StatusReport
+from tests.engine.fake import FakeDenoiser
+from tests.engine.loopback_hub import SilentHub
+from tools.daemons import request_daemon
+
+
+def test_sigterm_is_obeyed_while_torch_and_a_model_are_loaded(environment: dict[str, str]) -> None:
+    with request_daemon(environment) as daemon:
+        daemon.wait_status("loading doodle")
+        began = time.monotonic()
+        assert daemon.stop(60) == 0
+        assert time.monotonic() - began < 10
+        assert "READY=1" not in daemon.notices
+
+
+def test_a_hub_that_is_silent_ends_it_soon_and_not_for_good(environment: dict[str, str], tmp_path: Path) -> None:
+    with SilentHub() as hub:
+        environment |= {
+            "STABLEDIFFUSIOND_MODEL__NAME": "somebody/tiny", "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path),
+            "HF_HUB_ETAG_TIMEOUT": "2",
+        }  # fmt: skip
+        with request_daemon(environment) as daemon:
+            assert daemon.process.wait(120) == 70, "systemd starts it again"
+            assert f"model 'somebody/tiny' cannot be fetched from {hub.endpoint} now" in daemon.status
+            assert "Traceback" not in daemon.log
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_waited_for_by_systemd(environment: dict[str, str]) -> None:
+    environment |= {"STABLEDIFFUSIOND_MODEL__DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    with request_daemon(environment) as daemon:
+        assert daemon.process.wait(120) == 70
+        assert "[model] device is 'cuda', and there is no CUDA here" in daemon.status
+        assert "Traceback" not in daemon.log
+
+
+def test_a_file_that_will_never_be_a_model_ends_it_for_good(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"<!DOCTYPE html>")
+    environment["STABLEDIFFUSIOND_MODEL__NAME"] = str(tmp_path / "model.safetensors")
+    with request_daemon(environment) as daemon:
+        assert daemon.process.wait(120) == 78
+        assert "a web page: a download that was refused" in daemon.status
+        assert "Traceback" not in daemon.log
+
+
+def test_why_it_draws_on_a_cpu_is_said_to_systemd_and_to_who_asks() -> None:
+    denoiser = FakeDenoiser()
+    denoiser.shortcoming = "its driver does not answer torch"
+    capacity = warm_up(denoiser, None)
+    report = StatusReport(
+        model="doodle", denoiser=denoiser, capacity=capacity, engine=Engine(denoiser, capacity, progress_interval_seconds=1, on_event=lambda _: None),
+        in_flight=InFlightJobs(), counters=Counters(),
+    )  # fmt: skip
+    assert report.line(0, None) == "0 drawing, 0 waiting, 0.0 img/s; on fake: its driver does not answer torch"
+    assert report.full().shortcoming == "its driver does not answer torch"
