@@ -1,53 +1,52 @@
-"""Loading the model: from the package, a folder, a file or a hub, onto the device that there is."""
+"""Loading the model: found, opened, and brought onto the device that there is."""
 
-import getpass
-import inspect
 import logging
-import os
-import stat
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from stablediffusiond import sandbox
+from stablediffusiond import samplers
+from stablediffusiond.engine import schedulers
+from stablediffusiond.engine.checkpoints import source
+from stablediffusiond.engine.checkpoints.header import PASSING
+from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.errors import ModelUnavailable
+from stablediffusiond.errors import DeviceAway, InvalidRequest, ModelAway, ModelUnavailable
 from stablediffusiond.settings import CompileMode, ModelSettings
 
 log = logging.getLogger(__name__)
 
-BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
-_DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_PICKLED: Final = (".ckpt", ".bin", ".pt", ".pth")
-#: Arguments of pipelines whose output are videos or sounds.
-_NOT_PICTURES: Final = frozenset({"num_frames", "video_length", "audio_length_in_s", "audio_end_in_s"})
+#: The model that comes with the package.
+BUILT_IN: Final = source.BUILT_IN
+_VERBS: Final = ("is ", "has ", "cannot ", "predicts ")
 
 
-def load_pipeline(settings: ModelSettings) -> Pipeline:
+def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipeline:
     """The pipeline that ``settings`` name, on its device, ready to be driven step by step.
 
     Raises:
         ModelUnavailable: it is not there, is broken, is of a kind that is not driven, or does not fit the device.
+        ModelAway, DeviceAway: it, or its device, may be there later.
     """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    device = choose_device(settings.device)
-    dtype = _choose_dtype(settings.dtype, device)
+    chosen = (device or choose_device(settings.device)).torch
     try:
-        pipeline = _open(settings.name, dtype, allow_pickle=settings.allow_pickle)
-        _refuse_foreign(pipeline, settings.name)
-        pipeline.to(device)
-    except ModelUnavailable:
-        raise
-    except Exception as error:  # diffusers, transformers, the hub and torch raise anything here
-        raise ModelUnavailable(f"model {settings.name!r} cannot be loaded: {_first_line(error)}") from error
+        found = source.find(settings)
+        pipeline = found.open(choose_dtype(settings.dtype, chosen, found.networks))
+        _set_scheduler(pipeline, settings)
+        pipeline.to(chosen)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(_of(settings.name, error)) from None
+    except ModelAway as error:
+        raise ModelAway(_of(settings.name, error)) from None
+    except Exception as error:  # diffusers, transformers and torch raise anything here
+        raise _said(error, settings.name) from error
     pipeline.set_progress_bar_config(disable=True)
     at_its_fastest(pipeline)
     return pipeline
@@ -58,10 +57,13 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
 
     Raises:
         ModelUnavailable: the model cannot be loaded.
+        ModelAway, DeviceAway: it cannot be now.
     """
-    pipeline = load_pipeline(model)
+    device = choose_device(model.device)
+    pipeline = load_pipeline(model, device)
     defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
     denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode)
+    denoiser.shortcoming = device.shortcoming
     denoiser.warm_up()
     return denoiser
 
@@ -73,80 +75,29 @@ def at_its_fastest(pipeline: Pipeline) -> None:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
 
 
-def _refuse_foreign(pipeline: Pipeline, name: str) -> None:
-    takes = inspect.signature(type(pipeline).__call__).parameters
-    kind = type(pipeline).__name__
-    if "prompt" not in takes or (other := _NOT_PICTURES & takes.keys()):
-        why = "takes no prompt" if "prompt" not in takes else f"makes something else than pictures ({', '.join(other)})"
-        raise ModelUnavailable(f"model {name!r} is a {kind}, which {why}; text-to-image models can be served")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device ``name``; for ``auto`` the best that there is."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelUnavailable(f'[model] device is {name!r}, and there is no CUDA here; write "auto" or "cpu"')
-    return torch.device(name)
-
-
-def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cpu":
-        return torch.float32
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float16
-
-
-def _open(name: str, dtype: torch.dtype, *, allow_pickle: bool) -> Any:
-    options: dict[str, Any] = {"dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
-    if name == "doodle":
-        return StableDiffusionPipeline.from_pretrained(BUILT_IN, **options)
-    path = Path(name).expanduser()
-    if name.endswith((".safetensors", *_PICKLED)):
-        _require(path, "file", name)
-        if path.suffix in _PICKLED and not allow_pickle:
-            raise _refusal(name, path)
-        return StableDiffusionPipeline.from_single_file(str(path), **options)
-    if name.startswith(("/", "./", "../", "~")):
-        _require(path, "folder", name)
-    if not allow_pickle:
-        if pickles := _only_weights(path):
-            raise _refusal(name, pickles[0])
-        options["use_safetensors"] = True  # of a hub's files, too
-    return DiffusionPipeline.from_pretrained(str(path) if name.startswith("~") else name, **options)
-
-
-def _require(path: Path, kind: Literal["file", "folder"], name: str) -> None:
-    """That there is a ``kind`` at ``path``, and that we may read it."""
+def _set_scheduler(pipeline: Pipeline, settings: ModelSettings) -> None:
+    if settings.scheduler is None:
+        return
     try:
-        found = stat.S_ISDIR(path.stat().st_mode) == (kind == "folder")
-        readable = os.access(path, os.R_OK)
-    except PermissionError:
-        found, readable = True, False
-    except OSError:
-        found, readable = False, False
-    if not (found and readable):
-        said = f"the user {getpass.getuser()} may not read it" if found else f"no such {kind}"
-        raise ModelUnavailable(f"model {name!r}: {sandbox.hides(path) or said}")
+        pipeline.scheduler = schedulers.make(samplers.find(settings.scheduler), pipeline.scheduler)
+    except InvalidRequest as error:
+        raise ModelUnavailable(f"[model] scheduler: {error}") from None
 
 
-def _only_weights(folder: Path) -> list[Path]:
-    """The pickles in ``folder`` that have no safetensors beside them, which would be opened in their place."""
-    found = sorted(file for file in folder.rglob("*") if file.suffix in _PICKLED)
-    return [file for file in found if not any(file.parent.glob("*.safetensors"))]
+def _of(name: str, error: Exception) -> str:
+    """What is said of the model goes on with its name; what is said of a file of it stands beside."""
+    return f"model {name!r}{' ' if str(error).startswith(_VERBS) else ': '}{error}"
 
 
-def _refusal(name: str, pickled: Path) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"model {name!r}: {pickled.name} is a pickle, and can run code when it is opened; convert it to "
-        "safetensors, or write [model] allow_pickle = true if you trust who made it"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _said(error: Exception, name: str) -> ModelUnavailable | ModelAway | DeviceAway:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        # Somebody else may have the memory, and give it back.
+        return DeviceAway(f"model {name!r} does not fit into the memory of the GPU: {reason}")
+    if isinstance(error, MemoryError) or "can't allocate memory" in reason:
+        return DeviceAway(f"model {name!r} does not fit into the memory of this machine: {reason}")
+    if isinstance(error, OSError) and error.errno in PASSING:
+        return ModelAway(f"model {name!r} cannot be read now: {reason}")
+    if isinstance(error, RuntimeError) and "CUDA error" in reason:
+        return DeviceAway(f"model {name!r} cannot be brought onto the GPU: {reason}")
+    return ModelUnavailable(f"model {name!r} cannot be loaded: {reason}")

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from stablediffusiond import samplers
+from stablediffusiond.errors import InvalidRequest
 
 ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
 
@@ -93,17 +96,34 @@ class ModelSettings(Section):
     """What is drawn with."""
 
     name: str = "doodle"
-    """doodle (built in), a folder in the diffusers layout, a .safetensors file, or a hub id."""
+    """doodle (built in), a .safetensors file, a folder in the diffusers layout, or a hub id (docs/models.md)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto: half precision on a GPU, float32 on a CPU."""
+    """auto: on a GPU as models are made to be run, float16 for a UNet and bfloat16 for a transformer; else float32."""
     steps: PositiveInt | None = None
     """Denoising steps where a request names none; unset: the model's own, as far as that is known."""
     guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     """Guidance where a request names none; unset: the model's own, as far as that is known."""
+    vae: str | None = None
+    """A VAE in place of the model's own: a .safetensors file, a folder in the diffusers layout, or a hub id."""
+    text_encoders: Path | None = None
+    """A folder of the text encoders that a single file lacks, as diffusers or ComfyUI has them (docs/models.md)."""
+    scheduler: str | None = None
+    """The sampler of requests that name none, as they would name it: "DPM++ 2M Karras"; default: the model's own."""
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    """What the network predicts, where the model does not say, or says it wrong."""
     allow_pickle: bool = False
     """Whether weights in .ckpt, .bin and .pt files are opened. A pickle can run code: only for sources you trust."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        try:
+            samplers.find(name or "")
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 class EngineSettings(Section):

@@ -8,7 +8,6 @@ import safetensors.torch
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from stablediffusiond.engine import models
 from stablediffusiond.engine.models import load, load_pipeline
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
@@ -48,12 +47,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
-    assert "cannot be loaded" in complaint(name=str(tmp_path / "bad.safetensors"))
-
-
-def test_a_hub_id_without_a_network_says_what_could_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "cannot be loaded" in complaint(name="nobody/nothing-at-all")
+    assert "bad.safetensors is no safetensors file" in complaint(name=str(tmp_path / "bad.safetensors"))
 
 
 def test_a_kind_of_model_that_is_not_driven_is_refused(tmp_path: Path) -> None:
@@ -64,13 +58,6 @@ def test_a_kind_of_model_that_is_not_driven_is_refused(tmp_path: Path) -> None:
     foreign: Any = DDPMPipeline(unet, DDPMScheduler())
     foreign.save_pretrained(tmp_path / "ddpm")
     assert "is a DDPMPipeline, which takes no prompt" in complaint(name=str(tmp_path / "ddpm"))
-
-
-def test_a_device_that_is_not_there_is_named() -> None:
-    if torch.cuda.is_available():
-        assert models.choose_device("auto").type == "cuda"
-    else:
-        assert "no CUDA here" in complaint(device="cuda")
 
 
 class Trap:
