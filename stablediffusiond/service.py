@@ -32,7 +32,7 @@ settings again: the log and the limits change at once, the rest with a restart, 
 Exit codes:
     0  stopped as asked
     2  wrong command line
-   70  a bug, or a part that died: to be started again
+   70  a bug, a part that died, or a model or device that is not there now: to be started again
    78  settings that cannot work: not to be started again before they are mended
 """
 

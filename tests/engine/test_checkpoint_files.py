@@ -58,7 +58,17 @@ def test_every_part_of_a_file_comes_to_its_place(of: Family, tmp_path: Path, t5_
 
 @pytest.mark.parametrize(
     "name",
-    ["Stable Diffusion 1.x", "Stable Diffusion 2.x", "Stable Diffusion XL", "Stable Diffusion 3 medium", "FLUX.1 dev"],
+    [
+        "Stable Diffusion 1.x",
+        "InstructPix2Pix",
+        "Stable Diffusion 1.x for inpainting",
+        "Stable Diffusion 2.x",
+        "Stable Diffusion XL",
+        "the refiner of Stable Diffusion XL",
+        "Stable Diffusion 3 medium",
+        "FLUX.1 dev",
+        "FLUX.1 Fill",
+    ],
 )
 def test_pictures_are_drawn_with_a_file(name: str, tmp_path: Path, t5_folder: Path) -> None:
     of = family(name)
