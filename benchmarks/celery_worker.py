@@ -37,10 +37,10 @@ def warm_up(**_: object) -> None:
 
 
 @app.task(name="draw")  # type: ignore[untyped-decorator]
-def draw(wish: dict[str, Any]) -> str:
+def draw(fields: dict[str, Any]) -> str:
     """The picture as PNG, in base64: Celery's results are JSON."""
-    generator = torch.Generator("cpu").manual_seed(wish["seed"])
-    made = pipeline()(wish["prompt"], num_inference_steps=wish["steps"], guidance_scale=7.5, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(fields["seed"])
+    made = pipeline()(fields["prompt"], num_inference_steps=fields["steps"], guidance_scale=7.5, generator=generator)
     out = io.BytesIO()
     made.images[0].save(out, "PNG")
     return base64.b64encode(out.getvalue()).decode()

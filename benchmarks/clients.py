@@ -55,7 +55,7 @@ class Load:
     size: int  #: of each, in bytes
 
 
-class Crowd:
+class ConnectedClients:
     """All clients, and the daemon that they are served by."""
 
     def __init__(self, daemon: Daemon, publisher: Publisher) -> None:
@@ -69,19 +69,19 @@ class Crowd:
     def join(self, queues: Iterable[str], *, read: bool = True) -> list[Client]:
         """Clients that listen, each to one of ``queues``."""
         clients = [Client(self._port, queue, reads=read) for queue in queues]
-        deaf = {client.socket: b"" for client in clients}
+        not_listening = {client.socket: b"" for client in clients}
         with contextlib.closing(selectors.DefaultSelector()) as selector:
-            for listening in deaf:
+            for listening in not_listening:
                 selector.register(listening, selectors.EVENT_READ)
-            for came in _ready(selector, lambda: bool(deaf)):
+            for came in _ready(selector, lambda: bool(not_listening)):
                 # Byte by byte, so that nothing is read for those who are not to read.
-                deaf[came] += came.recv(1)
-                if deaf[came].endswith(_NEWLINE):
-                    if b'"listening"' in deaf[came]:
+                not_listening[came] += came.recv(1)
+                if not_listening[came].endswith(_NEWLINE):
+                    if b'"listening"' in not_listening[came]:
                         selector.unregister(came)
-                        del deaf[came]
+                        del not_listening[came]
                     else:
-                        deaf[came] = b""  # the broker has much to do
+                        not_listening[came] = b""  # the broker has much to do
         return clients
 
     def fill(self, clients: list[Client], load: Load) -> None:
@@ -104,7 +104,7 @@ class Crowd:
                 selector.register(listening, selectors.EVENT_READ)
             for came in _ready(selector, lambda: bool(expected)):
                 client = by_socket[came]
-                client.hear()
+                client.receive()
                 client.ack()
                 if client.replies == expected[came]:
                     selector.unregister(came)
@@ -125,19 +125,21 @@ def _ready(selector: selectors.BaseSelector, needed: Any) -> Iterator[socket.soc
                 yield key.fileobj
 
 
-def take_turns(crowd: Crowd, others: list[Client], stalled: int, load: Load, rounds: int) -> dict[str, Any]:
+def take_turns(
+    connected: ConnectedClients, others: list[Client], stalled: int, load: Load, rounds: int
+) -> dict[str, Any]:
     """Rounds with readers that stall and rounds with as many that are idle."""
     made: dict[bool, list[Round]] = {False: [], True: []}
     for number in range(rounds):
         for stall in (False, True) if number % 2 else (True, False):
             kind = "stalled" if stall else "idle"
-            rest = crowd.join((f"results.{kind}-{n}" for n in range(stalled)), read=not stall)
+            rest = connected.join((f"results.{kind}-{n}" for n in range(stalled)), read=not stall)
             if stall and not made[True]:
-                crowd.fill(rest, load)
-            crowd.fill(others, load)
-            made[stall].append(crowd.serve(others, load.replies))
+                connected.fill(rest, load)
+            connected.fill(others, load)
+            made[stall].append(connected.serve(others, load.replies))
             print(kind, made[stall][-1], file=sys.stderr)
-            if stall and not all(map(crowd.waiting, rest)):
+            if stall and not all(map(connected.waiting, rest)):
                 raise SystemExit("those who should stall have read")
             for client in rest:
                 client.leave()
@@ -154,18 +156,18 @@ def take_turns(crowd: Crowd, others: list[Client], stalled: int, load: Load, rou
     }
 
 
-def never_read(crowd: Crowd, others: list[Client], megabytes: int, load: Load) -> dict[str, Any]:
+def never_read(connected: ConnectedClients, others: list[Client], megabytes: int, load: Load) -> dict[str, Any]:
     """Memory while a client that never reads is sent ``megabytes``, a tenth at a time, and the others work."""
-    reader = crowd.join(["results.never-read"], read=False)
+    reader = connected.join(["results.never-read"], read=False)
     sent = megabytes * 100_000 // _UNREAD_BYTES * 10
-    resident = [crowd.resident_megabytes()]
+    resident = [connected.resident_megabytes()]
     for _ in range(10):
-        crowd.fill(reader, Load(megabytes * 100_000 // _UNREAD_BYTES, _UNREAD_BYTES))
-        crowd.fill(others, load)
-        resident.append(crowd.serve(others, load.replies).resident_megabytes)
+        connected.fill(reader, Load(megabytes * 100_000 // _UNREAD_BYTES, _UNREAD_BYTES))
+        connected.fill(others, load)
+        resident.append(connected.serve(others, load.replies).resident_megabytes)
     return {
         "unread_megabytes": megabytes,
-        "of_its_replies_in_the_queue": round(crowd.waiting(reader[0]) / sent, 3),
+        "of_its_replies_in_the_queue": round(connected.waiting(reader[0]) / sent, 3),
         "resident_megabytes_meanwhile": [round(each, 1) for each in resident],
         "growth_after_the_first_tenth": round(max(resident[2:]) - resident[1], 1),
     }
@@ -196,13 +198,13 @@ def main() -> None:
         settings = _settings(broker, chosen.clients)
         with response_daemon(settings) as daemon, contextlib.closing(Publisher(broker)) as publisher:
             daemon.wait_ready().wait_status("clients$")
-            crowd = Crowd(daemon, publisher)
-            alone = crowd.resident_megabytes()
+            connected = ConnectedClients(daemon, publisher)
+            alone = connected.resident_megabytes()
             began = time.perf_counter()
-            others = crowd.join(f"results.{n}" for n in range(chosen.clients - chosen.stalled))
-            joined_seconds, joined = time.perf_counter() - began, crowd.resident_megabytes()
-            turns = take_turns(crowd, others, chosen.stalled, load, chosen.rounds)
-            unread = never_read(crowd, others, chosen.unread_megabytes, Load(2, load.size))
+            others = connected.join(f"results.{n}" for n in range(chosen.clients - chosen.stalled))
+            joined_seconds, joined = time.perf_counter() - began, connected.resident_megabytes()
+            turns = take_turns(connected, others, chosen.stalled, load, chosen.rounds)
+            unread = never_read(connected, others, chosen.unread_megabytes, Load(2, load.size))
     report.write(
         {
             "clients": chosen.clients,

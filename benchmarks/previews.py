@@ -1,4 +1,4 @@
-"""What previews cost: the same jobs with and without somebody who watches them all, in turn, in one run.
+"""What previews cost: the same jobs with and without a listener to all previews, in turn, in one run.
 
     python benchmarks/previews.py [--jobs 16] [--steps 50] [--rounds 5] [--model doodle] [--output FILE.json]
 
@@ -29,7 +29,7 @@ INTERVAL_SECONDS = EngineSettings().progress_interval_seconds
 
 
 def draw(denoiser: PipelineDenoiser, capacity: Capacity, jobs: int, steps: int, watched: bool) -> float:
-    """Seconds for all jobs; ``watched`` by somebody who wants previews."""
+    """Seconds for all jobs; ``watched``: with a listener to all previews."""
     ended = 0
 
     def on_event(event: Event) -> None:

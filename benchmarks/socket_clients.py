@@ -31,7 +31,7 @@ class Client:
         self.replies = 0
         self._acked = 0
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Read what there is."""
         data = self.socket.recv(1_000_000)
         if not data:

@@ -23,7 +23,7 @@ hypothesis_settings.load_profile("shared machine")
 
 def pytest_configure() -> None:
     """What the programs that tests start inherit, and torch, which is not loaded yet."""
-    # As somebody may have it: what others have to read is made readable, and not left to chance.
+    # As some have it: what other users have to read is made readable explicitly.
     os.umask(0o077)
     # Threads that wait sleep: spinning they starve the other programs of a test.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,7 +35,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Path:
-    """With a space in its name, as somebody's TMPDIR may have one."""
+    """With a space in its name, as TMPDIR may have one."""
     spaced = tmp_path / "a b"
     spaced.mkdir()
     return spaced

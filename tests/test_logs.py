@@ -32,7 +32,7 @@ def put_back() -> Iterator[None]:
 
 def record(message: str, *, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
     made = logging.LogRecord(
-        "stablediffusiond.requestd.job_processor", level, "/x/desk.py", 7, message, (), None, "answer"
+        "stablediffusiond.requestd.job_processor", level, "/x/job_processor.py", 7, message, (), None, "answer"
     )
     made.__dict__.update(extra)
     return made

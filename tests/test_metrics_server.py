@@ -143,10 +143,10 @@ async def test_a_byte_now_and_then_is_no_request(port: int, monkeypatch: pytest.
 
 async def test_a_crowd_that_asks_for_nothing_is_bounded(port: int, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_server, "_REQUEST_SECONDS", 1)
-    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
-    closed = await asyncio.gather(*(reader.read() for reader, _ in crowd), return_exceptions=True)
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+    closed = await asyncio.gather(*(reader.read() for reader, _ in connections), return_exceptions=True)
     assert all(isinstance(each, ConnectionError) or each == b"" for each in closed)
-    for _, writer in crowd:
+    for _, writer in connections:
         writer.close()
     assert status(await ask(get("localhost"))) == 200
 
@@ -170,7 +170,9 @@ async def test_a_reader_that_takes_nothing_is_closed(monkeypatch: pytest.MonkeyP
     await server.close()
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nHost: "]))
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nHost: "])
+)
 def test_whatever_is_asked_is_answered(sent: bytes, before: bytes) -> None:
     async def page(accept: str) -> tuple[str, bytes]:
         return "text/plain", PAGE

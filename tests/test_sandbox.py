@@ -1,4 +1,4 @@
-"""What is said of a failure that is a systemd unit's doing, and that nothing is said of any other."""
+"""A failure that a systemd unit has caused is explained, and no other is."""
 
 import socket
 from pathlib import Path

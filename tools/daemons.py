@@ -45,7 +45,7 @@ class Daemon:
     def __init__(self, module: str, environment: Mapping[str, str], *arguments: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sdd-")
         self._log = Path(self._folder.name) / "log"
-        # In the abstract namespace: a path below somebody's TMPDIR may be too long for a socket.
+        # In the abstract namespace: a path below TMPDIR may be too long for a socket.
         self._address = f"@stablediffusiond-{uuid.uuid4().hex}"
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(self._address.replace("@", "\0"))

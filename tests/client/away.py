@@ -44,7 +44,7 @@ AWAY: Final = (
 )
 
 
-class World:
+class ServiceWithOutage:
     """A service of which something is away."""
 
     def __init__(
@@ -61,7 +61,7 @@ class World:
         self.settings = settings.model_copy(update={"broker": broker, "responses": there})
 
     def patiently(self) -> None:
-        """With the limits that the library has by default, which are none of these tests' patience."""
+        """With the limits of time that the library has by default."""
         self._broker(connect_timeout_seconds=60)
         self._there(handshake_seconds=60)
 
@@ -75,7 +75,7 @@ class World:
             case "silent":
                 self._lead(away, "127.0.0.1", self._stack.enter_context(silent_port()))
             case "no broker":
-                self._responses.trouble = b'{"type":"error","code":"broker_away","message":"it will come back"}\n'
+                self._responses.first_error = b'{"type":"error","code":"broker_away","message":"it will come back"}\n'
 
     def client(self, away: Away | None = None, **options: Any) -> Client:
         """One that has yet to notice."""

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from stablediffusiond.client import Client
 from stablediffusiond.settings import BrokerSettings, QueueSettings, ResponseSettings, Settings
-from tests.client.away import World
+from tests.client.away import ServiceWithOutage
 from tests.client.fake_daemons import FakeDaemons, fake_daemons
 from tests.client.fake_responses import FakeResponses
 from tests.client.proxy import Proxy
@@ -67,9 +67,9 @@ def through_proxy(settings: Settings, proxy: Proxy) -> Settings:
 
 
 @pytest.fixture
-def world(
+def service(
     settings: Settings, responses: FakeResponses, proxy: Proxy, daemons: FakeDaemons, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
-    made = World(settings, responses, proxy, monkeypatch)
+) -> Iterator[ServiceWithOutage]:
+    made = ServiceWithOutage(settings, responses, proxy, monkeypatch)
     yield made
     made.come_back()

@@ -43,7 +43,7 @@ class FakeResponses:
         #: Said in place of ``listening``.
         self.refusal: bytes | None = None
         #: Said before ``listening``, which follows when ``broker_is_back`` is set.
-        self.trouble: bytes | None = None
+        self.first_error: bytes | None = None
         self.broker_is_back = threading.Event()
         self._threads: list[threading.Thread] = []
         self._start()
@@ -103,8 +103,8 @@ class FakeResponses:
             if self.refusal is not None:
                 connection.sendall(self.refusal)
                 return
-            if self.trouble is not None:
-                connection.sendall(self.trouble)
+            if self.first_error is not None:
+                connection.sendall(self.first_error)
                 self.broker_is_back.wait(PATIENCE_SECONDS)
             name = listen["queue"]
             with self._lock:

@@ -128,7 +128,7 @@ async def test_connecting_that_is_cancelled_is_no_end(client: AsyncClient, daemo
 async def test_who_gives_up_does_not_give_up_for_the_others(
     client: AsyncClient, daemons: FakeDaemons, responses: FakeResponses
 ) -> None:
-    responses.trouble = b'{"type":"error","code":"broker_away","message":"replies will come when it is back"}\n'
+    responses.first_error = b'{"type":"error","code":"broker_away","message":"replies will come when it is back"}\n'
     impatient, patient = (asyncio.create_task(client.draw(prompt=prompt)) for prompt in ("cat", "dog"))
     await asyncio.sleep(0.1)
     impatient.cancel()

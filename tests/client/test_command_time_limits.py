@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.client.away import AWAY, Away, World
+from tests.client.away import AWAY, Away, ServiceWithOutage
 from tests.client.fake_daemons import FakeDaemons
 from tests.client.fake_responses import FakeResponses
 from tests.client.running import Running
@@ -39,11 +39,11 @@ BOTH = (("cat",),)
 class Waiting(Running):
     """One that waits for what is away."""
 
-    def __init__(self, world: World, at: Path, away: Away, *arguments: str) -> None:
+    def __init__(self, service: ServiceWithOutage, at: Path, away: Away, *arguments: str) -> None:
         self.at = at / f"{away.who}, {away.how}, {arguments}"
         self.at.mkdir()
-        self._port = world.port_of(away)
-        super().__init__(world.settings, self.at, *arguments, before=_NO_ANSWER_FOR_NAMES)
+        self._port = service.port_of(away)
+        super().__init__(service.settings, self.at, *arguments, before=_NO_ANSWER_FOR_NAMES)
 
     def is_waiting(self) -> bool:
         """Whether it has asked for the name, or knocked at the port."""
@@ -60,21 +60,21 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def commands(world: World, tmp_path: Path, away: Away, *, timeout: bool) -> list[Waiting]:
+def commands(service: ServiceWithOutage, tmp_path: Path, away: Away, *, timeout: bool) -> list[Waiting]:
     """All that need what is away, at a time."""
     limit = ("--timeout", str(GIVEN_SECONDS)) if timeout else ()
     alone = [each for each in BROKER_ALONE if not timeout or each[0] in {"status", "cancel"}]
     needed = (*BOTH, *alone) if away.who == "broker" else BOTH
-    return [Waiting(world, tmp_path, away, *arguments, *limit) for arguments in needed]
+    return [Waiting(service, tmp_path, away, *arguments, *limit) for arguments in needed]
 
 
 @pytest.mark.parametrize("away", [each for each in AWAY if each.how != "silent after a while"], ids=": ".join)
-def test_ctrl_c_ends_it_at_once_and_time_given_is_kept(world: World, tmp_path: Path, away: Away) -> None:
-    world.patiently()
-    world.take_away(away)
+def test_ctrl_c_ends_it_at_once_and_time_given_is_kept(service: ServiceWithOutage, tmp_path: Path, away: Away) -> None:
+    service.patiently()
+    service.take_away(away)
     began = time.monotonic()
-    limited = commands(world, tmp_path, away, timeout=True)
-    unlimited = commands(world, tmp_path, away, timeout=False)
+    limited = commands(service, tmp_path, away, timeout=True)
+    unlimited = commands(service, tmp_path, away, timeout=False)
     found = [*map(interrupted, unlimited), *map(timed_out, limited)]
     assert [each for each in found if each] == []
     assert time.monotonic() - began < START_SECONDS + GIVEN_SECONDS
@@ -99,12 +99,12 @@ def timed_out(running: Waiting) -> str | None:
 
 
 def test_a_broker_that_falls_silent_while_a_job_is_waited_for(
-    world: World, daemons: FakeDaemons, tmp_path: Path
+    service: ServiceWithOutage, daemons: FakeDaemons, tmp_path: Path
 ) -> None:
-    world.patiently()
-    running = Running(world.settings, tmp_path, "cat", "--timeout", str(GIVEN_SECONDS))
+    service.patiently()
+    running = Running(service.settings, tmp_path, "cat", "--timeout", str(GIVEN_SECONDS))
     daemons.take()
-    world.fall_silent()
+    service.fall_silent()
     began = time.monotonic()
     code, _, err = running.end()
     assert (code, err.count("in the time given")) == (4, 2), err
@@ -112,10 +112,12 @@ def test_a_broker_that_falls_silent_while_a_job_is_waited_for(
     assert time.monotonic() - began < GIVEN_SECONDS + END_SECONDS
 
 
-def test_without_a_time_given_what_is_away_is_told(world: World, responses: FakeResponses, tmp_path: Path) -> None:
+def test_without_a_time_given_what_is_away_is_told(
+    service: ServiceWithOutage, responses: FakeResponses, tmp_path: Path
+) -> None:
     for number, away in enumerate(each for each in AWAY if each.how == "silent"):
-        world.take_away(away)
+        service.take_away(away)
         (tmp_path / str(number)).mkdir()
-        code, _, err = Running(world.settings, tmp_path / str(number), "cat").end()
+        code, _, err = Running(service.settings, tmp_path / str(number), "cat").end()
         assert code == 3, err
         assert "running there?" in err or "timed out" in err

@@ -146,7 +146,7 @@ def test_the_workers_of_gunicorn(settings: Settings, daemons: FakeDaemons, free_
 
 
 def get(url: str) -> bytes:
-    """Its body; waits until somebody listens there."""
+    """Its body; waits until the server listens."""
     for _ in range(200):
         try:
             with urllib.request.urlopen(url, timeout=2 * PATIENCE_SECONDS) as answered:

@@ -139,7 +139,7 @@ BROKER_AWAY = b'{"type":"error","code":"broker_away","message":"replies will com
 def test_a_response_daemon_that_has_yet_to_find_its_broker_is_waited_for(
     client: Client, daemons: FakeDaemons, responses: FakeResponses
 ) -> None:
-    responses.trouble = BROKER_AWAY
+    responses.first_error = BROKER_AWAY
     with ThreadPoolExecutor() as pool:
         submitting = pool.submit(client.submit, prompt="cat")
         responses.broker_is_back.set()
@@ -151,7 +151,7 @@ def test_a_response_daemon_that_has_yet_to_find_its_broker_is_waited_for(
 def test_a_response_daemon_that_does_not_find_its_broker_is_an_error(
     settings: Settings, daemons: FakeDaemons, responses: FakeResponses
 ) -> None:
-    responses.trouble = BROKER_AWAY
+    responses.first_error = BROKER_AWAY
     with Client(settings, reconnect_seconds=0.1) as client, pytest.raises(ResponsesAway, match="when it is back"):
         client.submit(prompt="cat")
     responses.broker_is_back.set()
@@ -160,7 +160,7 @@ def test_a_response_daemon_that_does_not_find_its_broker_is_an_error(
 def test_where_both_have_no_broker_it_is_told_at_once(
     settings: Settings, responses: FakeResponses, free_port: int
 ) -> None:
-    responses.trouble = BROKER_AWAY
+    responses.first_error = BROKER_AWAY
     broker = BrokerSettings(url=SecretStr(f"amqp://127.0.0.1:{free_port}/"))
     with Client(settings.model_copy(update={"broker": broker})) as client, pytest.raises(BrokerAway, match="RabbitMQ"):
         client.submit(prompt="cat")

@@ -14,7 +14,7 @@ import pytest
 from stablediffusiond.broker import awaitable_channel, channel
 from stablediffusiond.client import AsyncClient, Client
 from stablediffusiond.errors import BrokerError, ResponsesAway, StableDiffusiondError, TimedOut
-from tests.client.away import AWAY, OWN_SECONDS, Away, World
+from tests.client.away import AWAY, OWN_SECONDS, Away, ServiceWithOutage
 from tests.client.fake_daemons import FakeDaemons
 from tests.client.fake_responses import FakeResponses
 
@@ -56,29 +56,31 @@ def complaint(
     return None
 
 
-def complaints(world: World, away: Away, check: Callable[[Client, str], str | None], **options: float) -> list[str]:
+def complaints(
+    service: ServiceWithOutage, away: Away, check: Callable[[Client, str], str | None], **options: float
+) -> list[str]:
     """Of all calls that need what is away, made at a time."""
-    clients = {name: world.client(away, **options) for name in away.needed_by}
-    world.fall_silent()
+    clients = {name: service.client(away, **options) for name in away.needed_by}
+    service.fall_silent()
     with ThreadPoolExecutor(len(clients)) as pool:
         found = pool.map(lambda name: check(clients[name], name), clients)
         return [each for each in found if each is not None]
 
 
 @pytest.mark.parametrize("away", AWAY, ids=": ".join)
-def test_the_callers_time_is_kept(world: World, away: Away) -> None:
-    world.patiently()
-    world.take_away(away)
+def test_the_callers_time_is_kept(service: ServiceWithOutage, away: Away) -> None:
+    service.patiently()
+    service.take_away(away)
 
     def check(client: Client, name: str) -> str | None:
         return complaint(client, name, is_timed_out, GIVEN_SECONDS, timeout_seconds=GIVEN_SECONDS)
 
-    assert complaints(world, away, check) == []
+    assert complaints(service, away, check) == []
 
 
 @pytest.mark.parametrize("away", AWAY, ids=": ".join)
-def test_and_else_the_librarys_own(world: World, away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.take_away(away)
+def test_and_else_the_librarys_own(service: ServiceWithOutage, away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.take_away(away)
     # to be greeted, to be answered, to connect once more
     longest_seconds = 4 * OWN_SECONDS
 
@@ -87,7 +89,7 @@ def test_and_else_the_librarys_own(world: World, away: Away, monkeypatch: pytest
 
     monkeypatch.setattr(channel, "_CONFIRM_SECONDS", OWN_SECONDS)
     monkeypatch.setattr(awaitable_channel, "ANSWER_SECONDS", OWN_SECONDS)
-    assert complaints(world, away, check, reconnect_seconds=OWN_SECONDS) == []
+    assert complaints(service, away, check, reconnect_seconds=OWN_SECONDS) == []
 
 
 def is_timed_out(error: StableDiffusiondError) -> bool:
@@ -99,14 +101,14 @@ def says_what_is_away(error: StableDiffusiondError) -> bool:
 
 
 @pytest.mark.parametrize("away", AWAY, ids=": ".join)
-async def test_a_time_limit_of_asyncio_is_kept(world: World, away: Away) -> None:
-    world.patiently()
-    world.take_away(away)
-    async with AsyncClient(world.settings) as client:
+async def test_a_time_limit_of_asyncio_is_kept(service: ServiceWithOutage, away: Away) -> None:
+    service.patiently()
+    service.take_away(away)
+    async with AsyncClient(service.settings) as client:
         if away.how == "silent after a while":
             await client.connect()
             await client.enqueue(prompt="cat")
-            world.fall_silent()
+            service.fall_silent()
         calls = [CALLS[name](client) for name in away.needed_by]
         began = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -116,9 +118,11 @@ async def test_a_time_limit_of_asyncio_is_kept(world: World, away: Away) -> None
         assert time.monotonic() - began < GIVEN_SECONDS + GRACE_SECONDS
 
 
-def test_a_job_of_which_nothing_is_heard(world: World, daemons: FakeDaemons, responses: FakeResponses) -> None:
+def test_a_job_of_which_nothing_is_heard(
+    service: ServiceWithOutage, daemons: FakeDaemons, responses: FakeResponses
+) -> None:
     """Because nobody draws it, because the response daemon has gone, or is there and has fallen silent."""
-    with world.client(reconnect_seconds=OWN_SECONDS) as client:
+    with service.client(reconnect_seconds=OWN_SECONDS) as client:
         with client.submit(prompt="cat") as job, pytest.raises(TimedOut):
             list(job.events(timeout_seconds=GIVEN_SECONDS))
         job = client.submit(prompt="cat")

@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import Operated
 from tools.private_broker import PrivateBroker
 
 
-class Hands:
+class AmqpClient:
     """A channel for a test that puts messages in and looks at what comes out."""
 
     def __init__(self, broker: PrivateBroker) -> None:
@@ -61,8 +61,8 @@ class Hands:
 
 
 @pytest.fixture
-def hands(broker: PrivateBroker) -> Iterator[Hands]:
-    made = Hands(broker)
+def amqp(broker: PrivateBroker) -> Iterator[AmqpClient]:
+    made = AmqpClient(broker)
     yield made
     made.close()
 
@@ -73,10 +73,10 @@ def listed(operated: Operated, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_a_dead_request_is_seen_retried_and_dropped(operated: Operated, hands: Hands) -> None:
-    mine, low = hands.queue(), operated.topology.request_queue("low")
-    hands.put(low, Message(b"this is no JSON", reply_to=mine, correlation_id="corr"))
-    failed = hands.take(mine)
+def test_a_dead_request_is_seen_retried_and_dropped(operated: Operated, amqp: AmqpClient) -> None:
+    mine, low = amqp.queue(), operated.topology.request_queue("low")
+    amqp.put(low, Message(b"this is no JSON", reply_to=mine, correlation_id="corr"))
+    failed = amqp.take(mine)
     [dead] = listed(operated)
     job_id = dead["id"]
     assert failed.message_id == f"{job_id}/failed"
@@ -88,7 +88,7 @@ def test_a_dead_request_is_seen_retried_and_dropped(operated: Operated, hands: H
     assert operated.run_as_operator("dead", "show", job_id, "--body")[1] == "this is no JSON"
 
     assert operated.run_as_operator("dead", "retry", job_id) == (0, f"{job_id}\n", "")
-    assert hands.take(mine).message_id == f"{job_id}/failed"  # it died again, under the same id
+    assert amqp.take(mine).message_id == f"{job_id}/failed"  # it died again, under the same id
     [again] = listed(operated)
     assert (again["id"], again["was_for"]) == (job_id, low)
 
@@ -100,21 +100,21 @@ def test_a_dead_request_is_seen_retried_and_dropped(operated: Operated, hands: H
         assert f"there is no message '{job_id}'" in err
 
 
-def test_a_crashed_request_is_drawn_when_it_is_retried(operated: Operated, hands: Hands) -> None:
-    mine, high = hands.queue(), operated.topology.request_queue("high")
+def test_a_crashed_request_is_drawn_when_it_is_retried(operated: Operated, amqp: AmqpClient) -> None:
+    mine, high = amqp.queue(), operated.topology.request_queue("high")
     body = json.dumps({"prompt": "cat", "steps": 2, "deadline_seconds": 60}).encode()
-    hands.put(operated.topology.crashed, Message(body, message_id="crasher", reply_to=mine, headers={"x-first-death-queue": high}))  # fmt: skip
-    assert json.loads(hands.take(mine).body)["error"]["code"] == "crashed"
+    amqp.put(operated.topology.crashed, Message(body, message_id="crasher", reply_to=mine, headers={"x-first-death-queue": high}))  # fmt: skip
+    assert json.loads(amqp.take(mine).body)["error"]["code"] == "crashed"
     assert [each["was_for"] for each in listed(operated)] == [high]
     assert operated.run_as_operator("dead", "retry", "--all") == (0, "crasher\n", "")
-    assert [hands.take(mine).message_id for _ in range(2)] == ["crasher/0", "crasher/done"]
+    assert [amqp.take(mine).message_id for _ in range(2)] == ["crasher/0", "crasher/done"]
     assert listed(operated) == []
 
 
-def test_a_reply_that_nobody_took_goes_to_its_queue_when_that_is_there(operated: Operated, hands: Hands) -> None:
+def test_a_reply_that_nobody_took_goes_to_its_queue_when_that_is_there(operated: Operated, amqp: AmqpClient) -> None:
     gone = f"gone-{uuid.uuid4().hex[:8]}"
     body = json.dumps({"prompt": "cat", "steps": 2, "id": "lost"}).encode()
-    hands.put(operated.topology.requests, Message(body, reply_to=gone))
+    amqp.put(operated.topology.requests, Message(body, reply_to=gone))
     operated.daemon.wait_log("job lost done")
     assert [(each["id"], each["was_for"]) for each in listed(operated, "--queue", "unroutable")] == [
         ("lost/0", gone),
@@ -123,9 +123,9 @@ def test_a_reply_that_nobody_took_goes_to_its_queue_when_that_is_there(operated:
     code, out, err = operated.run_as_operator("dead", "--queue", "unroutable", "retry", "--all")
     assert (code, out) == (1, "")
     assert f"these stay: lost/0: no queue takes '{gone}'; lost/done" in err
-    hands.run(hands.channel.declare_queue(gone, {}))
+    amqp.run(amqp.channel.declare_queue(gone, {}))
     assert operated.run_as_operator("dead", "--queue", "unroutable", "retry", "lost/done", "lost/0")[0] == 0
-    picture, done = hands.take(gone), hands.take(gone)
+    picture, done = amqp.take(gone), amqp.take(gone)
     assert (picture.body[1:4], picture.message_id, picture.headers["index"], done.type) == (b"PNG", "lost/0", 0, "done")
     assert listed(operated, "--queue", "unroutable") == []
 

@@ -18,7 +18,7 @@ def init_image() -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def wishes(client: int) -> list[dict[str, object]]:
+def requests(client: int) -> list[dict[str, object]]:
     """Ten jobs: sizes, samplers, priorities, several images, img2img, one cancelled, one that cannot be in time."""
     return [
         {"prompt": f"cat {client}", "steps": 6, "seed": client},
@@ -41,9 +41,9 @@ def test_every_job_has_one_outcome_and_every_client_only_its_own(service: Servic
         outcomes: Counter[str] = Counter()
         with Client(service.settings) as client:
             barrier.wait()
-            jobs = [client.submit(wish) for wish in wishes(number)]
+            jobs = [client.submit(fields) for fields in requests(number)]
             client.cancel(jobs[-1].id)
-            for job, wish in zip(jobs, wishes(number), strict=True):
+            for job, fields in zip(jobs, requests(number), strict=True):
                 events = list(job.events(timeout_seconds=200))
                 pictures = [event for event in events if isinstance(event, Image)]
                 assert all(picture.facts.id == job.id for picture in pictures)
@@ -51,7 +51,7 @@ def test_every_job_has_one_outcome_and_every_client_only_its_own(service: Servic
                 assert isinstance(end, Done | Failed)
                 if isinstance(end, Done):
                     assert [picture.facts.index for picture in pictures] == list(range(job.request.count))
-                    assert {picture.facts.prompt for picture in pictures} == {wish["prompt"]}
+                    assert {picture.facts.prompt for picture in pictures} == {fields["prompt"]}
                     outcomes["done"] += 1
                 else:
                     outcomes[end.error.code] += 1

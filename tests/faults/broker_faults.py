@@ -23,7 +23,7 @@ def restart_broker(service: ServiceUnderTest, _: random.Random) -> None:
 
 
 def impatient_broker(service: ServiceUnderTest, rng: random.Random) -> None:
-    """It closes the channel of whoever has a message for three seconds; a node with an advanced.config looks often."""
+    """It closes a channel on which a message is unacked for three seconds; a node with an advanced.config looks often."""
     _set_consumer_timeout(service, 3_000)
     time.sleep(rng.choice((4, 8)))
     _set_consumer_timeout(service, 1_800_000)

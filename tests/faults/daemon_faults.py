@@ -57,7 +57,7 @@ def clock_set(service: ServiceUnderTest, rng: random.Random) -> None:
 
 
 def poison_message(service: ServiceUnderTest, _: random.Random) -> None:
-    """A job that ends whoever begins it; the daemons are started again each time, until it is given up."""
+    """A job that ends the daemon that begins it; the daemons are started again each time, until it is given up."""
     job_id = service.client.submit(failing_prompts.POISON)
     deadline = time.monotonic() + 120
     while not service.client.records.has_ended(job_id) and time.monotonic() < deadline:

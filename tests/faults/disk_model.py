@@ -76,7 +76,7 @@ class File:
         self.pending.clear()
 
     def seen(self) -> bytes:
-        """As whoever writes it sees it."""
+        """As its writer sees it."""
         contents = bytearray(self.safe)
         for change in self.pending:
             change.apply(contents)
@@ -125,7 +125,7 @@ class DiskModel:
         self._sync(None)
 
     def seen(self) -> Tree:
-        """What whoever wrote it sees: what is there after a SIGKILL."""
+        """As its writer sees it, and as it is after a SIGKILL."""
         return {path: None if file is None else file.seen() for path, file in self._names.items()}
 
     def after_power_cut(self, nanoseconds: int, rng: random.Random) -> Tree:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-POISON: Final = "poison"  #: ends the process of whoever begins it
+POISON: Final = "poison"  #: ends the process of the daemon that begins it
 HANGING: Final = "hanging"  #: at the failpoint ``device_hangs``
 OUT_OF_MEMORY: Final = "too much for memory"
 NOT_A_NUMBER: Final = "not a number"

@@ -56,7 +56,7 @@ def test_a_node_alone_loses_its_power(single: ServiceUnderTest) -> None:
 
 
 def test_a_disk_that_lies_loses_jobs_and_no_more(single: ServiceUnderTest) -> None:
-    """Nothing can be promised of those; whoever asks afterwards is served, and what is answered is right."""
+    """Nothing can be promised of those; later jobs are drawn, and all answers are right."""
     reference = single.reference_run()
     single.requestds[0].kill()
     broker = single.broker

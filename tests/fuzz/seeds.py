@@ -22,7 +22,7 @@ def lines() -> dict[str, bytes]:
 
 
 def replies() -> dict[str, bytes]:
-    """Bodies of replies, ours and strangers'."""
+    """Bodies of replies, ours and those of other programs."""
     return {
         "done": b'{"id": "a", "images": 1, "queued_seconds": 0.4, "engine_seconds": 2.1, "total_seconds": 2.6}',
         "failed": b'{"id": "a", "error": {"code": "expired", "message": "late"}}',

@@ -1,4 +1,4 @@
-"""What strangers' bytes go through, one function for each way in: each returns, or fails with anything but the errors
+"""The code that reads untrusted bytes, one function for each way in: each returns, or fails with anything but the errors
 that are the answers to bad input.
 """
 
@@ -90,7 +90,7 @@ def properties(encoded: bytes) -> None:
 
 
 def reply(body: bytes) -> None:
-    """What a stranger puts into a results queue, as the socket says it."""
+    """A message that any program has put into a results queue, as a line of the socket."""
     reply_line(Message(body, type="done", message_id="m"))
     event = lines.event(Message(body, type="progress"))
     if event is not None:

@@ -1,4 +1,4 @@
-"""Whatever strangers send is answered, at a bounded price.
+"""Everything that is sent is answered, at a bounded price.
 
 ``FUZZ_EXAMPLES=15000 ./install.sh test tests/fuzz --timeout 0 -s`` does the same for longer: 210,000 cases.
 ``python -m tests.fuzz`` is led by what it reaches in the code.

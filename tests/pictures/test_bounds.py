@@ -1,4 +1,4 @@
-"""What strangers' pictures cost: photographs of 50 megapixels, and files of as many empty parts as a request carries.
+"""What pictures in requests cost: photographs of 50 megapixels, and files of as many empty parts as a request carries.
 
 Measured in processes of their own. The bounds have room for a slow machine: what was measured stands beside them.
 """

@@ -1,4 +1,4 @@
-"""./install.sh demo, as a stranger types it in a fresh clone."""
+"""./install.sh demo, as it is typed in a fresh clone."""
 
 import io
 import os

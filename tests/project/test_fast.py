@@ -1,4 +1,4 @@
-"""``--fast`` is for whoever has changed a line: many tests, and nothing but Python is needed for them."""
+"""``--fast`` is for a quick check of a change: many tests, and nothing but Python is needed for them."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""How often a crashed job is passed on before it is answered, by what different brokers say of it; no broker here."""
+"""How often a crashed job is passed on before it is answered, with the counts of different brokers; no broker here."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 
 
-class Hand:
-    """A channel, and what becomes of the delivery that is on it."""
+class FakeChannel:
+    """Records how its delivery is settled."""
 
     def __init__(self) -> None:
         self.settled: asyncio.Queue[str] = asyncio.Queue()
@@ -33,17 +33,17 @@ class Hand:
         self.settled.put_nowait("passed on")
 
 
-class Mouth:
-    """An replies that remembers what it was given."""
+class FakeReplyPublisher:
+    """Records the types of what is published."""
 
     def __init__(self) -> None:
-        self.said: list[Any] = []
+        self.published: list[Any] = []
 
     async def reply(self, _: object, message: Message) -> None:
-        self.said.append(message.type)
+        self.published.append(message.type)
 
     async def dead_letter(self, *_: object) -> None:
-        self.said.append("kept")
+        self.published.append("kept")
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ async def test_it_is_passed_on_three_times_and_then_answered(
     monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr(dead_letters, "_ROUND_SECONDS", 0)
-    hand, mouth, topology = Hand(), Mouth(), Topology()
-    daemon = DeadLetterConsumer(topology, cast("ReplyPublisher", mouth), InFlightJobs())
-    await daemon.consume(cast("Channel", hand))
-    fate = []
+    channel, replies, topology = FakeChannel(), FakeReplyPublisher(), Topology()
+    daemon = DeadLetterConsumer(topology, cast("ReplyPublisher", replies), InFlightJobs())
+    await daemon.consume(cast("Channel", channel))
+    outcomes = []
     for count in counts:
         message = Message(b'{"prompt": "cat"}', message_id="m", headers={"x-delivery-count": count})
-        hand.deliver(Delivery(message, topology.crashed, 1, redelivered=count > 0, channel=hand))
-        fate.append(await hand.settled.get())
-    assert fate == ["passed on", "passed on", "passed on", "answered"]
-    assert mouth.said == ["failed", "kept"]
+        channel.deliver(Delivery(message, topology.crashed, 1, redelivered=count > 0, channel=channel))
+        outcomes.append(await channel.settled.get())
+    assert outcomes == ["passed on", "passed on", "passed on", "answered"]
+    assert replies.published == ["failed", "kept"]

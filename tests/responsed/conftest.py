@@ -39,21 +39,21 @@ class Client:
         self.socket.connect(("127.0.0.1", where) if isinstance(where, int) else str(where))
         self.reader = self.socket.makefile("rb")
 
-    def say(self, **op: object) -> None:
+    def send(self, **op: object) -> None:
         self.socket.sendall(json.dumps(op).encode() + b"\n")
 
     def listen(self, queue: str, **options: object) -> "Client":
-        self.say(op="listen", queue=queue, **options)
-        assert self.hear().head == {"type": "listening", "queue": queue}
+        self.send(op="listen", queue=queue, **options)
+        assert self.receive().head == {"type": "listening", "queue": queue}
         return self
 
-    def hear(self) -> Frame:
+    def receive(self) -> Frame:
         frame = read_frame(self.reader)
         assert frame is not None, "the daemon closed the connection"
         return frame
 
-    def hear_error(self) -> object:
-        head = self.hear().head
+    def receive_error(self) -> object:
+        head = self.receive().head
         assert head["type"] == "error", head
         assert head["message"]
         return head["code"]
@@ -176,6 +176,6 @@ def queue(names: Topology) -> str:
 
 @pytest.fixture
 def results(names: Topology, replies: Replies) -> str:
-    """The queue of those who say nothing, without what other tests have left there."""
+    """The queue of those that send nothing, without what other tests have left there."""
     replies.empty(names.results)
     return names.results

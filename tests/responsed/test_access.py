@@ -81,10 +81,10 @@ def with_responses(settings: Settings, **changes: object) -> Settings:
 
 def test_with_the_token_everything_is_as_without_one(connect: Connect, replies: Replies, queue: str) -> None:
     client = connect()
-    client.say(op="auth", token=TOKEN)
+    client.send(op="auth", token=TOKEN)
     client.listen(queue)
     replies.done(queue)
-    assert client.hear().head["type"] == "done"
+    assert client.receive().head["type"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_with_the_token_everything_is_as_without_one(connect: Connect, replies: 
 )
 def test_without_it_nothing_is_done_and_the_connection_ends(connect: Connect, line: dict[str, str]) -> None:
     client = connect()
-    client.say(**line)
-    frame = client.hear()
+    client.send(**line)
+    frame = client.receive()
     assert (frame.head["type"], frame.head["code"]) == ("error", "unauthorized")
     assert "token" in str(frame.head["message"])
     assert not {TOKEN, WRONG} & set(str(frame.head).split())
@@ -109,21 +109,21 @@ def test_without_it_nothing_is_done_and_the_connection_ends(connect: Connect, li
 
 def test_who_says_nothing_is_turned_away_too(connect: Connect) -> None:
     client = connect()
-    assert client.hear_error() == "unauthorized"
+    assert client.receive_error() == "unauthorized"
     assert client.ended()
 
 
 def test_a_token_that_is_no_text_is_a_wrong_line_and_is_not_repeated(connect: Connect) -> None:
     client = connect()
     client.socket.sendall(b'{"op":"auth","token":["open","sesame"]}\n')
-    frame = client.hear()
+    frame = client.receive()
     assert frame.head["code"] == "bad_op"
     assert "sesame" not in str(frame.head)
 
 
 def test_where_no_token_is_asked_for_any_will_do(enter: Enter, queue: str) -> None:
     client = enter()
-    client.say(op="auth", token=WRONG)
+    client.send(op="auth", token=WRONG)
     client.listen(queue)
 
 
@@ -138,23 +138,23 @@ def test_its_group_may_open_it_and_nobody_else(daemon: Daemon, path: Path) -> No
 def test_it_needs_no_token_and_pictures_come(enter: Enter, replies: Replies, queue: str) -> None:
     client = enter().listen(queue, ack="manual", encoding="binary")
     replies.image(queue, png=BIG)
-    assert client.hear().data == BIG
-    client.say(op="ack", delivery=1)
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
+    assert client.receive().data == BIG
+    client.send(op="ack", delivery=1)
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
 
 
 def test_who_says_nothing_there_is_a_plain_listener(enter: Enter, replies: Replies, names: Topology) -> None:
     client = enter()
     replies.done(names.results)
-    assert client.hear().head["type"] == "done"
+    assert client.receive().head["type"] == "done"
 
 
 def test_who_closes_only_its_own_side_there_still_gets_pictures(enter: Enter, replies: Replies, queue: str) -> None:
     client = enter().listen(queue)
     client.socket.shutdown(socket.SHUT_WR)
     replies.image(queue)
-    assert client.hear().data == b"\x89PNG bytes"
+    assert client.receive().data == b"\x89PNG bytes"
 
 
 def test_what_was_written_to_who_left_without_reading_goes_to_the_next(
@@ -164,14 +164,14 @@ def test_what_was_written_to_who_left_without_reading_goes_to_the_next(
     replies.image(queue)
     assert left.socket.recv(1, socket.MSG_PEEK), "it lies there, unread"
     left.close()
-    frame = enter().listen(queue).hear()
+    frame = enter().listen(queue).receive()
     assert (frame.data, frame.head["redelivered"]) == (b"\x89PNG bytes", True)
 
 
 def test_who_left_before_gets_nothing(enter: Enter, replies: Replies, queue: str) -> None:
     enter().listen(queue).close()
     replies.image(queue)
-    assert enter().listen(queue).hear().data == b"\x89PNG bytes"
+    assert enter().listen(queue).receive().data == b"\x89PNG bytes"
 
 
 def test_a_reader_that_takes_nothing_off_it_is_cut_off(
@@ -180,7 +180,7 @@ def test_a_reader_that_takes_nothing_off_it_is_cut_off(
     stopped = enter().listen(queue)
     replies.image(queue, png=BIG)
     daemon.wait_log(r"process \d+ is cut off, and its replies go back: nothing was taken off the socket for 1 s")
-    assert enter().listen(queue).hear().data == BIG
+    assert enter().listen(queue).receive().data == BIG
     assert stopped.socket.fileno() >= 0
 
 

@@ -83,7 +83,7 @@ def test_it_writes_each_picture_and_acks_it(
     assert [line.removeprefix("written ").strip("\n") for line in written] == [file.name for file in files]
     program.kill()
     replies.done(queue, job="the next")
-    assert connect().listen(queue).hear().head["id"] == "the next", "all others were acked"
+    assert connect().listen(queue).receive().head["id"] == "the next", "all others were acked"
 
 
 def test_it_says_what_is_wrong(start: Start) -> None:

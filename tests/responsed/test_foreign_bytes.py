@@ -29,21 +29,21 @@ def attack(results: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _no_job_is_cancelled(replies: Replies, names: Topology, connect: Connect) -> Iterator[None]:
-    heard: list[Delivery] = []
+    received: list[Delivery] = []
     channel: Channel = replies.run(replies._connection.channel())
     private = replies.run(channel.bind_private_queue(names.control, [""], 10))
     yield
-    connect().say(op="cancel", id="the last")
-    replies.run(channel.consume(private, heard.append, prefetch=10))
+    connect().send(op="cancel", id="the last")
+    replies.run(channel.consume(private, received.append, prefetch=10))
 
     async def wait_for_the_last() -> None:
         async with asyncio.timeout(20):
-            while not heard:
+            while not received:
                 await asyncio.sleep(0.01)
 
     replies.run(wait_for_the_last())
     replies.run(channel.close())
-    assert [json.loads(delivery.message.body)["cancel"] for delivery in heard] == ["the last"]
+    assert [json.loads(delivery.message.body)["cancel"] for delivery in received] == ["the last"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +52,9 @@ def _the_reply_is_the_next_ones(replies: Replies, results: str, connect: Connect
     replies.image(results)
     yield
     reader = connect().listen(results)
-    assert reader.hear().data == b"\x89PNG bytes"
-    reader.say(op="ping")
-    assert reader.hear().head["type"] == "pong", "and was there once"
+    assert reader.receive().data == b"\x89PNG bytes"
+    reader.send(op="ping")
+    assert reader.receive().head["type"] == "pong", "and was there once"
 
 
 def send(client: Client, pieces: list[bytes]) -> None:
@@ -64,12 +64,12 @@ def send(client: Client, pieces: list[bytes]) -> None:
             client.socket.sendall(piece)
 
 
-def all_heard(client: Client) -> bytes:
-    heard = b""
+def all_received(client: Client) -> bytes:
+    received = b""
     with contextlib.suppress(ConnectionResetError):
         while more := client.socket.recv(65_536):
-            heard += more
-    return heard
+            received += more
+    return received
 
 
 def wait_for_first_byte(client: Client) -> None:
@@ -83,25 +83,25 @@ def test_nothing_after_them_is_executed(name: str, *, in_one_segment: bool, conn
     client = connect()
     sent = RECORDED[name] + attack
     send(client, [sent] if in_one_segment else [bytes([byte]) for byte in sent])
-    heard = all_heard(client)
+    received = all_received(client)
     if name in UNKNOWN:
-        assert json.loads(heard)["code"] == "bad_op"
+        assert json.loads(received)["code"] == "bad_op"
     else:
-        assert heard == b""
+        assert received == b""
 
 
 @pytest.mark.parametrize("name", BROWSERS)
 def test_a_byte_order_mark_before_them_changes_nothing(name: str, connect: Connect, attack: bytes) -> None:
     client = connect()
     send(client, [b"\xef\xbb\xbf" + RECORDED[name] + attack])
-    assert all_heard(client) == b""
+    assert all_received(client) == b""
 
 
 @pytest.mark.parametrize("name", BROWSERS)
 def test_nor_after_listen(name: str, connect: Connect, queue: str, attack: bytes) -> None:
     client = connect().listen(queue)
     send(client, [RECORDED[name] + attack])
-    assert all_heard(client) == b""
+    assert all_received(client) == b""
 
 
 # Connections that a browser opens before it needs them
@@ -117,7 +117,7 @@ def test_one_that_stays_is_cut_off(connect: Connect, daemon: Daemon) -> None:
     idle = connect()
     wait_for_first_byte(idle)
     daemon.wait_log("is cut off, and its replies go back: nothing was taken off the socket for 1 s")
-    assert all_heard(idle) == b"{"
+    assert all_received(idle) == b"{"
 
 
 @pytest.mark.parametrize("name", BROWSERS)
@@ -126,7 +126,7 @@ def test_one_that_is_used_later_takes_none_either(name: str, connect: Connect, a
     idle = connect()
     wait_for_first_byte(idle)
     send(idle, [RECORDED[name] + attack])
-    assert all_heard(idle) in {b"", b"{"}
+    assert all_received(idle) in {b"", b"{"}
 
 
 def test_nor_does_one_that_is_emptied_and_closed(connect: Connect) -> None:

@@ -20,7 +20,7 @@ def test_sigterm_ends_it_and_unwritten_replies_stay(
         replies = Replies(settings, topology)
         for index in range(3):
             replies.image(queue, index)
-        client.hear()
+        client.receive()
         assert daemon.stop() == 0
         client.close()
     channel = replies.run(replies._connection.channel())
@@ -54,11 +54,11 @@ def test_it_is_ready_without_a_broker_and_listeners_are_told(own_broker: Private
     with response_daemon(environment) as daemon:
         daemon.wait_ready().wait_status("is RabbitMQ running there")
         client = Client(daemon.port())
-        client.say(op="listen", queue="results.early")
-        assert client.hear_error() == "broker_away"
+        client.send(op="listen", queue="results.early")
+        assert client.receive_error() == "broker_away"
         own_broker.start()
         client.socket.settimeout(60)
-        assert client.hear().head["type"] == "listening"
+        assert client.receive().head["type"] == "listening"
         client.close()
 
 
@@ -70,7 +70,7 @@ def test_clients_outlive_the_broker(own_broker: PrivateBroker) -> None:
         client = Client(daemon.port()).listen("results.stays", ack="manual")
         replies = Replies(settings, Topology())
         replies.image("results.stays")
-        assert client.hear().head["delivery"] == 1
+        assert client.receive().head["delivery"] == 1
         replies.close()
         own_broker.settle()
         own_broker.kill()
@@ -79,12 +79,12 @@ def test_clients_outlive_the_broker(own_broker: PrivateBroker) -> None:
         client.socket.settimeout(60)
         replies = Replies(settings, Topology())
         replies.image("results.stays", 1)
-        second = client.hear().head
+        second = client.receive().head
         assert (second["delivery"], second["index"]) == (2, 1), "what the client has is not sent again"
         for number in (1, 2):
-            client.say(op="ack", delivery=number)
-        client.say(op="ping")
-        assert client.hear().head["type"] == "pong"
+            client.send(op="ack", delivery=number)
+        client.send(op="ping")
+        assert client.receive().head["type"] == "pong"
         client.close()
         daemon.stop()  # what was not acked would be in its queue again
         assert replies.waiting("results.stays") == 0

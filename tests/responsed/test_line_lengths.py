@@ -23,13 +23,13 @@ WORST = "\x01"
 FRAME_BYTES: Final = 128 * KIB  #: of AMQP, that a message's headers have to fit into
 
 
-class Nobody:
+class NoChannel:
     def ack(self, tag: int) -> None: ...
     def requeue(self, tag: int) -> None: ...
 
 
 def line(message: Message, encoding: frames.Encoding = "binary") -> bytes:
-    delivery = Delivery(message, "results", 2**63, redelivered=True, channel=Nobody())
+    delivery = Delivery(message, "results", 2**63, redelivered=True, channel=NoChannel())
     reply = lines.reply(delivery, 2**63)
     return b"".join(reply.encode(encoding)).partition(b"\n")[0] + b"\n"
 
@@ -59,7 +59,11 @@ def test_no_picture_of_ours_has_a_line_of_more_than_128_kib_in_binary() -> None:
 
 def test_in_base64_a_picture_is_no_longer_than_our_client_reads() -> None:
     whole, png = WORST * MAX_PROMPT_CHARACTERS, b"x" * LimitSettings().max_reply_bytes
-    assert 16 * KIB * KIB < len(line(reply_messages.image(WHERE, facts(whole, whole), png), "base64")) < frames.MAX_REPLY_LINE_BYTES
+    assert (
+        16 * KIB * KIB
+        < len(line(reply_messages.image(WHERE, facts(whole, whole), png), "base64"))
+        < frames.MAX_REPLY_LINE_BYTES
+    )
 
 
 def test_done_is_a_short_line_however_many_warnings_there_are() -> None:
@@ -80,7 +84,9 @@ def test_no_message_of_anybodys_has_a_line_of_more_than_one_mib_in_binary(kind: 
     assert len(line(message)) < KIB * KIB
 
 
-@pytest.mark.parametrize("value", ["\u2028" * 80_000, [1e15] * 50_000, "x" * 20_000_000], ids=["escaped", "numbers", "long"])
+@pytest.mark.parametrize(
+    "value", ["\u2028" * 80_000, [1e15] * 50_000, "x" * 20_000_000], ids=["escaped", "numbers", "long"]
+)
 def test_long_json_of_others_follows_its_line(value: object) -> None:
     body = json.dumps({"x": value}, ensure_ascii=False).replace("1000000000000000.0", "1e15").encode()
     head = json.loads(line(Message(body, "application/json")))

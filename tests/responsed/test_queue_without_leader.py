@@ -16,15 +16,15 @@ def test_who_listens_to_such_a_queue_takes_nobody_with_it(
     leader.lose()
     try:
         waiting = connect()
-        waiting.say(op="listen", queue=lost)
+        waiting.send(op="listen", queue=lost)
         daemon.wait_log(rf"{lost} cannot be consumed: INTERNAL_ERROR")
         for number in range(20):
             replies.image(queue, index=number)
-            assert client.hear().head["index"] == number
-        assert waiting.hear_error() == "broker_away"
+            assert client.receive().head["index"] == number
+        assert waiting.receive_error() == "broker_away"
     finally:
         leader.bring_back()
-    assert waiting.hear().head == {"type": "listening", "queue": lost}
+    assert waiting.receive().head == {"type": "listening", "queue": lost}
     replies.done(lost)
-    assert waiting.hear().head["type"] == "done"
+    assert waiting.receive().head["type"] == "done"
     assert daemon.log.count("connection to the broker lost") == 1

@@ -1,4 +1,4 @@
-"""Whatever is said to the socket ends in an error or a closed connection; the daemon lives, and others are served on."""
+"""Everything that is sent to the socket ends in an error or a closed connection; the daemon lives, and others are served on."""
 
 import contextlib
 import resource
@@ -15,7 +15,7 @@ from stablediffusiond.broker.topology import Topology
 from tests.responsed.conftest import Client, Connect, Replies
 from tools.daemons import Daemon
 
-CROWD = 2_000
+MANY_CLIENTS = 2_000
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _others_go_on(daemon: Daemon, connect: Connect, replies: Replies, queue: str
     neighbour = connect().listen(f"{queue}-neighbour")
     yield
     replies.done(f"{queue}-neighbour")
-    assert neighbour.hear().head["type"] == "done"
+    assert neighbour.receive().head["type"] == "done"
     assert daemon.process.poll() is None
     assert "Traceback" not in daemon.log
 
@@ -39,7 +39,7 @@ def test_a_byte_now_and_then_is_no_listen(connect: Connect) -> None:
                 if client.socket.recv(1, socket.MSG_PEEK):
                     break
     client.socket.settimeout(20)
-    assert client.hear_error() == "handshake_timeout"
+    assert client.receive_error() == "handshake_timeout"
     assert client.ended()
     assert time.monotonic() - began < 5, "handshake_seconds is 1"
 
@@ -47,7 +47,7 @@ def test_a_byte_now_and_then_is_no_listen(connect: Connect) -> None:
 def test_binary_rubbish_without_an_end_of_line(connect: Connect) -> None:
     client = connect()
     client.socket.sendall(bytes(range(128, 256)) * 20)
-    assert client.hear_error() == "line_too_long"
+    assert client.receive_error() == "line_too_long"
     assert client.ended()
 
 
@@ -62,7 +62,7 @@ def test_half_a_line_and_then_nothing(connect: Connect, sent: bytes) -> None:
 
 
 def test_queues_of_the_service_and_of_others_are_not_to_be_had(connect: Connect, names: Topology) -> None:
-    """A queue's name is its key: whoever knows one of ``results.…`` may listen; the service's own are nobody's."""
+    """A queue's name is its key: who knows one of ``results.…`` may listen; no client may listen to the service's own."""
     client = connect()
     own = names.requests
     for queue in (
@@ -76,8 +76,8 @@ def test_queues_of_the_service_and_of_others_are_not_to_be_had(connect: Connect,
         f"{names.results}.#",
         f"{names.results}./../{own}",
     ):
-        client.say(op="listen", queue=queue)
-        assert client.hear_error() == "bad_queue", queue
+        client.send(op="listen", queue=queue)
+        assert client.receive_error() == "bad_queue", queue
 
 
 OPERATIONS = {
@@ -100,8 +100,8 @@ def test_any_sequence_of_lines_is_answered_line_by_line(daemon: Daemon, lines: l
     try:
         client.socket.sendall(b"".join(line + b"\n" for line in [*lines, last, b'{"op":"ping"}']))
         expected = [answer for line in lines if (answer := OPERATIONS[line])]
-        assert [client.hear().head["type"] for _ in expected] == expected
-        assert client.hear_error() == "bad_op"
+        assert [client.receive().head["type"] for _ in expected] == expected
+        assert client.receive_error() == "bad_op"
         assert client.ended()
     finally:
         client.abort()
@@ -118,10 +118,10 @@ def test_a_crowd_that_connects_and_says_nothing_more(daemon: Daemon) -> None:
     process = psutil.Process(daemon.process.pid)
     before = process.memory_info().rss
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * CROWD), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * MANY_CLIENTS), hard))
     try:
         with contextlib.ExitStack() as left:
-            for _ in range(CROWD):
+            for _ in range(MANY_CLIENTS):
                 one = left.enter_context(socket.create_connection(("127.0.0.1", daemon.port()), timeout=20))
                 one.sendall(b"{")
             daemon.wait_log("is turned away")

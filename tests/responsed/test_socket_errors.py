@@ -22,9 +22,9 @@ from tools.daemons import Daemon
 def test_after_a_wrong_operation_the_connection_goes_on(connect: Connect, queue: str, line: bytes, code: str) -> None:
     client = connect()
     client.socket.sendall(line)
-    assert client.hear_error() == code
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
+    assert client.receive_error() == code
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
     client.listen(queue)
 
 
@@ -43,10 +43,10 @@ NO_OPERATIONS = [
 @pytest.mark.parametrize("line", NO_OPERATIONS)
 def test_a_line_that_is_no_operation_ends_the_connection_before_listen(connect: Connect, line: bytes) -> None:
     client = connect()
-    client.say(op="ping")
+    client.send(op="ping")
     client.socket.sendall(line + b'{"op":"ping"}\n')
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "bad_op"
+    assert client.receive().head["type"] == "pong"
+    assert client.receive_error() == "bad_op"
     assert client.ended()
 
 
@@ -54,19 +54,19 @@ def test_a_line_that_is_no_operation_ends_the_connection_before_listen(connect: 
 def test_once_a_client_listens_it_is_only_an_error(connect: Connect, queue: str, line: bytes) -> None:
     client = connect().listen(queue)
     client.socket.sendall(line)
-    assert client.hear_error() == "bad_op"
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
+    assert client.receive_error() == "bad_op"
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
 
 
 def test_a_plain_listener_listens(connect: Connect, replies: Replies, results: str) -> None:
     client = connect()
     replies.done(results)
-    client.hear()
+    client.receive()
     client.socket.sendall(b"hello\n")
-    assert client.hear_error() == "bad_op"
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
+    assert client.receive_error() == "bad_op"
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
 
 
 @pytest.mark.parametrize("pieces", [[b"\xef\xbb\xbf"], [b"\xef", b"\xbb", b"\xbf"]], ids=["at once", "byte by byte"])
@@ -81,55 +81,55 @@ def test_a_byte_order_mark_before_the_first_line_is_skipped(connect: Connect, qu
 def test_a_second_one_is_no_operation(connect: Connect) -> None:
     client = connect()
     client.socket.sendall(b'\xef\xbb\xbf{"op":"ping"}\n\xef\xbb\xbf{"op":"ping"}\n')
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "bad_op"
+    assert client.receive().head["type"] == "pong"
+    assert client.receive_error() == "bad_op"
     assert client.ended()
 
 
 def test_a_wrong_line_is_not_repeated_at_length(connect: Connect) -> None:
     client = connect()
-    client.say(op="x" * 900)
-    frame = client.hear()
+    client.send(op="x" * 900)
+    frame = client.receive()
     assert frame.head["code"] == "bad_op"
     assert len(str(frame.head["message"])) < 500
 
 
 def test_too_large_a_prefetch_is_refused(connect: Connect, queue: str) -> None:
     client = connect()
-    client.say(op="listen", queue=queue, prefetch=65)
-    assert client.hear_error() == "bad_op"
+    client.send(op="listen", queue=queue, prefetch=65)
+    assert client.receive_error() == "bad_op"
 
 
 def test_one_connection_listens_once(connect: Connect, queue: str) -> None:
     client = connect().listen(queue)
-    client.say(op="listen", queue=queue)
-    assert client.hear_error() == "already_listening"
+    client.send(op="listen", queue=queue)
+    assert client.receive_error() == "already_listening"
 
 
 def test_acks_of_deliveries_that_never_were_are_errors(connect: Connect, replies: Replies, queue: str) -> None:
     client = connect().listen(queue, ack="manual")
-    client.say(op="ack", delivery=5)
-    assert client.hear_error() == "unknown_delivery"
+    client.send(op="ack", delivery=5)
+    assert client.receive_error() == "unknown_delivery"
     replies.done(queue)
-    client.hear()
+    client.receive()
     for _ in range(2):
-        client.say(op="ack", delivery=1)
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
+        client.send(op="ack", delivery=1)
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
 
 
 def test_a_line_without_end_breaks_the_framing(connect: Connect) -> None:
     client = connect()
     client.socket.sendall(b"x" * 5000)
-    assert client.hear_error() == "line_too_long"
+    assert client.receive_error() == "line_too_long"
     assert client.ended()
 
 
 def test_who_begins_to_speak_has_to_say_listen_in_time(connect: Connect) -> None:
     client = connect()
-    client.say(op="ping")
-    assert client.hear().head["type"] == "pong"
-    assert client.hear_error() == "handshake_timeout"
+    client.send(op="ping")
+    assert client.receive().head["type"] == "pong"
+    assert client.receive_error() == "handshake_timeout"
     assert client.ended()
 
 
@@ -141,13 +141,13 @@ def test_half_a_line_is_no_silence(connect: Connect, queue: str) -> None:
         client.socket.recv(1)
     client.socket.settimeout(20)
     client.socket.sendall(b'ten","queue":"' + queue.encode() + b'"}\n')
-    assert client.hear().head["type"] == "listening"
+    assert client.receive().head["type"] == "listening"
 
 
 def test_one_client_too_many_is_told_so(connect: Connect, queue: str, daemon: Daemon) -> None:
     clients = [connect().listen(f"{queue}.{number}") for number in range(25)]
     extra = [connect() for _ in range(10)]
-    assert extra[-1].hear_error() == "too_many_connections"
+    assert extra[-1].receive_error() == "too_many_connections"
     assert extra[-1].ended()
-    clients[0].say(op="ping")
-    assert clients[0].hear().head["type"] == "pong"
+    clients[0].send(op="ping")
+    assert clients[0].receive().head["type"] == "pong"

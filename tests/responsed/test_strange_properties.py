@@ -20,8 +20,8 @@ def test_each_is_passed_on_and_so_is_the_next_good_reply(
                 body = f"\x89{name} {number}".encode("latin-1")
                 if raw.put(queue, properties, body):
                     taken += 1
-                    assert client.hear().data == body
+                    assert client.receive().data == body
         assert taken > len(seeds.tables()), "the broker takes most of them"
     replies.done(queue)
-    assert client.hear().head["type"] == "done"
+    assert client.receive().head["type"] == "done"
     assert "Traceback" not in daemon.log

@@ -18,7 +18,7 @@ _PORTS = (4369, 5672, 50007)
 
 @contextlib.contextmanager
 def ports_taken() -> Iterator[None]:
-    """Whatever the services listen on is taken here, by somebody or by us: a RabbitMQ may run, or an installation."""
+    """All ports of the services are taken here, as on a machine with a RabbitMQ or an installation."""
     with contextlib.ExitStack() as listening:
         for port in _PORTS:
             with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.system.machine import HOME, Machine
 
-#: Where a stranger may have it, and who has it may be the only one to read it.
+#: A path with a space; only its owner may read it.
 CHECKOUT: Final = "my checkouts/stablediffusiond"
 REQUESTS: Final = "stablediffusiond.service"
 RESPONSES: Final = "stablediffusion_responsed.service"

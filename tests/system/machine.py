@@ -18,7 +18,7 @@ import psutil
 from tests.system.network import NAME_SERVER, Network
 from tests.system.root import AS_ROOT
 
-#: Nobody who has an account here; who is called alice may run these tests, too.
+#: No account of this machine; a user called alice may run these tests, too.
 USER: Final = "tests-alice"
 HOME: Final = f"/home/{USER}"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,4 +1,4 @@
-"""What only root may do, where the tests are started by somebody who may use sudo."""
+"""What only root may do, where the tests are started by a user who may use sudo."""
 
 import os
 from typing import Final

@@ -44,8 +44,8 @@ def test_a_jobs_story_is_found_by_its_id(installed: Installation) -> None:
     printed = installed.client("""--json '{"prompt": "cat", "id": "story", "steps": 5}'""")
     assert json.loads(printed.splitlines()[0])["id"] == "story"
     installed.machine.run("until journalctl -q JOB_ID=story | grep -q done; do sleep 0.2; done")
-    story = installed.machine.run("journalctl -q -u stablediffusiond JOB_ID=story -o cat")
-    assert [word for word in ("begins", "done") if word in story] == ["begins", "done"]
+    log = installed.machine.run("journalctl -q -u stablediffusiond JOB_ID=story -o cat")
+    assert [word for word in ("begins", "done") if word in log] == ["begins", "done"]
 
 
 def test_nobody_is_refused_while_the_response_daemon_restarts(installed: Installation) -> None:

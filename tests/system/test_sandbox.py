@@ -1,4 +1,4 @@
-"""What the units keep from the daemons, and that the daemons say how to let it through; on a machine as on others' desks."""
+"""What the units deny the daemons, and the daemons' errors that name what allows it; on machines as others have them."""
 
 import re
 import textwrap

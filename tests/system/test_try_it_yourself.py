@@ -71,7 +71,7 @@ def functions(installed: Installation) -> Iterator[str]:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_it_is_as_it_says(installed: Installation, functions: str, fault: Fault) -> None:
     before = {service: installed.process_of(service) for service in SERVICES}
-    # A shell that somebody types into goes on after a command that has failed.
+    # An interactive shell goes on after a command that has failed.
     printed = installed.machine.root(f"set +eu +o pipefail\n{functions}\n{fault.commands}", check=False)
     lines = iter(printed.splitlines())
     for expected in fault.printed:
