@@ -15,7 +15,7 @@ from stablediffusiond.engine.device_choice import Device, choose_device, choose_
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.errors import DeviceAway, InvalidRequest, ModelAway, ModelUnavailable
+from stablediffusiond.errors import DeviceAway, InvalidRequest, JobError, ModelAway, ModelUnavailable, OutOfMemory
 from stablediffusiond.settings import CompileMode, ModelSettings
 
 log = logging.getLogger(__name__)
@@ -56,15 +56,22 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
     """The denoiser for the model that the settings name, warm: its first job is no slower than its second.
 
     Raises:
-        ModelUnavailable: the model cannot be loaded.
+        ModelUnavailable: the model cannot be loaded, or does not draw.
         ModelAway, DeviceAway: it cannot be now.
     """
     device = choose_device(model.device)
     pipeline = load_pipeline(model, device)
-    defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
-    denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode)
-    denoiser.shortcoming = device.shortcoming
-    denoiser.warm_up()
+    try:
+        defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
+        denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode)
+        denoiser.shortcoming = device.shortcoming
+        denoiser.warm_up()
+    except StopIteration:
+        raise ModelUnavailable(f"model {model.name!r} has neither a UNet nor a transformer that makes steps") from None
+    except OutOfMemory as error:  # which somebody else may have, and give back
+        raise DeviceAway(f"model {model.name!r} has no room to draw a picture: {error}") from error
+    except JobError as error:
+        raise ModelUnavailable(f"model {model.name!r} does not draw: {error}") from error
     return denoiser
 
 

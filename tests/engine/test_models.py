@@ -1,15 +1,19 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import safetensors.torch
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
+from stablediffusiond.engine import models
 from stablediffusiond.engine.models import load, load_pipeline
-from stablediffusiond.errors import ModelUnavailable
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.errors import JobError, ModelError, ModelUnavailable, OutOfMemory, StableDiffusiondError
 from stablediffusiond.settings import ModelSettings
 from tools.daemons import request_daemon
 
@@ -115,3 +119,27 @@ def test_a_pickle_beside_safetensors_is_left_alone(folder: Path, tmp_path: Path)
     torch.save({"weights": Trap(tmp_path / "sprung")}, tmp_path / "both/unet/diffusion_pytorch_model.bin")
     load_pipeline(ModelSettings(name=str(tmp_path / "both"), device="cpu"))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (ModelError("mat1 and mat2 shapes cannot be multiplied"), "does not draw: mat1", 78),
+        (OutOfMemory("the device has no room for this"), "has no room to draw a picture", 70),
+    ],
+)
+def test_a_model_that_does_not_draw_its_first_picture_is_told_from_one_without_room(
+    error: JobError, said: str, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PipelineDenoiser, "warm_up", Mock(side_effect=error))
+    with pytest.raises(StableDiffusiondError, match=said) as caught:
+        load(ModelSettings(name=str(folder), device="cpu"))
+    assert caught.value.exit_code == code
+
+
+def test_a_pipeline_without_a_network_that_makes_steps_is_refused(
+    pipeline: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "load_pipeline", lambda *_: SimpleNamespace(components={}, config={}, scheduler=None))
+    with pytest.raises(ModelUnavailable, match="has neither a UNet nor a transformer"):
+        load(ModelSettings(name=str(folder), device="cpu"))
