@@ -108,6 +108,8 @@ def test_what_is_no_model_is_refused_by_what_it_is(tensor: str, said: str, tmp_p
     ("tensors", "said"),
     [
         ({_IN: (320, 7, 3, 3), _TEXT: (320, 1024)}, "a UNet, but of an upscaler"),
+        ({_IN: (320, 4, 3, 3), _TEXT_XL: (640, 2048), "edm_mean": (4,)}, "scaled as EDM does it"),
+        ({_IN: (320, 4, 3, 3), _TEXT_XL: (640, 2048), "edm_vpred.sigma_max": (1,)}, "scaled as EDM does it"),
         ({_IN: (320, 5, 3, 3), _TEXT: (320, 1024)}, "asks for more than a prompt (depth"),
         ({_IN: (320, 4, 3, 3), _TEXT: (320, 1024), f"{_UNET}label_emb.0.0.weight": (1280, 2048)}, "image embeddings"),
         (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from stablediffusiond.engine.checkpoints import recognition, single_file
 from tests.engine.tiny_files import diffusers_model, same_weights, save
@@ -49,12 +50,23 @@ def test_weights_in_fp8_are_cast_up(first: tuple[Path, dict[str, Any]], tmp_path
     assert torch.equal(unet.conv_in.weight, wanted)
 
 
-def test_weights_in_scaled_fp8_are_multiplied(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "scale"),
+    [
+        ("scale_weight", torch.tensor(0.5)),
+        ("weight_scale", torch.tensor([0.5])),
+        ("weight_scale", torch.linspace(0.5, 1, 32)),
+    ],
+    ids=["scalar", "one", "rows"],
+)
+def test_weights_in_scaled_fp8_are_multiplied(
+    suffix: str, scale: Tensor, first: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     state = state_of(family("Stable Diffusion 1.x"), first[1])
     name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"
     small = (state[f"{name}.weight"] / 0.5).to(torch.float8_e4m3fn)
     file = save({key: each.half() for key, each in state.items()}, tmp_path / "half.safetensors")
-    scaled = {**safetensors.torch.load_file(file), f"{name}.weight": small, f"{name}.scale_weight": torch.tensor(0.5)}
+    scaled = {**safetensors.torch.load_file(file), f"{name}.weight": small, f"{name}.{suffix}": scale}
     safetensors.torch.save_file(scaled, tmp_path / "scaled.safetensors")
     loaded = (
         opened(tmp_path / "scaled.safetensors")
@@ -63,7 +75,7 @@ def test_weights_in_scaled_fp8_are_multiplied(first: tuple[Path, dict[str, Any]]
         .transformer_blocks[0]
         .attn2.to_k.weight
     )
-    assert torch.equal(loaded, small.float() * 0.5)
+    assert torch.equal(loaded, small.float() * scale.reshape(-1, 1))
 
 
 def test_quantised_weights_are_refused_by_name(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

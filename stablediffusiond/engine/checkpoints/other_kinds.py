@@ -75,6 +75,16 @@ _KINDS: Final = (
     _Kind("an upscaler of pictures", _NO_PICTURES, r"^model\.\d+\.(sub|weight)|^conv_first\.|^body\.\d+\.rdb"),
 )  # fmt: skip
 
+#: What looks like a family that is opened, and is run in another way (EDM: Playground 2.5, CosXL).
+_DISGUISED: Final = re.compile(r"^edm_(mean|std)$|^edm_vpred\.")
+
+
+def disguise_of(header: Header) -> str | None:
+    """What a file is that has a family's tensors and would be drawn with wrongly; as the end of a sentence."""
+    if any(_DISGUISED.search(name) for name in header.tensors):
+        return f"is a model whose noise is scaled as EDM does it, and does not open from a single file; {_FOLDER}"
+    return None
+
 
 def kind_of(header: Header) -> str:
     """What the file is, and what to do with it, as the end of a sentence."""

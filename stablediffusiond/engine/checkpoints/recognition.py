@@ -6,7 +6,7 @@ from typing import Final
 
 from stablediffusiond.engine.checkpoints.families import EDITIONS, FAMILIES, NETWORK_PREFIXES, Edition, Family
 from stablediffusiond.engine.checkpoints.header import Header
-from stablediffusiond.engine.checkpoints.other_kinds import kind_of
+from stablediffusiond.engine.checkpoints.other_kinds import disguise_of, kind_of
 from stablediffusiond.errors import ModelUnavailable
 
 #: Dtypes whose tensors are numbers by themselves, or with a factor beside them.
@@ -30,6 +30,8 @@ def recognise(header: Header) -> Recognised:
         ModelUnavailable: it is something else, or its weights are in a format that is not read here.
     """
     _refuse_quantised(header)
+    if (disguise := disguise_of(header)) is not None:
+        raise ModelUnavailable(f"{header.path.name} {disguise}")
     for family in FAMILIES:
         for prefix in NETWORK_PREFIXES:
             if all(sign.on(header, prefix) for sign in family.signs) and not any(

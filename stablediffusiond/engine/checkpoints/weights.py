@@ -62,7 +62,8 @@ class Weights:
 
     def _number(self, tensor: Tensor, scale: Tensor | None) -> Tensor:
         if scale is not None:
-            return (tensor.to(torch.float32) * scale.to(torch.float32)).to(self._dtype)
+            factor = scale.to(torch.float32).reshape(-1, *[1] * (tensor.ndim - 1))  # one, or one for each row
+            return (tensor.to(torch.float32) * factor).to(self._dtype)
         return tensor.to(self._dtype) if tensor.dtype in _FLOAT8 else tensor
 
     def _scale(self, tensor: Callable[[str], Tensor], name: str) -> Tensor | None:
