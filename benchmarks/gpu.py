@@ -49,13 +49,13 @@ class Bench:
         made: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         latents = torch.randn(rows, 4, self.side, self.side, **made).contiguous(memory_format=torch.channels_last)
         words = torch.randn(rows, 77, self.unet.config.cross_attention_dim, **made)
-        more: dict[str, Any] = {"encoder_hidden_states": words, "return_dict": False}
+        keywords: dict[str, Any] = {"encoder_hidden_states": words, "return_dict": False}
         if self.name == "sdxl":
-            more["added_cond_kwargs"] = {
+            keywords["added_cond_kwargs"] = {
                 "text_embeds": torch.randn(rows, 1280, **made),
                 "time_ids": torch.tensor([[1024, 1024, 0, 0, 1024, 1024]], **made).expand(rows, -1),
             }
-        return (latents, torch.full((rows,), 500.0, device=self.device)), more
+        return (latents, torch.full((rows,), 500.0, device=self.device)), keywords
 
     def seconds(self, work: Callable[[], object], calls: int = 5) -> float:
         """The median time of ``work``, after two calls that do not count."""
@@ -79,9 +79,9 @@ class Bench:
         return 2 * size**3 / self.seconds(lambda: a @ b)
 
     def operations_a_row(self) -> int:
-        given, more = self.inputs(1)
+        arguments, keywords = self.inputs(1)
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            self.unet(*given, **more)
+            self.unet(*arguments, **keywords)
         return int(counter.get_total_flops())
 
     @torch.inference_mode()
@@ -90,11 +90,11 @@ class Bench:
         table = {}
         operations = self.operations_a_row()
         for rows in counts:
-            given, more = self.inputs(rows)
+            arguments, keywords = self.inputs(rows)
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             try:
-                taken = self.seconds(partial(unet, *given, **more))
+                taken = self.seconds(partial(unet, *arguments, **keywords))
             except torch.OutOfMemoryError:
                 break
             table[str(rows)] = {
@@ -133,8 +133,8 @@ def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, fl
         ended: list[int] = []
         engine = Engine(denoiser, capacity, progress_interval_seconds=1, on_event=on_event)
         for key in range(images):
-            wish = {"prompt": "a red cat", "steps": steps, "seed": key, "width": side, "height": side}
-            engine.submit(Task(key, CompleteRequest.model_validate(wish)))
+            fields = {"prompt": "a red cat", "steps": steps, "seed": key, "width": side, "height": side}
+            engine.submit(Task(key, CompleteRequest.model_validate(fields)))
         engine.run()
 
     made["engine, 16 in flight"] = IN_FLIGHT / bench.seconds(lambda: by_engine(IN_FLIGHT), calls=1)

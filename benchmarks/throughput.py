@@ -36,39 +36,39 @@ from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import ModelSettings
 
-Wish = dict[str, Any]
+Fields = dict[str, Any]
 PROMPTS = ("a red cat", "a blue house on a green ground", "three boats", "the moon", "a tree", "a small yellow fish")
 STATIC_BATCH = 8
 
 
-def wishes(jobs: int, steps: int) -> list[Wish]:
+def requests(jobs: int, steps: int) -> list[Fields]:
     """Text-to-image jobs that differ in prompt and seed, with the guidance that everybody uses."""
     return [{"prompt": PROMPTS[place % len(PROMPTS)], "seed": place, "steps": steps} for place in range(jobs)]
 
 
-def by_pipeline(pipeline: Any, jobs: list[Wish], batch: int = 1) -> list[bytes]:
+def by_pipeline(pipeline: Any, jobs: list[Fields], batch: int = 1) -> list[bytes]:
     pictures: list[bytes] = []
     for first in range(0, len(jobs), batch):
         some = jobs[first : first + batch]
         made = pipeline(
-            [wish["prompt"] for wish in some],
+            [fields["prompt"] for fields in some],
             num_inference_steps=some[0]["steps"],
             guidance_scale=7.5,
-            generator=[torch.Generator("cpu").manual_seed(wish["seed"]) for wish in some],
+            generator=[torch.Generator("cpu").manual_seed(fields["seed"]) for fields in some],
         )
         pictures += [_png(image) for image in made.images]
     return pictures
 
 
-def by_daemon(client: Client, jobs: list[Wish]) -> list[bytes]:
-    submitted = [client.submit(wish) for wish in jobs]
+def by_daemon(client: Client, jobs: list[Fields]) -> list[bytes]:
+    submitted = [client.submit(fields) for fields in jobs]
     return [
         next(event.png for event in job.events(timeout_seconds=1800) if isinstance(event, Image)) for job in submitted
     ]
 
 
 @contextlib.contextmanager
-def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[bytes]]]:
+def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Fields]], list[bytes]]]:
     """A Celery worker on the same broker, and a function that has jobs done by it."""
     os.environ |= {"BROKER": broker_url, "MODEL": model}
     from benchmarks.celery_worker import app, draw
@@ -78,7 +78,7 @@ def celery(broker_url: str, model: str) -> Iterator[Callable[[list[Wish]], list[
     try:
         draw.delay({"prompt": "", "seed": 0, "steps": 1}).get(timeout=90)
         yield lambda jobs: [
-            base64.b64decode(result.get(timeout=1800)) for result in [draw.delay(wish) for wish in jobs]
+            base64.b64decode(result.get(timeout=1800)) for result in [draw.delay(fields) for fields in jobs]
         ]
     finally:
         worker.terminate()
@@ -100,13 +100,13 @@ def share_outside_the_unet(pipeline: Any) -> float:
     return 1 - statistics.median(calls) / statistics.median(steps)
 
 
-def limit_seconds(pipeline: Any, jobs: list[Wish]) -> float:
+def limit_seconds(pipeline: Any, jobs: list[Fields]) -> float:
     """What the device takes for so many rows and pictures at its best."""
     denoiser = PipelineDenoiser(pipeline, "limit")
     table = measure(denoiser.time_rows)
     rows = best_rows(table)
     decode = min(_decode_seconds(denoiser) for _ in range(5))
-    return float(sum(2 * wish["steps"] * table[rows] / rows + decode for wish in jobs))
+    return float(sum(2 * fields["steps"] * table[rows] / rows + decode for fields in jobs))
 
 
 def _decode_seconds(denoiser: PipelineDenoiser) -> float:
@@ -124,7 +124,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure_all(
-    pipeline: Any, service: Service, by_celery: Callable[[list[Wish]], list[bytes]], jobs: list[Wish], rounds: int
+    pipeline: Any, service: Service, by_celery: Callable[[list[Fields]], list[bytes]], jobs: list[Fields], rounds: int
 ) -> dict[str, list[float]]:
     """Seconds of each, round by round, in turn."""
     contestants: dict[str, Callable[[], object]] = {
@@ -137,9 +137,9 @@ def measure_all(
     by_daemon(service.client, jobs[:2])
     by_pipeline(pipeline, jobs[:1])
     for _ in range(rounds):
-        for wish in jobs[:5]:
-            took["loop_alone"].append(seconds(partial(by_pipeline, pipeline, [wish])))
-            took["alone"].append(seconds(partial(by_daemon, service.client, [wish])))
+        for fields in jobs[:5]:
+            took["loop_alone"].append(seconds(partial(by_pipeline, pipeline, [fields])))
+            took["alone"].append(seconds(partial(by_daemon, service.client, [fields])))
         for name, work in contestants.items():
             took[name].append(seconds(work))
         took["limit"].append(limit_seconds(pipeline, jobs))
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="doodle")
     chosen = parser.parse_args()
-    jobs = wishes(chosen.jobs, chosen.steps)
+    jobs = requests(chosen.jobs, chosen.steps)
     pipeline = load_pipeline(ModelSettings(name=chosen.model))
     with running(chosen.model) as service, celery(service.broker.url, chosen.model) as by_celery:
         took = measure_all(pipeline, service, by_celery, jobs, chosen.rounds)
