@@ -236,6 +236,8 @@ def main() -> int:
             unended = str(error)
         made = summary(soak, service, reference)
         if unended or made["lost"] or made["wrong"]:
+            print(service.broker.ctl("list_queues", "name", "leader", "online", "messages"), file=sys.stderr)
+            print(*(node.log()[-20_000:] for node in service.nodes), sep="\n", file=sys.stderr)
             print(unended, *(d.log[-8000:] for d in (*service.requestds, service.responsed)), sep="\n", file=sys.stderr)
     about = {name: getattr(chosen, name) for name in ("minutes", "seed", "fake_denoiser", "cluster")}
     report.write({**about, **made}, chosen.output)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: A connection that lasts longer has worked; after a shorter one the next pause is longer.
 _SHORT_LIVED_SECONDS: Final = 5
+#: Connections that end one like the other are logged once in so many: about every minute.
+_OFTEN: Final = 5
 _SEPARATE_CONNECTIONS: Final = 4
 
 
@@ -100,7 +102,7 @@ class Link:
 
     async def _keep(self) -> None:
         pauses = _pauses(self._settings)
-        known = ""
+        known, times = "", 0
         while True:
             connection = await self._connect()
             began = time.monotonic()
@@ -110,8 +112,11 @@ class Link:
             reason = connection.lost.result()
             await self._announce(None, str(reason))
             short_lived = time.monotonic() - began < _SHORT_LIVED_SECONDS
-            if not short_lived or str(reason) != known:
+            times = times + 1 if short_lived and str(reason) == known else 1
+            if times == 1:
                 log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
+            elif times % _OFTEN == 0:
+                log.error("%s: the broker has ended %d connections in turn (%s); trying on", self._name, times, reason)
             known = str(reason)
             if not short_lived:
                 pauses = _pauses(self._settings)
