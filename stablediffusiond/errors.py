@@ -42,6 +42,10 @@ class DeviceAway(StableDiffusiondError):
     """Raised when the device is not there, or has no room, and may have later: systemd tries again."""
 
 
+class DeviceBroken(StableDiffusiondError):
+    """Raised when the device has failed for good: no job is the cause, and this process can draw none any more."""
+
+
 class AddressInUse(SettingsError):
     """Raised when a daemon cannot listen on the address of its settings."""
 

@@ -105,6 +105,12 @@ class Capacity:
         learnt, until = self._learnt.get(kind.size, (scaled, 0.0))
         return min(scaled, learnt) if self._clock() < until else scaled
 
+    def seconds_of(self, kind: Kind, rows: int) -> float:
+        """What a call takes at most, by what was measured: attention may grow with the square of the pixels."""
+        measured = min((each for each in self.table if each >= rows), default=max(self.table))
+        seconds = self.table[measured] * max(1.0, rows / measured)
+        return seconds * max(1.0, kind.pixels / self.own.pixels) ** 2
+
     def _rows_beside(self, urgent_rows: int) -> int:
         if urgent_rows >= self.rows:
             return self.rows

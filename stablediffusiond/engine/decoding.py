@@ -1,12 +1,18 @@
 """The last call of a picture: its latents to pixels, in tiles where memory is short, and checked for numbers."""
 
-from collections.abc import Sequence
-from typing import Final
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from stablediffusiond.engine.coalescing import PipelineRun, answer
+from stablediffusiond.engine.call import Call, make_together
+from stablediffusiond.engine.coalescing import PipelineRun
+from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 #: Larger pictures are decoded in tiles.
 _TILED_ABOVE_PIXELS: Final = 1536 * 1536
@@ -22,7 +28,7 @@ class Decoder:
         """Make the call that ``run`` is suspended at, for a picture of so many ``pixels``, and resume it.
 
         Raises:
-            ModelError: the latents are not numbers.
+            ModelError: the latents, or what is decoded from them also in float32, are not numbers.
             RuntimeError: whatever else torch raises; the run is as it was.
         """
         if run.call is None:
@@ -31,16 +37,63 @@ class Decoder:
         if latents is not None and not torch.isfinite(latents).all():
             raise ModelError('the latents are not numbers any more; try another sampler, or dtype = "float32"')
         self._tile(tiled=pixels > _TILED_ABOVE_PIXELS)
+        answer = self._make(run.call)
+        if not _is_finite(answer):
+            answer = self._in_float32(run.call)
+        run.resume(answer)
+
+    def _make(self, call: Call) -> Answer:
         try:
-            answer([run], run.call.rows)
+            return make_together([call], call.rows)[0]
         except torch.OutOfMemoryError:
-            if latents is not None and latents.device.type == "cuda":
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
             self._tile(tiled=True)
-            answer([run], run.call.rows)
+            return make_together([call], call.rows)[0]
+
+    def _in_float32(self, call: Call) -> Answer:
+        """Once more, and from now on, in float32: in half precision this autoencoder overflows."""
+        if call.module.dtype != torch.float32:
+            log.warning("the VAE overflows in %s, and decodes in float32 from now on", call.module.dtype)
+            call.module.to(torch.float32)
+            answer = self._make(call)
+            if _is_finite(answer):
+                return answer
+        raise ModelError("what the VAE decodes is not numbers; the model may be broken")
 
     def _tile(self, *, tiled: bool) -> None:
         """In overlapping tiles decoding takes less memory, and their edges may differ."""
         for module in self._autoencoders:
             if hasattr(module, "use_tiling"):
                 module.use_tiling = tiled  # type: ignore[assignment]
+
+
+def decode_as_asked(pipeline: Any) -> None:
+    """Keep an autoencoder in float32 that says that it overflows in float16, as that of Stable Diffusion XL.
+
+    Its pipeline would turn it to float32 for each picture and back, while others are suspended in it.
+    """
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module) and module.dtype == torch.float16 and _asks_for_float32(module):
+            module.to(torch.float32)
+
+
+def _asks_for_float32(module: torch.nn.Module) -> bool:
+    config: Any = getattr(module, "config", None)
+    if not getattr(config, "force_upcast", False):
+        return False
+    return "force_upcast" not in config.get("_use_default_values", ())  # which every autoencoder of diffusers has
+
+
+def _is_finite(answer: Answer) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(answer))
+
+
+def _tensors(answer: Answer) -> Iterator[Tensor]:
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(answer, keep)
+    return iter(found)

@@ -1,28 +1,57 @@
-"""What torch and diffusers raise, as errors of the job at hand."""
+"""What torch and diffusers raise, as errors of the job at hand, or of the device itself."""
 
 import contextlib
+import re
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 
-from stablediffusiond.errors import JobError, ModelError, OutOfMemory
+from stablediffusiond.errors import DeviceBroken, JobError, ModelError, OutOfMemory
+
+_NO_MEMORY: Final = re.compile(r"can't allocate memory|out of memory|STATUS_ALLOC_FAILED|NOT_ENOUGH_WORKSPACE", re.I)
+#: After such an error every later call of the process fails as well.
+#: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html, cudaErrorIllegalAddress and its neighbours
+_BROKEN: Final = re.compile(r"(CUDA|HIP|CUBLAS|cuDNN|CUDNN|NCCL|MPS) error|CUBLAS_STATUS_|device-side assert", re.I)
 
 
 @contextlib.contextmanager
 def as_job_errors() -> Iterator[None]:
-    """Turn whatever is raised inside into a JobError."""
+    """Turn what is raised inside into a JobError.
+
+    Raises:
+        DeviceBroken: it is the device's end, and no job's fault.
+    """
     try:
         yield
-    except JobError:
+    except (JobError, DeviceBroken):
         raise
     except Exception as error:
         raise job_error(error) from error
 
 
 def job_error(error: Exception) -> JobError:
+    """``error`` as that of a job.
+
+    Raises:
+        DeviceBroken: it is the device's end, and no job's fault.
+    """
     if isinstance(error, JobError):
         return error
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in said:
-        return OutOfMemory(f"the device has no room for this: {said}")
-    return ModelError(f"{type(error).__name__}: {said}")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY.search(reason):
+        return OutOfMemory(f"the device has no room for this: {reason}")
+    raise_if_broken(error)
+    return ModelError(f"{type(error).__name__}: {reason}")
+
+
+def raise_if_broken(error: Exception) -> None:
+    """Raise DeviceBroken if ``error`` says that the device has failed for good."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, DeviceBroken):
+        raise error
+    if isinstance(error, RuntimeError) and _BROKEN.search(reason) and not _NO_MEMORY.search(reason):
+        raise DeviceBroken(
+            f"the device has failed: {reason}; this process ends and is started again, and the jobs stay in the queue. "
+            "If it fails again, look at the driver: nvidia-smi, journalctl -k"
+        ) from error

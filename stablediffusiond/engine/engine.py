@@ -39,8 +39,10 @@ from stablediffusiond.messages.request import Request
 
 log = logging.getLogger(__name__)
 
-#: A step, or the beginning or end of an image, that takes longer than this counts as a hung device.
+#: A step, or the beginning or end of an image, that takes longer than this, and by so many times longer than was
+#: measured, counts as a hung device.
 _LONGEST_STEP_SECONDS: Final = 120.0
+_LONGER_THAN_MEASURED: Final = 20.0
 _STEP_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
 #: An image is reported as ending so long before its end, or one step where that is longer: time to have another job
@@ -72,6 +74,7 @@ class Engine:
         self._previewed: set[int] = set()
         self._busy_since: float | None = None
         self._last_step_seconds = math.inf
+        self._longest_seconds = _LONGEST_STEP_SECONDS
         self._undecoded: deque[Sample] = deque()
         #: What a call of the denoiser and its scheduler steps take, and how many rows it has; for anybody to look at.
         self.step_seconds = Histogram(_STEP_SECONDS)
@@ -127,7 +130,7 @@ class Engine:
     def healthy(self) -> bool:
         """Whether the device has answered lately, or has nothing to do."""
         busy_since = self._busy_since
-        return busy_since is None or self._clock() - busy_since < _LONGEST_STEP_SECONDS
+        return busy_since is None or self._clock() - busy_since < self._longest_seconds
 
     def stop(self) -> None:
         """Have ``run`` return after the step it is in; tasks in flight are dropped, and no event says so."""
@@ -179,6 +182,7 @@ class Engine:
     def step(self) -> None:
         """One tick: choose, denoise, decode one."""
         chosen = self._batcher.next_batch()
+        self._expect(chosen)
         self._begin([sample for sample in chosen if not sample.begun])
         batch = _of_one_kind([sample for sample in chosen if self._goes_on(sample) and not sample.finished])
         if batch:
@@ -194,6 +198,12 @@ class Engine:
         self._undecoded.extend(finished)
         if self._undecoded:
             self._decode(self._undecoded.popleft())
+
+    def _expect(self, chosen: list[Sample]) -> None:
+        """A slow device with a large picture is not a hung one."""
+        rows = sum(sample.rows for sample in chosen)
+        seconds = max((self._capacity.seconds_of(sample.kind, rows) for sample in chosen), default=0.0)
+        self._longest_seconds = max(_LONGEST_STEP_SECONDS, _LONGER_THAN_MEASURED * seconds)
 
     def _report_ending(self, batch: list[Sample]) -> None:
         """Report those images of ``batch`` whose places in it will soon be free."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
+from stablediffusiond.engine.device_errors import raise_if_broken
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.engine.networks import Pipeline
@@ -48,6 +49,7 @@ def _answer_or_fail(group: Sequence[PipelineRun]) -> None:
     try:
         answer(group, sum(run.call.rows for run in group if run.call is not None))
     except Exception as error:  # noqa: BLE001 (it is raised again in the picture's own pipeline, where it belongs)
+        raise_if_broken(error)
         if len(group) == 1:
             group[0].fail(error)
         else:

@@ -11,6 +11,7 @@ from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
+from stablediffusiond.engine.decoding import decode_as_asked
 from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
@@ -41,6 +42,7 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
         pipeline = found.open(choose_dtype(settings.dtype, chosen, found.networks))
         _set_scheduler(pipeline, settings)
         pipeline.to(chosen)
+        decode_as_asked(pipeline)
     except ModelUnavailable as error:
         raise ModelUnavailable(_of(settings.name, error)) from None
     except ModelAway as error:

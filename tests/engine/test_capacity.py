@@ -79,3 +79,12 @@ def test_others_in_a_call_slow_down_what_is_urgent_only_so_far() -> None:
     capacity = Capacity(OWN, TWO_CORES)
     assert [capacity.rows_at_most(OWN, urgent) for urgent in (1, 2, 3, 4, 8, 20)] == [2, 4, 8, 8, 8, 8]
     assert Capacity(OWN, TWO_CORES, images=1).rows_at_most(OWN, 1) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "seconds"),
+    [(OWN, 4, 0.074), (OWN, 3, 0.074), (OWN, 32, 0.556), (Kind(256, 256), 1, 0.027), (Kind(1024, 1024), 1, 0.432)],
+    ids=str,
+)
+def test_what_a_call_takes_is_reckoned_from_what_was_measured(kind: Kind, rows: int, seconds: float) -> None:
+    assert Capacity(OWN, TWO_CORES).seconds_of(kind, rows) == pytest.approx(seconds)

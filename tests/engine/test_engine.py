@@ -214,6 +214,21 @@ def test_a_device_that_does_not_answer_is_not_healthy() -> None:
     running.close()
 
 
+def test_a_slow_device_with_a_large_picture_is_not_hung() -> None:
+    now = [0.0]
+    running = Running(clock=lambda: now[0])
+    running.engine._capacity.table = {1: 10.0, 2: 20.0}
+    running.thread.start()
+    running.device.go.clear()
+    running.engine.submit(task(1))
+    assert running.device.stepping.wait(20)
+    now[0] = 300.0
+    assert running.engine.healthy
+    now[0] = 1000.0
+    assert not running.engine.healthy
+    running.close()
+
+
 def test_what_does_not_fit_is_split_and_the_cap_learns() -> None:
     running = Running(rows_that_fit=3)
     running.engine.pause("until all are here")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.image_run import ImageRun, state_of
 from stablediffusiond.engine.job import Drawn, Event, Failed, Kind, Pixels, Sample, Task
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.errors import DeviceBroken
 from stablediffusiond.messages.complete_request import CompleteRequest
+from tests.engine.tiny_models import tiny_pipeline
 
 Spoil = Callable[[ImageRun], None]
 
@@ -93,3 +96,53 @@ def test_a_decoder_that_fails_for_one_fails_one(denoiser: PipelineDenoiser, monk
     got = run(denoiser, None)
     assert got[1] == "model_error"
     assert all((np.asarray(got[key]) == np.asarray(expected[key])).all() for key in (0, 2))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    ],
+)
+@pytest.mark.parametrize("where", ["denoiser", "decoder"])
+def test_a_broken_device_is_no_jobs_fault(
+    denoiser: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch, said: str, where: str
+) -> None:
+    """It ends the daemon, whose jobs then go back to their queue, and answers nobody."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{said}\nCompile with TORCH_USE_CUDA_DSA to enable device-side assertions.")
+
+    events: list[Event] = []
+    engine = Engine(denoiser, Capacity(Kind(64, 64), {8: 1.0}), progress_interval_seconds=1e9, on_event=events.append)
+    for key in range(2):
+        engine.submit(Task(key, CompleteRequest(prompt="a cat", steps=2, seed=key, id=str(key))))
+    engine._take_in()
+    engine.step()
+    module = denoiser._pipelines.base.unet.conv_in if where == "denoiser" else denoiser._pipelines.base.vae.decoder
+    monkeypatch.setattr(module, "forward", broken)
+    with pytest.raises(DeviceBroken, match="nvidia-smi"):
+        for _ in range(3):
+            engine.step()
+    assert not any(isinstance(event, Failed) for event in events)
+
+
+def test_what_the_decoder_makes_infinite_in_half_precision_is_decoded_again(tmp_path: Path) -> None:
+    """No black picture with ``done``; and a decoder that does so in float32 as well is an error."""
+    pipeline = tiny_pipeline(tmp_path)
+    pipeline.vae.to(torch.bfloat16)
+    denoiser = PipelineDenoiser(pipeline, "tiny")
+    overflowing = {torch.bfloat16}
+
+    def overflow(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
+        return output * float("inf") if output.dtype in overflowing else output
+
+    pipeline.vae.decoder.register_forward_hook(overflow)
+    drawn = run(denoiser, None)
+    assert all(not isinstance(pixels, str) and pixels.std() > 1 for pixels in drawn.values())
+    assert pipeline.vae.dtype == torch.float32
+    overflowing.add(torch.float32)
+    assert set(run(denoiser, None).values()) == {"model_error"}
