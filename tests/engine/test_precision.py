@@ -1,0 +1,64 @@
+"""Weights in half precision: what is computed in float32 all the same, and how near the pictures are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.settings import ModelSettings
+from tests.engine.families import save
+
+# diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
+
+PROMPTS = ("a red cat", "a blue dog")
+
+
+def opened(folder: Path, dtype: str) -> PipelineDenoiser:
+    settings = ModelSettings.model_validate({"name": str(folder), "device": "cpu", "dtype": dtype})
+    return PipelineDenoiser(load_pipeline(settings), "tiny")
+
+
+def pictures(denoiser: PipelineDenoiser) -> list[Pixels]:
+    """Several in one batch, so that one is decoded while another is suspended."""
+    samples = [
+        Sample(Task(key, request), 0, denoiser.kind_of(request), 2)
+        for key, request in enumerate(CompleteRequest(prompt=prompt, steps=4, seed=1) for prompt in PROMPTS)
+    ]
+    assert denoiser.begin(samples) == {}
+    while not samples[0].finished:
+        assert denoiser.step(samples, 8) == {}
+        assert all(sample.finished == samples[0].finished for sample in samples)
+    return [denoiser.finish(sample) for sample in samples]
+
+
+@pytest.mark.parametrize(("dtype", "mean_error"), [("float16", 0.5), ("bfloat16", 3.0)])
+@pytest.mark.parametrize("family", ["Stable Diffusion 1", "Stable Diffusion XL", "Stable Diffusion 3", "FLUX.1 dev"])
+def test_pictures_in_half_precision_are_near_those_in_float32(
+    family: str, dtype: str, mean_error: float, tmp_path: Path
+) -> None:
+    folder = save(family, tmp_path)
+    half = opened(folder, dtype)
+    drawn = pictures(half)
+    for expected, got in zip(pictures(opened(folder, "float32")), drawn, strict=True):
+        assert np.abs(expected.astype(int) - got).mean() < mean_error
+    assert half.dtype == dtype
+
+
+def test_an_autoencoder_that_asks_for_float32_keeps_it(tmp_path: Path) -> None:
+    """Its pipeline would turn it to float32 for each picture, and back."""
+    folder = save("Stable Diffusion XL", tmp_path)
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    vae.register_to_config(force_upcast=True)
+    vae.save_pretrained(folder / "vae")
+    denoiser = opened(folder, "float16")
+    modules = denoiser._pipelines.base.components
+    assert (modules["vae"].dtype, modules["unet"].dtype) == (torch.float32, torch.float16)
+    pictures(denoiser)
+    assert (modules["vae"].dtype, modules["unet"].dtype) == (torch.float32, torch.float16)
