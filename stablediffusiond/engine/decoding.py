@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stablediffusiond.engine.call import Call, make_together
 from stablediffusiond.engine.coalescing import PipelineRun
+from stablediffusiond.engine.job import Pixels
 from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.errors import ModelError
 
@@ -23,6 +24,21 @@ class Decoder:
 
     def __init__(self, autoencoders: Sequence[torch.nn.Module]) -> None:
         self._autoencoders = autoencoders
+
+    def picture(self, run: PipelineRun, pixels: int) -> Pixels:
+        """The picture of a ``run`` that has only to be decoded, (H, W, 3) uint8 in host memory.
+
+        Raises:
+            ModelError: as ``answer``.
+            Exception: what its pipeline raises.
+        """
+        while run.call is not None:
+            self.answer(run, pixels)
+        if run.failure is not None:
+            raise run.failure
+        image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
+        picture: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
+        return picture
 
     def answer(self, run: PipelineRun, pixels: int) -> None:
         """Make the call that ``run`` is suspended at, for a picture of so many ``pixels``, and resume it.

@@ -10,6 +10,7 @@ from stablediffusiond.engine.device_errors import raise_if_broken
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.messages.replies import ImageFacts
 
 
 @dataclass(eq=False)
@@ -32,6 +33,38 @@ def state_of(sample: Sample) -> ImageRun:
     if not isinstance(sample.state, ImageRun):
         raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
     return sample.state
+
+
+def note_progress(sample: Sample, denoiser: torch.nn.Module) -> None:
+    """Have ``sample`` tell how far its run is, and what its next call of ``denoiser`` is like."""
+    state = state_of(sample)
+    call = state.run.call
+    sample.step, sample.steps = state.scheduler.steps_done, state.steps
+    sample.finished = call is None or call.module is not denoiser
+    if call is not None and not sample.finished:
+        sample.kind, sample.rows = sample.kind.with_structure(call.key), call.rows
+
+
+def facts_of(sample: Sample, model: str) -> ImageFacts:
+    """What was really used, where the request left the choice to ``model``."""
+    request = sample.task.request
+    return ImageFacts(
+        id=request.id,
+        index=sample.index,
+        count=request.count,
+        type=request.type,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.image_seed(sample.index),
+        width=sample.kind.width,
+        height=sample.kind.height,
+        steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        sampler=state_of(sample).scheduler.name,
+        strength=request.strength if request.type != "txt2img" else None,
+        eta=request.eta,
+        model=model,
+    )
 
 
 def make_calls_until(runs: Sequence[PipelineRun], stops_at: Callable[[torch.nn.Module], bool]) -> None:

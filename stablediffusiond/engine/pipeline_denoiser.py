@@ -8,16 +8,15 @@ is the image that the pipeline draws alone, and no model's arithmetic stands her
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from stablediffusiond.engine.coalescing import PipelineRun, answer
 from stablediffusiond.engine.decoding import Decoder
 from stablediffusiond.engine.device_errors import as_job_errors, job_error
-from stablediffusiond.engine.image_run import ImageRun, make_calls_until, state_of
+from stablediffusiond.engine.image_run import ImageRun, facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
-from stablediffusiond.engine.memory import memory_of, most_pixels
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
 from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.on_device import OnDevice
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.engine.trials import Trials
@@ -28,36 +27,20 @@ from stablediffusiond.messages.request import Request
 from stablediffusiond.settings import CompileMode
 
 
-class PipelineDenoiser:
+class PipelineDenoiser(OnDevice):
     """Draws with the pipelines of one model, called ``name``."""
 
     def __init__(
         self, pipeline: Pipeline, name: str, defaults: ModelDefaults | None = None, compile_mode: CompileMode = "off"
     ) -> None:
         self._name = name
-        #: Why it draws on this device and not on a better one.
-        self.shortcoming: str | None = None
-        self._device: torch.device = pipeline.device
+        super().__init__(pipeline.device)
         self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
         self._decoder = Decoder(self._pipelines.decoders)
         self._previewer = Previewer.for_model(pipeline)
         self._trials = Trials(self, self._pipelines)
         #: Rows that images had in a call, by what is known of them before their first.
         self._rows: dict[tuple[str, bool], int] = {}
-
-    @property
-    def device(self) -> str:
-        name = str(self._device)
-        return f"{name} ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else name
-
-    @property
-    def dtype(self) -> str:
-        return str(self._pipelines.denoiser.dtype).removeprefix("torch.")
-
-    def memory_bytes(self) -> int | None:
-        """Memory held on the device; None where nobody keeps an account of it."""
-        memory = memory_of(self._device)
-        return None if memory is None else memory.held_bytes()
 
     # Beginning
 
@@ -90,7 +73,7 @@ class PipelineDenoiser:
             except JobError as error:
                 refused[place] = error
         started = {place: sample for place, sample in enumerate(samples) if place not in refused}
-        make_calls_until([state_of(sample).run for sample in started.values()], self._stops_at)
+        make_calls_until([state_of(each).run for each in started.values()], self._stops_at)
         failed = self._look_at(list(started.values()), beginning=True)
         return refused | {place: failed[nth] for nth, place in enumerate(started) if nth in failed}
 
@@ -103,8 +86,6 @@ class PipelineDenoiser:
         run = PipelineRun(lambda: pipeline(**arguments).images)
         sample.state = ImageRun(run, pipeline, scheduler)
         run.start()
-
-    # Stepping
 
     @torch.inference_mode()
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:
@@ -128,17 +109,16 @@ class PipelineDenoiser:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
         failures: dict[int, JobError] = {}
         for place, sample in enumerate(samples):
-            state = state_of(sample)
-            if (error := state.run.failure) is not None:
+            if (error := state_of(sample).run.failure) is not None:
                 failures[place] = _begin_error(error) if beginning else job_error(error)
                 continue
-            call = state.run.call
-            sample.step, sample.steps = state.scheduler.steps_done, state.steps
-            sample.finished = call is None or call.module is not self._pipelines.denoiser
-            if call is not None and not sample.finished:
-                sample.kind, sample.rows = sample.kind.with_structure(call.key), call.rows
-                self._rows[_rows_key(sample.task.request)] = call.rows
+            note_progress(sample, self._pipelines.denoiser)
+            self._rows[_rows_key(sample.task.request)] = sample.rows
         return failures
+
+    @property
+    def dtype(self) -> str:
+        return str(self._pipelines.denoiser.dtype).removeprefix("torch.")
 
     # Before the first job
 
@@ -159,16 +139,11 @@ class PipelineDenoiser:
         Raises:
             OutOfMemory: they do not fit.
         """
-        if not self._pipelines.forward.has_example:
-            self._trials.draw()
-        with torch.inference_mode(), as_job_errors():
-            return self._pipelines.forward.seconds(rows)
+        return self._trials.time_rows(rows)
 
     def most_pixels(self) -> int | None:
         """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
-        if (memory := memory_of(self._device)) is None:
-            return None
-        return most_pixels(memory, self._trials.pixels(), self._trials.draw)
+        return self.most_pixels_by(self._trials.pixels(), self._trials.draw)
 
     # Finishing
 
@@ -180,15 +155,8 @@ class PipelineDenoiser:
             ModelError: the latents are not numbers.
             OutOfMemory: there is no room to decode them.
         """
-        run = state_of(sample).run
         with as_job_errors():
-            while run.call is not None:
-                self._decoder.answer(run, sample.kind.pixels)
-            if run.failure is not None:
-                raise run.failure
-            image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
-            pixels: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
-        return pixels
+            return self._decoder.picture(state_of(sample).run, sample.kind.pixels)
 
     def drop(self, sample: Sample) -> None:
         """End an image where it is; what it holds is free at once."""
@@ -197,24 +165,7 @@ class PipelineDenoiser:
 
     def facts(self, sample: Sample) -> ImageFacts:
         """What was really used, where the request left the choice to the model."""
-        request, state = sample.task.request, state_of(sample)
-        return ImageFacts(
-            id=request.id,
-            index=sample.index,
-            count=request.count,
-            type=request.type,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            seed=request.image_seed(sample.index),
-            width=sample.kind.width,
-            height=sample.kind.height,
-            steps=request.steps,
-            guidance_scale=request.guidance_scale,
-            sampler=state.scheduler.name,
-            strength=request.strength if request.type != "txt2img" else None,
-            eta=request.eta,
-            model=self._name,
-        )
+        return facts_of(sample, self._name)
 
     @torch.inference_mode()
     def preview(self, sample: Sample) -> Pixels:
@@ -222,10 +173,9 @@ class PipelineDenoiser:
         return self._previewer.show(state_of(sample).scheduler.latents, sample.kind)
 
     def free_memory(self) -> None:
-        """Give cached device memory back, after a failure."""
+        """Give cached memory back, after a failure."""
         self._pipelines.prompts.clear()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        super().free_memory()
 
 
 def _rows_key(request: CompleteRequest) -> tuple[str, bool]:

@@ -3,9 +3,11 @@
 import logging
 from typing import Final
 
+import torch
 from PIL import Image
 
 from stablediffusiond.engine.device import Denoiser
+from stablediffusiond.engine.device_errors import as_job_errors
 from stablediffusiond.engine.image_run import state_of
 from stablediffusiond.engine.job import Pixels, Sample, Task
 from stablediffusiond.engine.pipelines import ModelPipelines
@@ -38,6 +40,17 @@ class Trials:
             log.warning(
                 "the first picture of this model is black: try another [model] dtype, above all float32 or bfloat16"
             )
+
+    def time_rows(self, rows: int) -> float:
+        """Seconds of a call of the denoiser with so many rows of the model's own size.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        if not self._pipelines.forward.has_example:
+            self.draw()
+        with torch.inference_mode(), as_job_errors():
+            return self._pipelines.forward.seconds(rows)
 
     def pixels(self) -> int:
         """Those of the picture that ``draw`` draws."""

@@ -34,7 +34,7 @@ from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.requestd.request_consumer import RequestConsumer
 from stablediffusiond.requestd.status_report import StatusReport
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
-from stablediffusiond.settings import Settings
+from stablediffusiond.settings import EngineSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,7 @@ class Daemon:
         self._drain_seconds = settings.engine.drain_seconds
         self._out = publish_link
         self._refusal: str | None = None
-        loop = asyncio.get_running_loop()
-        self.engine = Engine(
-            denoiser,
-            self.capacity,
-            high_alone=settings.engine.high_alone,
-            progress_interval_seconds=settings.engine.progress_interval_seconds,
-            on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
-        )
+        self.engine = self._engine(denoiser, settings.engine)
         publisher = Publisher(publish_link, on_refusal=self._on_refusal)
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
@@ -76,27 +69,29 @@ class Daemon:
         self.processor.on_change = self.on_change
         self._prefetch = PrefetchPolicy(self.capacity, high_alone=settings.engine.high_alone)
         self.report = StatusReport(
-            model=settings.model.name,
-            denoiser=denoiser,
-            capacity=self.capacity,
-            engine=self.engine,
-            in_flight=self.processor.in_flight,
-            counters=self.processor.counters,
-        )
+            model=settings.model.name, denoiser=denoiser, capacity=self.capacity, engine=self.engine,
+            in_flight=self.processor.in_flight, counters=self.processor.counters,
+        )  # fmt: skip
         self.metrics = RequestMetrics(
-            report=self.report,
-            counters=self.processor.counters,
-            engine=self.engine,
-            publisher=publisher,
-            consume_link=consume_link,
-            publish_link=publish_link,
-        )
+            report=self.report, counters=self.processor.counters, engine=self.engine, publisher=publisher,
+            consume_link=consume_link, publish_link=publish_link,
+        )  # fmt: skip
         control = Control(self.processor.cancel, self.report.full, replies)
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
         self.consumer = RequestConsumer(
             consume_link, topology, self.processor, self.crashed,
             may_take=self._may_take, on_control=control.on_message,
         )  # fmt: skip
+
+    def _engine(self, denoiser: Denoiser, settings: EngineSettings) -> Engine:
+        loop = asyncio.get_running_loop()
+        return Engine(
+            denoiser,
+            self.capacity,
+            high_alone=settings.high_alone,
+            progress_interval_seconds=settings.progress_interval_seconds,
+            on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
+        )
 
     def on_change(self) -> None:
         """A job, or the link that replies go by, has changed."""

@@ -10,7 +10,7 @@ import pytest
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Sample, Stepped, Task
-from stablediffusiond.errors import JobError, ModelError, OutOfMemory
+from stablediffusiond.errors import JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from tests.engine.fake import FakeDenoiser
 
@@ -125,32 +125,6 @@ def test_nothing_steps_while_the_engine_is_paused(running: Running) -> None:
     assert isinstance(running.until_end(1)[1][-1], Finished)
 
 
-@pytest.mark.parametrize("kind", [ModelError, OutOfMemory])
-def test_a_call_that_fails_for_all_is_tried_one_by_one(running: Running, kind: type[ModelError]) -> None:
-    running.device.forward_errors[2] = kind("no")
-    running.engine.pause("until all are here")
-    for key in (1, 2, 3):
-        running.engine.submit(task(key))
-    running.engine.resume()
-    said = running.until_end(1, 2, 3)
-    assert isinstance(said[1][-1], Finished)
-    assert isinstance(said[3][-1], Finished)
-    assert code(said[2]) == kind.code
-
-
-@pytest.mark.parametrize("where", ["begin_errors", "step_errors", "finish_errors"])
-def test_one_bad_job_fails_alone(running: Running, where: str) -> None:
-    getattr(running.device, where)[2] = ModelError("no")
-    running.engine.pause("until all are here")
-    for key in (1, 2, 3):
-        running.engine.submit(task(key, count=2))
-    running.engine.resume()
-    said = running.until_end(1, 2, 3)
-    assert code(said[2]) == "model_error"
-    assert [type(event) for event in said[1][-3:]] == [Drawn, Drawn, Finished]
-    assert [type(event) for event in said[3][-3:]] == [Drawn, Drawn, Finished]
-
-
 def test_progress_is_said_at_most_once_an_interval() -> None:
     ticks = iter(range(10_000))
     running = Running(clock=lambda: next(ticks) * 0.05)
@@ -184,7 +158,7 @@ def test_an_image_is_reported_once_as_ending_before_its_last_step(step_seconds: 
         running.events.put(event)
 
     running.device.step = timed_step  # type: ignore[method-assign]
-    running.engine._on_event = on_event
+    running.engine._drawing._on_event = on_event
     running.thread.start()
     running.engine.submit(task(1, steps=10, count=6))
     running.until_end(1)
@@ -217,7 +191,7 @@ def test_a_device_that_does_not_answer_is_not_healthy() -> None:
 def test_a_slow_device_with_a_large_picture_is_not_hung() -> None:
     now = [0.0]
     running = Running(clock=lambda: now[0])
-    running.engine._capacity.table = {1: 10.0, 2: 20.0}
+    running.engine._drawing._capacity.table = {1: 10.0, 2: 20.0}
     running.thread.start()
     running.device.go.clear()
     running.engine.submit(task(1))
@@ -227,51 +201,6 @@ def test_a_slow_device_with_a_large_picture_is_not_hung() -> None:
     now[0] = 1000.0
     assert not running.engine.healthy
     running.close()
-
-
-def test_what_does_not_fit_is_split_and_the_cap_learns() -> None:
-    running = Running(rows_that_fit=3)
-    running.engine.pause("until all are here")
-    running.thread.start()
-    for key in (1, 2, 3, 4):
-        running.engine.submit(task(key, steps=2))
-    running.engine.resume()
-    said = running.until_end(1, 2, 3, 4)
-    assert all(isinstance(events[-1], Finished) for events in said.values())
-    # The first call has eight rows and ends in calls of two; from then on one image of two rows steps at a time.
-    assert running.device.batches == [[], [], [1, 2, 3, 4], [1], [2], [3], [4]]
-    assert set(running.device.rows) == {2}
-    running.close()
-
-
-def test_what_does_not_fit_even_alone_fails_and_the_others_do_not() -> None:
-    running = Running(rows_that_fit=1)
-    running.thread.start()
-    running.engine.submit(task(1, steps=2))
-    assert isinstance(running.until_end(1)[1][-1], Finished)
-    assert set(running.device.rows) == {1}
-    running.device.rows_that_fit = 0
-    running.engine.submit(task(2))
-    assert code(running.until_end(2)[2]) == "out_of_memory"
-    running.close()
-
-
-def test_one_that_never_fits_leaves_the_others_as_many_rows_as_before(running: Running) -> None:
-    running.device.forward_errors[1] = OutOfMemory("no")
-    running.engine.submit(task(1))
-    assert code(running.until_end(1)[1]) == "out_of_memory"
-    running.engine.pause("until all are here")
-    for key in (2, 3, 4):
-        running.engine.submit(task(key))
-    running.engine.resume()
-    running.until_end(2, 3, 4)
-    assert set(running.device.rows) == {6}
-
-
-def test_a_picture_that_cannot_fit_is_refused_before_it_begins(running: Running) -> None:
-    running.engine.submit(task(1, width=1024, height=1024))
-    assert code(running.until_end(1)[1]) == "too_large"
-    assert running.device.batches == []
 
 
 def test_pictures_are_decoded_one_at_a_time_between_the_steps_of_others(running: Running) -> None:

@@ -37,7 +37,7 @@ def run(denoiser: PipelineDenoiser, spoil: Spoil | None, key_to_spoil: int = 1) 
     engine._take_in()
     engine.step()
     if spoil is not None:
-        [sample] = [each for each in engine._batcher.samples if each.task.key == key_to_spoil]
+        [sample] = [each for each in engine._drawing._batcher.samples if each.task.key == key_to_spoil]
         spoil(state_of(sample))
     while len(ended) < 3:
         engine.step()

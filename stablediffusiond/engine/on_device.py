@@ -1,0 +1,36 @@
+"""What the engine asks of the device itself: its name, its memory."""
+
+from collections.abc import Callable
+
+import torch
+
+from stablediffusiond.engine.memory import memory_of, most_pixels
+
+
+class OnDevice:
+    """A base of the denoiser."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        #: Why it is this device and not a better one.
+        self.shortcoming: str | None = None
+
+    @property
+    def device(self) -> str:
+        name = str(self._device)
+        return f"{name} ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else name
+
+    def memory_bytes(self) -> int | None:
+        """Memory held on the device; None where nobody keeps an account of it."""
+        memory = memory_of(self._device)
+        return None if memory is None else memory.held_bytes()
+
+    def most_pixels_by(self, pixels: int, draw: Callable[[], None]) -> int | None:
+        """The pixels of the largest picture that fits, where ``draw`` draws one of ``pixels``; None if nobody knows."""
+        memory = memory_of(self._device)
+        return None if memory is None else most_pixels(memory, pixels, draw)
+
+    def free_memory(self) -> None:
+        """Give cached memory back."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
