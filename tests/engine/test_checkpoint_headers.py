@@ -1,6 +1,5 @@
 """What a file is, by its header: of real sizes, without a byte of weights."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,28 +8,13 @@ import pytest
 from stablediffusiond.engine.checkpoints import header
 from stablediffusiond.engine.checkpoints.recognition import recognise
 from stablediffusiond.errors import ModelUnavailable
+from tests.engine.hollow_files import written
 
 _UNET = "model.diffusion_model."
 _IN = f"{_UNET}input_blocks.0.0.weight"
 _TEXT = f"{_UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _TEXT_XL = f"{_UNET}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 _FLUX = "double_blocks.0.img_attn.norm.key_norm.scale"
-
-
-def written(folder: Path, tensors: Mapping[str, tuple[int, ...]], name: str = "model.safetensors") -> Path:
-    """A file whose tensors have these shapes, in F16, and lie in a hole on the disk."""
-    entries, end = {}, 0
-    for key, shape in tensors.items():
-        size = 2
-        for each in shape:
-            size *= each
-        entries[key] = {"dtype": "F16", "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(entries).encode()
-    with (folder / name).open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    return folder / name
 
 
 def complaint(file: Path) -> str:

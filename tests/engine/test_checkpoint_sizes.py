@@ -17,7 +17,7 @@ from stablediffusiond.engine.checkpoints.header import Header, TensorFacts
 from stablediffusiond.engine.checkpoints.recognition import recognise
 from stablediffusiond.engine.checkpoints.tokenizers import clip_tokenizer
 from tests.engine import original_layout
-from tests.engine.test_checkpoint_headers import written
+from tests.engine.hollow_files import written
 from tests.engine.tiny_files import network_state
 
 #: Config -> tensors in the original layout, and millions of weights, as published.
