@@ -72,6 +72,7 @@ class PrivateCluster:
         node.lose_data()
         node.start()
         other.ctl("grow", node.node, "all", program="rabbitmq-queues")
+        node.settle()
 
     def _list(self, *arguments: str) -> list[str]:
         """What rabbitmqctl lists, asked of a node that is not the one that tests break first; without its heading."""

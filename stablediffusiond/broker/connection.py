@@ -46,8 +46,8 @@ class Connection:
         self._ended = asyncio.Event()
 
     @classmethod
-    async def open(cls, settings: BrokerSettings, name: str) -> "Connection":
-        """Connect once, to the first of the nodes in the URL that lets us in.
+    async def open(cls, settings: BrokerSettings, name: str, *, first: int = 0) -> "Connection":
+        """Connect once, to the first of the nodes in the URL that lets us in, beginning with number ``first``.
 
         Raises:
             BrokerAway: no answer, or not one of RabbitMQ. Trying again may help.
@@ -55,10 +55,11 @@ class Connection:
             BrokerRefused: the broker refuses the user, password, virtual host or TLS.
             SettingsError: the settings cannot work.
         """
-        for url in settings.urls:
+        urls = list(settings.urls)
+        for url in urls:
             parse(url)  # also those that it need not come to
         failures: list[BrokerError] = []
-        for url in settings.urls:
+        for url in (*urls[first % len(urls) :], *urls[: first % len(urls)]):
             try:
                 return await cls._open(settings, url, name)
             except BrokerError as error:

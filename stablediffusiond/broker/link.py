@@ -44,6 +44,8 @@ class Link:
         self._separate = asyncio.Semaphore(_SEPARATE_CONNECTIONS)
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
+        #: The node to begin with: the next one after each that lets us in and is of no use.
+        self._first_node = 0
         #: Why there is no connection, or why the broker takes nothing; None when all is well.
         self.trouble: str | None = "connecting"
         #: Called whenever ``trouble`` may have changed.
@@ -112,6 +114,8 @@ class Link:
             reason = connection.lost.result()
             await self._announce(None, str(reason))
             short_lived = time.monotonic() - began < _SHORT_LIVED_SECONDS
+            if short_lived:
+                self._first_node += 1
             times = times + 1 if short_lived and str(reason) == known else 1
             if times == 1:
                 log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
@@ -139,13 +143,14 @@ class Link:
         raise AssertionError("there is no last try")
 
     async def _try(self) -> Connection:
-        connection = await Connection.open(self._settings, self._name)
+        connection = await Connection.open(self._settings, self._name, first=self._first_node)
         connection.on_blocked = self._set_blocked
         if self._prepare is not None:
             try:
                 await self._prepare(connection)
             except BaseException:
                 connection.abandon()
+                self._first_node += 1
                 raise
         return connection
 

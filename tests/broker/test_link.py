@@ -47,6 +47,37 @@ async def test_if_none_of_several_nodes_answers_each_says_why(broker: PrivateBro
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize("when", ["being prepared", "in use"])
+async def test_a_node_that_takes_connections_and_is_of_no_use_is_left_for_the_next(
+    broker: PrivateBroker, when: str
+) -> None:
+    """As one that has lost a file of its own at a power cut; here a queue is missing at the first address."""
+    other = broker.url.replace("/%2F", "/other")
+    broker.ctl("add_vhost", "other")
+    broker.ctl("set_permissions", "-p", "other", "guest", ".*", ".*", ".*")
+    preparing = await Connection.open(at(other), "test")
+    await (await preparing.channel()).declare_queue("only here", {})
+    await preparing.close()
+
+    async def use(connection: Connection) -> None:
+        try:
+            await (await connection.channel()).consume("only here", lambda _: None, prefetch=1)
+        except QueueMissing:
+            connection.abandon()
+            raise
+
+    settings = BrokerSettings.model_validate({"url": f"{broker.url}, {other}", "reconnect_min_seconds": 0.05})
+    prepared = {"prepare": use} if when == "being prepared" else {}
+    async with Link(settings, "test", **prepared) as link, asyncio.timeout(20):
+        while True:
+            try:
+                await use(await link.connection())
+                break
+            except QueueMissing:
+                continue
+    broker.ctl("delete_vhost", "other")
+
+
 async def test_a_link_that_is_thrown_out_each_time_takes_its_time(broker: PrivateBroker) -> None:
     thrown_out = asyncio.Event()
     slow = BrokerSettings.model_validate({"url": broker.url, "reconnect_min_seconds": 0.4})
