@@ -13,6 +13,8 @@ from stablediffusiond.messages.request import Request
 log = logging.getLogger(__name__)
 
 _MOST_ROWS: Final = 64
+#: Of what takes so long already, more rows are not tried: every job would wait for such a call.
+_LONGEST_CALL_SECONDS: Final = 5.0
 #: Twice the rows have to bring so much more throughput, or the search ends.
 _WORTHWHILE: Final = 1.08
 #: Of two row counts that are about as good the smaller one is taken: it keeps nobody waiting for a longer call.
@@ -51,6 +53,8 @@ def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
     with contextlib.suppress(OutOfMemory):
         while rows <= _MOST_ROWS:
             table[rows] = time_rows(rows)
+            if table[rows] > _LONGEST_CALL_SECONDS:
+                break
             if not _worthwhile(table, rows):
                 for again in (rows // 2, rows):  # something else may have used the machine
                     table[again] = min(table[again], time_rows(again))

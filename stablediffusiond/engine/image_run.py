@@ -18,14 +18,23 @@ class ImageRun:
     """What the denoiser keeps in ``Sample.state``."""
 
     run: PipelineRun
-    pipeline: Pipeline
-    scheduler: ImageScheduler
+    parts: Sequence[tuple[Pipeline, ImageScheduler]]  #: one, or two if a second model refines
+
+    @property
+    def scheduler(self) -> ImageScheduler:
+        """That of the part that it is in."""
+        return next((each for _, each in reversed(self.parts) if each.steps_done), self.parts[0][1])
+
+    @property
+    def steps_done(self) -> int:
+        return sum(scheduler.steps_done for _, scheduler in self.parts)
 
     @property
     def steps(self) -> int:
-        """Denoising steps of an image that has begun: its pipeline counts them, else its scheduler has them."""
-        counted: int | None = getattr(self.pipeline, "_num_timesteps", None)
-        return counted if counted is not None else len(self.scheduler.scheduler.timesteps)
+        """Denoising steps of an image that has begun: its pipelines count them, else the first scheduler has them."""
+        counted: list[int | None] = [getattr(pipeline, "_num_timesteps", None) for pipeline, _ in self.parts]
+        known = [steps for steps in counted if steps is not None]
+        return sum(known) if len(known) == len(counted) else len(self.parts[0][1].scheduler.timesteps)
 
 
 def state_of(sample: Sample) -> ImageRun:
@@ -35,14 +44,14 @@ def state_of(sample: Sample) -> ImageRun:
     return sample.state
 
 
-def note_progress(sample: Sample, denoiser: torch.nn.Module) -> None:
-    """Have ``sample`` tell how far its run is, and what its next call of ``denoiser`` is like."""
+def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:
+    """Have ``sample`` tell how far its run is, and what its next call of one of ``denoisers`` is like."""
     state = state_of(sample)
     call = state.run.call
-    sample.step, sample.steps = state.scheduler.steps_done, state.steps
-    sample.finished = call is None or call.module is not denoiser
+    sample.step, sample.steps = state.steps_done, state.steps
+    sample.finished = call is None or call.module not in denoisers
     if call is not None and not sample.finished:
-        sample.kind, sample.rows = sample.kind.with_structure(call.key), call.rows
+        sample.kind, sample.rows = sample.kind.with_structure((id(call.module), call.key)), call.rows
 
 
 def facts_of(sample: Sample, model: str) -> ImageFacts:

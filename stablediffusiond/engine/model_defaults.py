@@ -17,11 +17,13 @@ _STEPS: Final = 50
 _GUIDANCE_SCALE: Final = 7.5
 #: A picture that is there guides by itself.
 _MOST_GUIDANCE_OF_IMG2IMG: Final = 5.0
-#: Words in the names of models distilled to few steps -> the steps that their authors recommend, without
+#: What stands in the names of models distilled to few steps -> the steps that their authors recommend, without
 #: guidance: https://huggingface.co/stabilityai/sdxl-turbo, https://huggingface.co/ByteDance/SDXL-Lightning,
 #: https://huggingface.co/ByteDance/Hyper-SD, https://huggingface.co/black-forest-labs/FLUX.1-schnell,
 #: https://huggingface.co/latent-consistency
-_FEW_STEPS: Final[Mapping[str, int]] = {"turbo": 4, "lightning": 4, "hyper": 8, "schnell": 4, "lcm": 4}
+_FEW_STEPS: Final[Mapping[str, int]] = {
+    r"turbo": 4, r"lightning": 4, r"hyper[-_ ]?(sd|flux|\d)": 8, r"schnell": 4, r"(?<![a-z])lcm(?![a-z])": 4,
+}  # fmt: skip
 #: Such a name may say for how many: "SDXL-Lightning-8step".
 _SAID_STEPS: Final = re.compile(r"(\d+)[-_ ]?steps?\b")
 #: Schedulers that only such models have.
@@ -77,8 +79,8 @@ def guidance_argument(pipeline: Pipeline) -> str:
 def _few_steps(pipeline: Pipeline, name: str) -> int | None:
     lower = re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()
     said = _SAID_STEPS.search(lower)
-    for word, steps in _FEW_STEPS.items():
-        if word in lower:
+    for pattern, steps in _FEW_STEPS.items():
+        if re.search(pattern, lower):
             return int(said[1]) if said else steps
     marked = any(pipeline.config.get(key) for key in _DISTILLED)
     if marked or type(pipeline.scheduler).__name__ in _OF_FEW_STEPS or _embedded_guidance(pipeline):

@@ -1,5 +1,6 @@
 """Loading the model: found, opened, and brought onto the device that there is."""
 
+import inspect
 import logging
 from typing import Final
 
@@ -16,6 +17,8 @@ from stablediffusiond.engine.device_choice import Device, choose_device, choose_
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.engine.pipelines import ModelPipelines
+from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.errors import DeviceAway, InvalidRequest, JobError, ModelAway, ModelUnavailable, OutOfMemory
 from stablediffusiond.settings import CompileMode, ModelSettings
 
@@ -65,7 +68,8 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
     pipeline = load_pipeline(model, device)
     try:
         defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
-        denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode)
+        refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
+        denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode, refiner)
         denoiser.shortcoming = device.shortcoming
         denoiser.warm_up()
     except StopIteration:
@@ -75,6 +79,17 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
     except JobError as error:
         raise ModelUnavailable(f"model {model.name!r} does not draw: {error}") from error
     return denoiser
+
+
+def _load_refiner(model: ModelSettings, device: Device, compile_mode: CompileMode) -> Refiner:
+    settings = model.model_copy(update={"name": model.refiner, "refiner": None})
+    pipeline = load_pipeline(settings, device)
+    pipelines = ModelPipelines(pipeline, defaults_of(pipeline, settings.name), compile_mode)
+    takes = inspect.signature(type(pipelines.by_task.get("img2img")).__call__).parameters
+    if "denoising_start" not in takes:
+        kind = type(pipeline).__name__
+        raise ModelUnavailable(f"model {settings.name!r} cannot refine: {kind} begins no picture late")
+    return Refiner(pipelines, model.refiner_switch)
 
 
 def at_its_fastest(pipeline: Pipeline) -> None:

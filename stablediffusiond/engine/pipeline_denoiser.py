@@ -19,6 +19,7 @@ from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.on_device import OnDevice
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
+from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.trials import Trials
 from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
@@ -31,12 +32,21 @@ class PipelineDenoiser(OnDevice):
     """Draws with the pipelines of one model, called ``name``."""
 
     def __init__(
-        self, pipeline: Pipeline, name: str, defaults: ModelDefaults | None = None, compile_mode: CompileMode = "off"
+        self,
+        pipeline: Pipeline,
+        name: str,
+        defaults: ModelDefaults | None = None,
+        compile_mode: CompileMode = "off",
+        refiner: Refiner | None = None,
     ) -> None:
         self._name = name
         super().__init__(pipeline.device)
         self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
-        self._decoder = Decoder(self._pipelines.decoders)
+        self._refiner = refiner
+        models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
+        self._denoisers = [model.denoiser for model in models]
+        self._decoders = [module for model in models for module in model.decoders]
+        self._decoder = Decoder(self._decoders)
         self._previewer = Previewer.for_model(pipeline)
         self._trials = Trials(self, self._pipelines)
         #: Rows that images had in a call, by what is known of them before their first.
@@ -83,8 +93,11 @@ class PipelineDenoiser(OnDevice):
         scheduler = self._pipelines.scheduler_for(sample.task, generator)
         pipeline = self._pipelines.for_image(request.type, scheduler)
         arguments = self._pipelines.arguments.of(sample.task, sample.kind, generator)
-        run = PipelineRun(lambda: pipeline(**arguments).images)
-        sample.state = ImageRun(run, pipeline, scheduler)
+        parts, run = [(pipeline, scheduler)], PipelineRun(lambda: pipeline(**arguments).images)
+        if self._refiner is not None and self._refiner.serves(sample.task, pipeline):
+            refining = self._refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
+            parts, run = [*parts, (refining.pipeline, refining.scheduler)], PipelineRun(refining.draw)
+        sample.state = ImageRun(run, parts)
         run.start()
 
     @torch.inference_mode()
@@ -103,7 +116,7 @@ class PipelineDenoiser(OnDevice):
         return self._look_at(samples)
 
     def _stops_at(self, module: torch.nn.Module) -> bool:
-        return module is self._pipelines.denoiser or module in self._pipelines.decoders
+        return module in self._denoisers or module in self._decoders
 
     def _look_at(self, samples: Sequence[Sample], *, beginning: bool = False) -> dict[int, JobError]:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
@@ -112,7 +125,7 @@ class PipelineDenoiser(OnDevice):
             if (error := state_of(sample).run.failure) is not None:
                 failures[place] = _begin_error(error) if beginning else job_error(error)
                 continue
-            note_progress(sample, self._pipelines.denoiser)
+            note_progress(sample, self._denoisers)
             self._rows[_rows_key(sample.task.request)] = sample.rows
         return failures
 

@@ -109,6 +109,10 @@ class ModelSettings(Section):
     """A VAE in place of the model's own: a .safetensors file, a folder in the diffusers layout, or a hub id."""
     text_encoders: Path | None = None
     """A folder of the text encoders that a single file lacks, as diffusers or ComfyUI has them (docs/models.md)."""
+    refiner: str | None = None
+    """A second model that makes the last steps, as Stable Diffusion XL has one; named as the first is."""
+    refiner_switch: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The part of the noise that the first model takes away before the refiner begins."""
     scheduler: str | None = None
     """The sampler of requests that name none, as they would name it: "DPM++ 2M Karras"; default: the model's own."""
     prediction_type: Literal["epsilon", "v_prediction"] | None = None

@@ -27,6 +27,10 @@ def test_what_is_slow_only_once_does_not_end_the_measuring() -> None:
     assert asked == [1, 2, 4, 2, 4, 8, 16, 8, 16]
 
 
+def test_measuring_ends_where_one_call_takes_too_long() -> None:
+    assert measure({1: 4.0, 2: 6.0, 4: 0.1}.__getitem__) == {1: 4.0, 2: 6.0}
+
+
 def test_measuring_ends_where_memory_does() -> None:
     def seconds(rows: int) -> float:
         if rows > 4:

@@ -1,0 +1,56 @@
+"""A second model that makes the last steps of each picture, as Stable Diffusion XL has one.
+
+Source: Podell et al., SDXL, https://arxiv.org/abs/2307.01952; in diffusers ``denoising_end`` of the first pipeline
+and ``denoising_start`` of the second.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from stablediffusiond.engine.image_scheduler import ImageScheduler
+from stablediffusiond.engine.job import Kind, Task
+from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.pipelines import ModelPipelines
+
+
+@dataclass(frozen=True)
+class Refining:
+    """The second part of one picture."""
+
+    draw: Callable[[], Any]  #: both parts
+    pipeline: Pipeline
+    scheduler: ImageScheduler
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """``pipelines`` are the second model's; it begins when ``switch``, from 0 to 1, of the noise is gone."""
+
+    pipelines: ModelPipelines
+    switch: float
+
+    def serves(self, task: Task, first: Pipeline) -> bool:
+        """Whether a picture has steps for both, and its pipeline, which is ``first``, can end early."""
+        can_end_early = "denoising_end" in inspect.signature(type(first).__call__).parameters
+        return can_end_early and task.request.steps * (1 - self.switch) >= 1
+
+    def refining(
+        self, first: Pipeline, arguments: Mapping[str, object], task: Task, kind: Kind, generator: torch.Generator
+    ) -> Refining:
+        """``first`` is the pipeline of the first part, with its ``arguments``."""
+        second_task = replace(
+            task, request=task.request.model_copy(update={"type": "img2img"}), init_image=None, mask=None
+        )
+        scheduler = self.pipelines.scheduler_for(second_task, generator)
+        second = self.pipelines.for_image("img2img", scheduler)
+        second_arguments = self.pipelines.arguments.of(second_task, kind, generator)
+
+        def draw() -> Any:
+            latents = first(**{**arguments, "output_type": "latent", "denoising_end": self.switch}).images
+            return second(**{**second_arguments, "image": latents, "denoising_start": self.switch}).images
+
+        return Refining(draw, second, scheduler)
