@@ -28,8 +28,10 @@ _ENOUGH_SECONDS: Final = 0.3
 class Forward:
     """Calls ``module`` by its ``forward``."""
 
-    def __init__(self, module: torch.nn.Module, compile_mode: CompileMode = "off") -> None:
+    def __init__(self, module: torch.nn.Module, device: torch.device, compile_mode: CompileMode = "off") -> None:
+        """``device`` is where it computes."""
         self._module = module
+        self._device = device
         self._eager: Callable[..., Answer] = module.forward
         self._compiled: Callable[..., Answer] | None = None
         if compile_mode != "off":
@@ -82,6 +84,5 @@ class Forward:
         return time.perf_counter() - began
 
     def _synchronize(self) -> None:
-        device = next(self._module.parameters()).device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)

@@ -14,6 +14,7 @@ from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
 from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
+from stablediffusiond.engine.memory_saving import device_of, place
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
@@ -44,8 +45,8 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
         found = source.find(settings)
         pipeline = found.open(choose_dtype(settings.dtype, chosen, found.networks))
         _set_scheduler(pipeline, settings)
-        pipeline.to(chosen)
         decode_as_asked(pipeline)
+        place(pipeline, chosen, settings)
     except ModelUnavailable as error:
         raise ModelUnavailable(_of(settings.name, error)) from None
     except ModelAway as error:
@@ -94,7 +95,7 @@ def _load_refiner(model: ModelSettings, device: Device, compile_mode: CompileMod
 
 def at_its_fastest(pipeline: Pipeline) -> None:
     """Lay the weights out as a GPU's convolutions want them; a CPU's do not care."""
-    if pipeline.device.type == "cuda":
+    if device_of(pipeline).type == "cuda":
         for network in modules_of(pipeline):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
 

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import torch
 
-from stablediffusiond.engine.coalescing import PipelineRun, answer
+from stablediffusiond.engine.beginning import begin
+from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import Decoder
 from stablediffusiond.engine.device_errors import as_job_errors, job_error
-from stablediffusiond.engine.image_run import ImageRun, facts_of, make_calls_until, note_progress, state_of
+from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
+from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
 from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.on_device import OnDevice
@@ -40,7 +42,7 @@ class PipelineDenoiser(OnDevice):
         refiner: Refiner | None = None,
     ) -> None:
         self._name = name
-        super().__init__(pipeline.device)
+        super().__init__(device_of(pipeline))
         self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
@@ -79,26 +81,13 @@ class PipelineDenoiser(OnDevice):
         refused: dict[int, JobError] = {}
         for place, sample in enumerate(samples):
             try:
-                self._start(sample)
+                sample.state = begin(sample, self._pipelines, self._refiner)
             except JobError as error:
                 refused[place] = error
         started = {place: sample for place, sample in enumerate(samples) if place not in refused}
         make_calls_until([state_of(each).run for each in started.values()], self._stops_at)
         failed = self._look_at(list(started.values()), beginning=True)
         return refused | {place: failed[nth] for nth, place in enumerate(started) if nth in failed}
-
-    def _start(self, sample: Sample) -> None:
-        request = sample.task.request
-        generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
-        scheduler = self._pipelines.scheduler_for(sample.task, generator)
-        pipeline = self._pipelines.for_image(request.type, scheduler)
-        arguments = self._pipelines.arguments.of(sample.task, sample.kind, generator)
-        parts, run = [(pipeline, scheduler)], PipelineRun(lambda: pipeline(**arguments).images)
-        if self._refiner is not None and self._refiner.serves(sample.task, pipeline):
-            refining = self._refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
-            parts, run = [*parts, (refining.pipeline, refining.scheduler)], PipelineRun(refining.draw)
-        sample.state = ImageRun(run, parts)
-        run.start()
 
     @torch.inference_mode()
     def step(self, samples: Sequence[Sample], rows_at_once: int) -> dict[int, JobError]:

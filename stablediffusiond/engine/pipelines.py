@@ -11,6 +11,7 @@ from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
+from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults
 from stablediffusiond.engine.networks import Pipeline, denoiser_of, is_autoencoder, modules_of
 from stablediffusiond.engine.prompts import PromptCache
@@ -27,7 +28,7 @@ class ModelPipelines:
         self.base = base
         self.denoiser = denoiser_of(base)
         #: Makes the calls of ``denoiser``.
-        self.forward = Forward(self.denoiser, compile_mode)
+        self.forward = Forward(self.denoiser, device_of(base), compile_mode)
         self.decoders = [module for module in modules_of(base) if is_autoencoder(module)]
         self.prompts = PromptCache()
         self.by_task = pipelines_by_task(base)

@@ -109,6 +109,10 @@ class ModelSettings(Section):
     """A VAE in place of the model's own: a .safetensors file, a folder in the diffusers layout, or a hub id."""
     text_encoders: Path | None = None
     """A folder of the text encoders that a single file lacks, as diffusers or ComfyUI has them (docs/models.md)."""
+    quantize: Literal["off", "fp8"] = "off"
+    """fp8: the denoiser's weights are kept in eight bits: half the memory, a little slower."""
+    offload: Literal["off", "group"] = "off"
+    """group: weights lie in the machine's memory and come onto the GPU layer by layer; little memory, slower."""
     refiner: str | None = None
     """A second model that makes the last steps, as Stable Diffusion XL has one; named as the first is."""
     refiner_switch: Annotated[float, Field(gt=0, lt=1)] = 0.8

@@ -12,6 +12,8 @@ from stablediffusiond.engine.forward import Forward
 OWN, WIDE = (4, 8, 8), (4, 8, 16)
 Arguments = dict[str, Any]
 
+CPU = torch.device("cpu")
+
 
 def some(rows: int, latents: tuple[int, ...] = OWN) -> Arguments:
     generator = torch.Generator().manual_seed(rows)
@@ -46,7 +48,7 @@ def compiled_once(pipeline: Any) -> Iterator[tuple[Forward, list[int]]]:
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(torch, "compile", compile_and_count)
-        forward = Forward(pipeline.unet, "default")
+        forward = Forward(pipeline.unet, CPU, "default")
         forward.measure_by(describe(pipeline.unet, forward, some(2)))
         for rows in (1, 2, 4):
             assert forward.seconds(rows) > 0
@@ -64,7 +66,7 @@ def compiled(compiled_once: tuple[Forward, list[int]]) -> Iterator[tuple[Forward
 
 
 def test_more_rows_than_fit_make_more_calls_and_the_same_result(pipeline: Any) -> None:
-    call = describe(pipeline.unet, Forward(pipeline.unet), some(5))
+    call = describe(pipeline.unet, Forward(pipeline.unet, CPU), some(5))
     [in_parts], [at_once] = make_together([call], 2), make_together([call], 5)
     assert torch.allclose(in_parts[0], at_once[0], rtol=1e-4, atol=1e-5)
 
@@ -72,7 +74,7 @@ def test_more_rows_than_fit_make_more_calls_and_the_same_result(pipeline: Any) -
 def test_a_batch_is_filled_up_to_what_was_compiled(pipeline: Any, compiled: tuple[Forward, list[int]]) -> None:
     forward, seen = compiled
     for rows in (1, 2, 3, 4):
-        [expected] = Forward(pipeline.unet)(**some(rows))
+        [expected] = Forward(pipeline.unet, CPU)(**some(rows))
         [answer] = forward(**some(rows))
         assert torch.allclose(answer, expected, rtol=1e-4, atol=1e-5)
     assert seen == [1, 2, 4, 4]

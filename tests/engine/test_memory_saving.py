@@ -1,0 +1,52 @@
+"""Models that are kept small: the pictures of a batch are what each is alone, and near those of the whole model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.settings import ModelSettings
+from tests.engine.families import save
+
+REQUESTS = [CompleteRequest(prompt=prompt, steps=4, seed=seed) for seed, prompt in enumerate(("a cat", "a blue dog"))]
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion 1", "FLUX.1 dev"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(request.param, tmp_path_factory.mktemp("family"))
+
+
+def opened(folder: Path, **settings: str) -> PipelineDenoiser:
+    asked = ModelSettings.model_validate({"name": str(folder), "device": "cpu", **settings})
+    return PipelineDenoiser(load_pipeline(asked), "tiny")
+
+
+def pictures(denoiser: PipelineDenoiser, requests: list[CompleteRequest]) -> list[Pixels]:
+    samples = [Sample(Task(key, each), 0, denoiser.kind_of(each), 2) for key, each in enumerate(requests)]
+    assert denoiser.begin(samples) == {}
+    while not samples[0].finished:
+        assert denoiser.step(samples, 8) == {}
+    return [denoiser.finish(sample) for sample in samples]
+
+
+@pytest.mark.parametrize(("settings", "mean_error"), [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.0)], ids=str)
+def test_pictures_share_calls_as_ever(folder: Path, settings: dict[str, str], mean_error: float) -> None:
+    denoiser = opened(folder, **settings)
+    together = pictures(denoiser, REQUESTS)
+    for request, got in zip(REQUESTS, together, strict=True):
+        [alone] = pictures(denoiser, [request])
+        assert np.abs(alone.astype(int) - got).max() <= 1
+    for expected, got in zip(pictures(opened(folder), REQUESTS), together, strict=True):
+        assert np.abs(expected.astype(int) - got).mean() <= mean_error
+
+
+def test_weights_are_kept_in_eight_bits_and_computed_with_in_the_models_own_precision(folder: Path) -> None:
+    denoiser = opened(folder, quantize="fp8")
+    weights = {parameter.dtype for parameter in denoiser._pipelines.denoiser.parameters()}
+    assert torch.float8_e4m3fn in weights
+    assert denoiser.dtype == "float32"
