@@ -89,7 +89,7 @@ def _worker(worker: WorkerStatus) -> RenderableType:
 
 
 def _calls(worker: WorkerStatus) -> RenderableType:
-    """How long a UNet call takes by its rows."""
+    """How long a call of the denoiser takes by its rows."""
     table = Table.grid(padding=(0, 2))
     for _ in worker.table:
         table.add_column(justify="right")

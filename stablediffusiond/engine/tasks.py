@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import diffusers
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+from diffusers.configuration_utils import FrozenDict
 
 from stablediffusiond.engine.networks import Pipeline, denoiser_of
 from stablediffusiond.messages.request import JobType
@@ -34,6 +35,8 @@ def pipelines_by_task(base: Pipeline) -> dict[JobType, Pipeline]:
     if _is_conditioned(base):
         return dict([_only_task(base)])
     found = {task: _for_task(task, base) for task in _AUTO}
+    if found["inpaint"] is not None:
+        _take_any_number_of_channels(found["inpaint"])
     return {task: pipeline for task, pipeline in found.items() if pipeline is not None}
 
 
@@ -78,6 +81,27 @@ def _by_name(task: JobType, kind: type) -> Any | None:
     name = kind.__name__.removesuffix("Pipeline") + _INFIXES[task] + "Pipeline"
     found = getattr(diffusers, name, None) if _INFIXES[task] else None
     return found if found is not None and _serves(task, found) else None
+
+
+class _FourChannels:
+    """``unet``, whose config says that it has four channels."""
+
+    def __init__(self, unet: Any) -> None:
+        self._unet = unet
+        self.config = FrozenDict({**unet.config, "in_channels": 4})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._unet, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._unet(*args, **kwargs)
+
+
+def _take_any_number_of_channels(inpainting: Pipeline) -> None:
+    """To diffusers' inpainting pipeline a UNet that sees no mask has four channels; the built-in model's has eight."""
+    unet = getattr(inpainting, "unet", None)
+    if unet is not None and unet.config.in_channels == inpainting.vae.config.latent_channels != 4:
+        inpainting.__dict__["unet"] = _FourChannels(unet)
 
 
 def _serves(task: JobType, kind: type) -> bool:

@@ -83,16 +83,16 @@ class Failed(Reply):
 class Progress(Reply):
     """How far a job is; sent now and then, and lost if nobody listens."""
 
-    step: int = Field(ge=0, description="UNet calls done, over all images of the job")
-    steps: int = Field(ge=1, description="UNet calls to do")
+    step: int = Field(ge=0, description="Denoising steps done, over all images of the job")
+    steps: int = Field(ge=1, description="Denoising steps to do")
 
 
 class PreviewFacts(Reply):
     """What an image looks like so far, beside a small JPEG; sent to who asked for it, and lost if nobody listens."""
 
     index: int = Field(ge=0, description="Which image of the job, from 0")
-    step: int = Field(ge=1, description="UNet calls done for this image")
-    steps: int = Field(ge=1, description="UNet calls to do for this image")
+    step: int = Field(ge=1, description="Denoising steps done for this image")
+    steps: int = Field(ge=1, description="Denoising steps to do for this image")
 
 
 class Cancel(BaseModel):

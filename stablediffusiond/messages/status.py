@@ -29,7 +29,7 @@ class StatusPart(BaseModel):
 class CallTime(StatusPart):
     """A line of the table that was measured at the start."""
 
-    rows: int = Field(ge=1, description="Rows of a UNet call; an image has two under guidance")
+    rows: int = Field(ge=1, description="Rows of a call of the denoiser; an image has two under guidance")
     seconds: float = Field(description="How long one call of so many rows takes, at the model's own size")
 
 
@@ -39,8 +39,8 @@ class JobStatus(StatusPart):
     id: str | None = Field(None, description="Absent as long as the request has not been read")
     priority: Priority = Field(description="By the queue that it came from")
     state: JobState
-    step: int = Field(0, ge=0, description="UNet calls done, over all images of the job")
-    steps: int | None = Field(None, description="UNet calls to do; known once the job is being drawn")
+    step: int = Field(0, ge=0, description="Denoising steps done, over all images of the job")
+    steps: int | None = Field(None, description="Denoising steps to do; known once the job is being drawn")
     images_drawn: int = Field(0, ge=0)
     images: int | None = Field(None, description="Images asked for; known once the request has been read")
 
@@ -57,7 +57,7 @@ class WorkerStatus(StatusPart):
     dtype: str
     shortcoming: str | None = Field(None, description="Why it draws on this device and not on a better one")
     table: list[CallTime] = Field(description="What a measurement at the start found")
-    rows_at_a_time: int = Field(ge=1, description="Rows that one UNet call may have, at the model's own size")
+    rows_at_a_time: int = Field(ge=1, description="Rows that one call may have, at the model's own size")
     images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")
     device_memory_bytes: int | None = Field(None, description="Held on the device; absent where there is no account")
     jobs: list[JobStatus] = Field(description="All its jobs in flight, in the order in which they came")

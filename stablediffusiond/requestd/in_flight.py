@@ -40,7 +40,7 @@ class InFlightJob:
     job_id: str | None = None  #: known once the request has been read
     images: int | None = None  #: asked for; known then, too
     kind: Kind | None = None  #: of its images; known then, too
-    rows: int = 0  #: of each image in a UNet call
+    rows: int = 0  #: of each image in a call of the denoiser
     #: Images that need a place in the batch, now or later; None until the request has been read.
     unfinished: int | None = None
     task: asyncio.Task[None] | None = None

@@ -44,9 +44,9 @@ class RequestMetrics:
         yield GaugeMetric(f"{_NAME}_jobs_in_hand", "Jobs that were delivered and have not ended", states, "state")
         yield GaugeMetric(f"{_NAME}_paused", "1 while no step is made", status.paused is not None)
         yield HistogramMetric(
-            f"{_NAME}_step_seconds", "One UNet call and its scheduler steps", self._engine.step_seconds
+            f"{_NAME}_step_seconds", "One call of the denoiser and its scheduler steps", self._engine.step_seconds
         )
-        yield HistogramMetric(f"{_NAME}_rows_per_call", "Rows of a UNet call", self._engine.rows_per_call)
+        yield HistogramMetric(f"{_NAME}_rows_per_call", "Rows of such a call", self._engine.rows_per_call)
         yield HistogramMetric(f"{_NAME}_queued_seconds", "From publication to delivery", self._counters.queued_seconds)
         yield HistogramMetric(f"{_NAME}_publish_seconds", "From a publish to its confirm", self._publisher.seconds)
         yield CounterMetric(f"{_NAME}_reconnects", "Connections made anew", reconnects, "link")

@@ -138,7 +138,7 @@ class EngineSettings(Section):
     """How many images step together, and how the daemon ends."""
 
     max_images: PositiveInt | Literal["auto"] = "auto"
-    """Images in one UNet call, each two rows under guidance; auto: what a measurement at the start finds fastest."""
+    """Images in one call of the network, each two rows under guidance; auto: what is measured to be fastest."""
     drain_seconds: PositiveFloat = 60
     """On SIGTERM: how long running jobs may go on before they are given back to the queue."""
     progress_interval_seconds: PositiveFloat = 0.5
@@ -148,7 +148,7 @@ class EngineSettings(Section):
     high_alone: bool = False
     """Whether images of low and normal priority wait while one of high priority steps."""
     compile: CompileMode = "off"
-    """torch.compile for the UNet: off, default or max (slow to start, CUDA graphs on a GPU). All before READY."""
+    """torch.compile for the denoiser: off, default or max (slow to start, CUDA graphs on a GPU). All before READY."""
 
 
 class LimitSettings(Section):

@@ -139,3 +139,19 @@ def test_it_is_small() -> None:
     files = [file for file in models.BUILT_IN.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 10_000_000
     assert Path(models.BUILT_IN / "README.md") in files
+
+
+def test_only_what_is_masked_is_drawn_anew(doodle: PipelineDenoiser) -> None:
+    [red] = draw(doodle, [request("a red circle on a white background", 1)])
+    mask = Image.new("L", (128, 128), 0)
+    mask.paste(255, (64, 0, 128, 128))
+    again = request("a blue circle on a white background", 7, image=_png(red), mask=_png(np.asarray(mask.convert("RGB"))))
+    sample = Sample(Task(0, again, None, opened(again), mask), 0, doodle.kind_of(again), doodle.rows_of(again))
+    assert doodle.begin([sample]) == {}
+    while not sample.finished:
+        assert doodle.step([sample], 100) == {}
+    drawn = doodle.finish(sample)
+    assert np.abs(drawn[:, :48].astype(int) - red[:, :48]).mean() < 8  # as the autoencoder gives it back
+    inside, outside = drawn[52:76, 72:84].mean((0, 1)), drawn[52:76, 44:56].mean((0, 1))
+    assert is_near(inside, "blue")
+    assert is_near(outside, "red")
