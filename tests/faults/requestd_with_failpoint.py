@@ -22,8 +22,8 @@ from pika.exceptions import AMQPConnectionError
 from stablediffusiond import logs
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT
-from stablediffusiond.engine import engine
-from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine import drawing
+from stablediffusiond.engine.drawing import Drawing
 from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.requestd import daemon, reply_publisher
 from stablediffusiond.requestd.in_flight import InFlightJobs
@@ -42,16 +42,16 @@ def loading() -> None:
 
 
 def before_the_first_step() -> None:
-    _before(Engine, "_denoise")
+    _before(Drawing, "_denoise")
 
 
 def mid_step() -> None:
-    """In the second UNet call of an image: it has been made, and nobody knows."""
+    """In the second call of an image: it has been made, and nobody knows."""
     call = RecoveringStep._call
 
     def dying(self: RecoveringStep, batch: list[Any]) -> Any:
         made = call(self, batch)
-        if any(sample.step for sample in batch):
+        if any(sample.step > 1 for sample in batch):
             die()
         return made
 
@@ -80,7 +80,8 @@ def published_and_not_acked() -> None:
 
 def device_hangs() -> None:
     """The device draws until it gets the prompt that it never comes back from."""
-    patch.object(engine, "_LONGEST_STEP_SECONDS", HANGS_AFTER_SECONDS).start()
+    patch.object(drawing, "_LONGEST_TICK_SECONDS", HANGS_AFTER_SECONDS).start()
+    patch.object(drawing, "_LONGER_THAN_MEASURED", 0.0).start()
     call = RecoveringStep._call
 
     def hanging(self: RecoveringStep, batch: list[Any]) -> Any:
@@ -130,7 +131,7 @@ def _not_a_number(step: Any) -> Any:
 
 
 def clock_jumps() -> None:
-    """With the UNet calls of a job that has a deadline our clock is set an hour forward, two back, and right again."""
+    """With the calls of a job that has a deadline our clock is set an hour forward, two back, and right again."""
     offsets = itertools.cycle(timedelta(hours=hours) for hours in (1, -1, 0))
 
     class Jumping(datetime):
