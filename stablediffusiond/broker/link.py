@@ -44,7 +44,7 @@ class Link:
         self._separate = asyncio.Semaphore(_SEPARATE_CONNECTIONS)
         self._task: asyncio.Task[None] | None = None
         self._connections = 0
-        #: The node to begin with: the next one after each that lets us in and is of no use.
+        #: The node to begin with: the next one after each that lets us in and is of no use, as was seen twice.
         self._first_node = 0
         #: Why there is no connection, or why the broker takes nothing; None when all is well.
         self.trouble: str | None = "connecting"
@@ -114,9 +114,9 @@ class Link:
             reason = connection.lost.result()
             await self._announce(None, str(reason))
             short_lived = time.monotonic() - began < _SHORT_LIVED_SECONDS
-            if short_lived:
-                self._first_node += 1
             times = times + 1 if short_lived and str(reason) == known else 1
+            if times > 1:
+                self._first_node += 1
             if times == 1:
                 log.warning("%s: connection to the broker lost (%s); connecting again", self._name, reason)
             elif times % _OFTEN == 0:

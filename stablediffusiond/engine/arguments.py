@@ -104,6 +104,7 @@ class Arguments:
             "eta": request.eta,
             "width": kind.width,
             "height": kind.height,
+            "max_area": kind.pixels,  # else some scale what was asked for to their own size
             "image": task.init_image,
             "mask_image": task.mask,
             "strength": strength,

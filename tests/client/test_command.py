@@ -184,6 +184,6 @@ def test_help_teaches(run: Run, settings: Settings) -> None:
     code, out, err = run("--help").end()
     text = out.decode()
     assert (code, err) == (0, "")
-    for taught in ("Examples:", "Exit codes:", "[default: 50]", "--guidance-scale", "{seed}", "130", *COMMANDS):
+    for taught in ("Examples:", "Exit codes:", "default: the model's, else 50", "--guidance-scale", "{seed}", "130", *COMMANDS):
         assert taught in text
     assert "Pydantic" not in text

@@ -13,12 +13,10 @@ from PIL import Image
 from stablediffusiond.engine import call as calls
 from stablediffusiond.engine.image_run import state_of
 from stablediffusiond.engine.job import Sample, Task
-from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType
-from stablediffusiond.settings import ModelSettings
-from tests.engine.families import FAMILIES, Family, save
+from tests.engine.families import FAMILIES, Family, opened, save
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates, and Chroma its own helpers.
 pytestmark = [
@@ -63,7 +61,7 @@ class Model:
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = save(request.param, tmp_path_factory.mktemp("family"))
-    denoiser = PipelineDenoiser(load_pipeline(ModelSettings(name=str(folder), device="cpu")), "tiny")
+    denoiser = opened(folder)
     denoiser.warm_up()
     pipeline = DiffusionPipeline.from_pretrained(folder)
     return Model(FAMILIES[request.param], denoiser, pipeline)
@@ -102,6 +100,7 @@ def drawn(denoiser: PipelineDenoiser, sample: Sample) -> Drawn:
     denoiser.finish(sample)
     state = state_of(sample)
     assert state.scheduler.latents is not None
+    assert state.run.result.shape == (1, 3, 64, 64)
     return state.scheduler.latents, state.run.result[0]
 
 
@@ -113,7 +112,7 @@ def alone(model: Model, fields: Fields) -> Drawn:
     negative = fields.get("negative_prompt") or (" " if guided_by == "true_cfg_scale" and scale > 1 else None)
     given: Fields = {
         "prompt": fields["prompt"], "negative_prompt": negative, "width": 64, "height": 64, guided_by: scale,
-        "num_inference_steps": fields["steps"], "use_resolution_binning": False,
+        "num_inference_steps": fields["steps"], "use_resolution_binning": False, "max_area": 64 * 64,
     }  # fmt: skip
     if fields["type"] != "txt2img":
         given |= {"image": PICTURE, "strength": fields["strength"], "mask_image": MASK}

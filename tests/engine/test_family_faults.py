@@ -11,11 +11,9 @@ from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.image_run import state_of
 from stablediffusiond.engine.job import Drawn, Event, Failed, Kind, Pixels, Previewed, Stepped, Task
-from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.settings import ModelSettings
-from tests.engine.families import save
+from tests.engine.families import opened, save
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
@@ -32,7 +30,7 @@ JOBS: list[Fields] = [
 @pytest.fixture(scope="module", params=["Stable Diffusion XL", "Stable Diffusion 3", "FLUX.1 dev", "Z-Image"])
 def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PipelineDenoiser:
     folder = save(request.param, tmp_path_factory.mktemp("family"))
-    made = PipelineDenoiser(load_pipeline(ModelSettings(name=str(folder), device="cpu")), "tiny")
+    made = opened(folder)
     made.warm_up()
     return made
 

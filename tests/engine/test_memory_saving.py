@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.settings import ModelSettings
-from tests.engine.families import save
+from tests.engine.families import opened, save
 
 REQUESTS = [CompleteRequest(prompt=prompt, steps=4, seed=seed) for seed, prompt in enumerate(("a cat", "a blue dog"))]
 
@@ -19,11 +17,6 @@ REQUESTS = [CompleteRequest(prompt=prompt, steps=4, seed=seed) for seed, prompt 
 @pytest.fixture(scope="module", params=["Stable Diffusion 1", "FLUX.1 dev"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(request.param, tmp_path_factory.mktemp("family"))
-
-
-def opened(folder: Path, **settings: str) -> PipelineDenoiser:
-    asked = ModelSettings.model_validate({"name": str(folder), "device": "cpu", **settings})
-    return PipelineDenoiser(load_pipeline(asked), "tiny")
 
 
 def pictures(denoiser: PipelineDenoiser, requests: list[CompleteRequest]) -> list[Pixels]:

@@ -8,21 +8,14 @@ import torch
 from diffusers import AutoencoderKL
 
 from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.settings import ModelSettings
-from tests.engine.families import save
+from tests.engine.families import opened, save
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
 
 PROMPTS = ("a red cat", "a blue dog")
-
-
-def opened(folder: Path, dtype: str) -> PipelineDenoiser:
-    settings = ModelSettings.model_validate({"name": str(folder), "device": "cpu", "dtype": dtype})
-    return PipelineDenoiser(load_pipeline(settings), "tiny")
 
 
 def pictures(denoiser: PipelineDenoiser) -> list[Pixels]:
@@ -44,9 +37,9 @@ def test_pictures_in_half_precision_are_near_those_in_float32(
     family: str, dtype: str, mean_error: float, tmp_path: Path
 ) -> None:
     folder = save(family, tmp_path)
-    half = opened(folder, dtype)
+    half = opened(folder, dtype=dtype)
     drawn = pictures(half)
-    for expected, got in zip(pictures(opened(folder, "float32")), drawn, strict=True):
+    for expected, got in zip(pictures(opened(folder, dtype="float32")), drawn, strict=True):
         assert np.abs(expected.astype(int) - got).mean() < mean_error
     assert half.dtype == dtype
 
@@ -57,7 +50,7 @@ def test_an_autoencoder_that_asks_for_float32_keeps_it(tmp_path: Path) -> None:
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     vae.register_to_config(force_upcast=True)
     vae.save_pretrained(folder / "vae")
-    denoiser = opened(folder, "float16")
+    denoiser = opened(folder, dtype="float16")
     modules = denoiser._pipelines.base.components
     assert (modules["vae"].dtype, modules["unet"].dtype) == (torch.float32, torch.float16)
     pictures(denoiser)

@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import diffusers
 import torch
 
+from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.request import JobType
+from stablediffusiond.settings import ModelSettings
 from tests.engine.families import transformers, unets
 
 
@@ -88,6 +92,13 @@ FAMILIES: Final[dict[str, Family]] = {
     # Nothing was ever written for this one.
     "AuraFlow": Family(transformers.aura_flow, {"txt2img": diffusers.AuraFlowPipeline}),
 }
+
+
+def opened(folder: Path, **settings: str) -> PipelineDenoiser:
+    """The model in ``folder``, which is taken for one of pictures of 64 x 64 pixels: some classes say 1024."""
+    asked = ModelSettings.model_validate({"name": str(folder), "device": "cpu", **settings})
+    with patch("stablediffusiond.engine.arguments.own_pixels", lambda _: (64, 64)):
+        return PipelineDenoiser(load_pipeline(asked), "tiny")
 
 
 def save(family: str, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from tests.engine.families.parts import byte_level_tokenizer, clip, flow_vae, gemma, t5, umt5, vae
@@ -68,6 +69,8 @@ def flux_fill(scratch: Path) -> Pipeline:
 
 
 def flux_kontext(scratch: Path) -> Pipeline:
+    for each in (pipeline_flux_kontext, pipeline_flux_kontext_inpaint):
+        vars(each)["PREFERRED_KONTEXT_RESOLUTIONS"] = [(64, 64)]  # it enlarges what it edits to the sizes it was trained with
     return flux(scratch, diffusers.FluxKontextPipeline)
 
 
