@@ -8,6 +8,7 @@ import torch
 
 from stablediffusiond.engine.call import describe, make_together
 from stablediffusiond.engine.forward import Forward
+from tests.engine.tiny_models import tiny_pipeline
 
 OWN, WIDE = (4, 8, 8), (4, 8, 16)
 Arguments = dict[str, Any]
@@ -23,6 +24,12 @@ def some(rows: int, latents: tuple[int, ...] = OWN) -> Arguments:
         "encoder_hidden_states": torch.randn(rows, 77, 32, generator=generator),
         "return_dict": False,
     }
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One whose network nobody has held: what is compiled is the network alone."""
+    return tiny_pipeline(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(autouse=True)
