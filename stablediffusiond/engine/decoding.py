@@ -1,7 +1,7 @@
 """The last call of a picture: its latents to pixels, in tiles where memory is short, and checked for numbers."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from stablediffusiond.engine.call import Call, make_together
 from stablediffusiond.engine.coalescing import PipelineRun
 from stablediffusiond.engine.job import Pixels
-from stablediffusiond.engine.rows import Answer, map_tensors
+from stablediffusiond.engine.networks import Pipeline, modules_of
+from stablediffusiond.engine.rows import Answer, tensors_of
 from stablediffusiond.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,13 @@ class Decoder:
                 module.use_tiling = tiled  # type: ignore[assignment]
 
 
-def decode_as_asked(pipeline: Any) -> None:
+def decode_as_asked(pipeline: Pipeline) -> None:
     """Keep an autoencoder in float32 that says that it overflows in float16, as that of Stable Diffusion XL.
 
     Its pipeline would turn it to float32 for each picture and back, while others are suspended in it.
     """
-    for module in pipeline.components.values():
-        if isinstance(module, torch.nn.Module) and module.dtype == torch.float16 and _asks_for_float32(module):
+    for module in modules_of(pipeline):
+        if module.dtype == torch.float16 and _asks_for_float32(module):
             module.to(torch.float32)
 
 
@@ -101,15 +102,4 @@ def _asks_for_float32(module: torch.nn.Module) -> bool:
 
 
 def _is_finite(answer: Answer) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(answer))
-
-
-def _tensors(answer: Answer) -> Iterator[Tensor]:
-    found: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(answer, keep)
-    return iter(found)
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(answer))

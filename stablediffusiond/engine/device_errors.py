@@ -38,16 +38,21 @@ def job_error(error: Exception) -> JobError:
     """
     if isinstance(error, JobError):
         return error
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY.search(reason):
         return OutOfMemory(f"the device has no room for this: {reason}")
     raise_if_broken(error)
     return ModelError(f"{type(error).__name__}: {reason}")
 
 
+def first_line(error: Exception) -> str:
+    """What an operator reads of ``error``; its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def raise_if_broken(error: Exception) -> None:
     """Raise DeviceBroken if ``error`` says that the device has failed for good."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if isinstance(error, DeviceBroken):
         raise error
     if isinstance(error, RuntimeError) and _BROKEN.search(reason) and not _NO_MEMORY.search(reason):

@@ -1,4 +1,4 @@
-"""A scheduler prepared for one image, with what diffusers leaves to be wished for put right."""
+"""A scheduler prepared for one image, with corrections of what diffusers' do wrong for a single one."""
 
 import functools
 import inspect

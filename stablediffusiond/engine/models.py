@@ -14,6 +14,7 @@ from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
 from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
+from stablediffusiond.engine.device_errors import first_line
 from stablediffusiond.engine.memory_saving import device_of, place
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
@@ -115,7 +116,7 @@ def _of(name: str, error: Exception) -> str:
 
 
 def _said(error: Exception, name: str) -> ModelUnavailable | ModelAway | DeviceAway:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if isinstance(error, torch.cuda.OutOfMemoryError):
         # Somebody else may have the memory, and give it back.
         return DeviceAway(f"model {name!r} does not fit into the memory of the GPU: {reason}")

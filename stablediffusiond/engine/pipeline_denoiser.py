@@ -12,7 +12,7 @@ import torch
 from stablediffusiond.engine.beginning import begin
 from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import Decoder
-from stablediffusiond.engine.device_errors import as_job_errors, job_error
+from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.engine.memory_saving import device_of
@@ -186,4 +186,4 @@ def _rows_key(request: CompleteRequest) -> tuple[str, bool]:
 
 def _begin_error(error: Exception) -> JobError:
     """What a pipeline does not accept before its first step is the request's fault."""
-    return InvalidRequest(str(error).splitlines()[0]) if isinstance(error, ValueError) else job_error(error)
+    return InvalidRequest(first_line(error)) if isinstance(error, ValueError) else job_error(error)

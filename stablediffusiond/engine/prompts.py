@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from stablediffusiond.engine.rows import map_tensors
+from stablediffusiond.engine.rows import map_tensors, tensors_of
 
 #: Device memory for embeddings that are kept: 280 pairs of Stable Diffusion 1.5 in half precision.
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -75,12 +75,4 @@ def _as_float32(embeddings: Any) -> Any:
 
 
 def _bytes_of(embeddings: Any) -> int:
-    total = 0
-
-    def count(value: Tensor) -> Tensor:
-        nonlocal total
-        total += value.nbytes
-        return value
-
-    map_tensors(embeddings, count)
-    return total
+    return sum(tensor.nbytes for tensor in tensors_of(embeddings))
