@@ -146,3 +146,16 @@ def test_what_the_decoder_makes_infinite_in_half_precision_is_decoded_again(tmp_
     assert pipeline.vae.dtype == torch.float32
     overflowing.add(torch.float32)
     assert set(run(denoiser, None).values()) == {"model_error"}
+
+
+@pytest.mark.parametrize("error", [ValueError(), ValueError("\n"), RuntimeError()], ids=repr)
+def test_an_exception_that_says_nothing_is_named(
+    denoiser: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    request = CompleteRequest(prompt=f"never encoded before: {error!r}", steps=2)
+    monkeypatch.setattr(denoiser._pipelines.base.text_encoder, "forward", refuse)
+    sample = Sample(Task(0, request), 0, denoiser.kind_of(request), 2)
+    assert str(denoiser.begin([sample])[0]).startswith(type(error).__name__)

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
-from tests.engine.families import opened, save
+from tests.engine.families import drawn_together, opened, save
 
 REQUESTS = [CompleteRequest(prompt=prompt, steps=4, seed=seed) for seed, prompt in enumerate(("a cat", "a blue dog"))]
 
@@ -19,22 +17,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return save(request.param, tmp_path_factory.mktemp("family"))
 
 
-def pictures(denoiser: PipelineDenoiser, requests: list[CompleteRequest]) -> list[Pixels]:
-    samples = [Sample(Task(key, each), 0, denoiser.kind_of(each), 2) for key, each in enumerate(requests)]
-    assert denoiser.begin(samples) == {}
-    while not samples[0].finished:
-        assert denoiser.step(samples, 8) == {}
-    return [denoiser.finish(sample) for sample in samples]
-
-
 @pytest.mark.parametrize(("settings", "mean_error"), [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.0)], ids=str)
 def test_pictures_share_calls_as_ever(folder: Path, settings: dict[str, str], mean_error: float) -> None:
     denoiser = opened(folder, **settings)
-    together = pictures(denoiser, REQUESTS)
+    together = drawn_together(denoiser, REQUESTS)
     for request, got in zip(REQUESTS, together, strict=True):
-        [alone] = pictures(denoiser, [request])
+        [alone] = drawn_together(denoiser, [request])
         assert np.abs(alone.astype(int) - got).max() <= 1
-    for expected, got in zip(pictures(opened(folder), REQUESTS), together, strict=True):
+    for expected, got in zip(drawn_together(opened(folder), REQUESTS), together, strict=True):
         assert np.abs(expected.astype(int) - got).mean() <= mean_error
 
 

@@ -7,28 +7,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from stablediffusiond.engine.job import Pixels, Sample, Task
-from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
-from tests.engine.families import opened, save
+from tests.engine.families import drawn_together, opened, save
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
 
-PROMPTS = ("a red cat", "a blue dog")
-
-
-def pictures(denoiser: PipelineDenoiser) -> list[Pixels]:
-    """Several in one batch, so that one is decoded while another is suspended."""
-    samples = [
-        Sample(Task(key, request), 0, denoiser.kind_of(request), 2)
-        for key, request in enumerate(CompleteRequest(prompt=prompt, steps=4, seed=1) for prompt in PROMPTS)
-    ]
-    assert denoiser.begin(samples) == {}
-    while not samples[0].finished:
-        assert denoiser.step(samples, 8) == {}
-        assert all(sample.finished == samples[0].finished for sample in samples)
-    return [denoiser.finish(sample) for sample in samples]
+REQUESTS = [CompleteRequest(prompt=prompt, steps=4, seed=1) for prompt in ("a red cat", "a blue dog")]
 
 
 @pytest.mark.parametrize(("dtype", "mean_error"), [("float16", 0.5), ("bfloat16", 3.0)])
@@ -38,8 +23,8 @@ def test_pictures_in_half_precision_are_near_those_in_float32(
 ) -> None:
     folder = save(family, tmp_path)
     half = opened(folder, dtype=dtype)
-    drawn = pictures(half)
-    for expected, got in zip(pictures(opened(folder, dtype="float32")), drawn, strict=True):
+    drawn = drawn_together(half, REQUESTS)
+    for expected, got in zip(drawn_together(opened(folder, dtype="float32"), REQUESTS), drawn, strict=True):
         assert np.abs(expected.astype(int) - got).mean() < mean_error
     assert half.dtype == dtype
 
@@ -53,5 +38,5 @@ def test_an_autoencoder_that_asks_for_float32_keeps_it(tmp_path: Path) -> None:
     denoiser = opened(folder, dtype="float16")
     modules = denoiser._pipelines.base.components
     assert (modules["vae"].dtype, modules["unet"].dtype) == (torch.float32, torch.float16)
-    pictures(denoiser)
+    drawn_together(denoiser, REQUESTS)
     assert (modules["vae"].dtype, modules["unet"].dtype) == (torch.float32, torch.float16)

@@ -1,6 +1,6 @@
 """One tiny model with random weights for each family: 64 x 64 pixels, float32, saved as a folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +9,10 @@ from unittest.mock import patch
 import diffusers
 import torch
 
+from stablediffusiond.engine.job import Pixels, Sample, Task
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType
 from stablediffusiond.settings import ModelSettings
 from tests.engine.families import transformers, unets
@@ -99,6 +101,16 @@ def opened(folder: Path, **settings: str) -> PipelineDenoiser:
     asked = ModelSettings.model_validate({"name": str(folder), "device": "cpu", **settings})
     with patch("stablediffusiond.engine.arguments.own_pixels", lambda _: (64, 64)):
         return PipelineDenoiser(load_pipeline(asked), "tiny")
+
+
+def drawn_together(denoiser: PipelineDenoiser, requests: Sequence[CompleteRequest]) -> list[Pixels]:
+    """The pictures of ``requests``, which are alike, in one batch: one is decoded while another is suspended."""
+    samples = [Sample(Task(key, each), 0, denoiser.kind_of(each), 2) for key, each in enumerate(requests)]
+    assert denoiser.begin(samples) == {}
+    while not samples[0].finished:
+        assert denoiser.step(samples, 8) == {}
+        assert all(sample.finished == samples[0].finished for sample in samples)
+    return [denoiser.finish(sample) for sample in samples]
 
 
 def save(family: str, folder: Path) -> Path:
