@@ -1,177 +1,238 @@
-"""What the engine makes of a GPU: Stable Diffusion 1.5 and SDXL's UNet at full size, with random weights.
+"""What the engine makes of a GPU: models at full size with random weights, against diffusers' own pipeline.
 
-    python benchmarks/gpu.py [--model sd15|sdxl|tiny] [--pixels 512] [--steps 20 50] [--rows 1 2 4] [--compile default]
+    python benchmarks/gpu.py [--model sd15|sdxl|flux|tiny] [--pixels 512] [--steps 20 50] [--compile off regions]
 
-It needs torch, transformers, diffusers and this package, and no download. It prints JSON: the device's rate
-for large matrix products; the UNet by rows, eager and compiled (calls a second, rows a second, share of that rate,
-memory); and, for whole pipelines, images a second of sixteen images in flight in our engine against diffusers' own
-pipeline, one at a time, eager and compiled with channels-last. ``tiny`` is for trying the script on a CPU.
+It needs this package with its engine, and no download. It prints JSON. For each way to compile: the seconds that it
+took; a call of the network by its rows (rows a second, share of the device's rate for large matrix products); images a
+second of sixteen at once in our engine, of one alone, and of diffusers' own pipeline, one at a time; the seconds of a
+job that comes when another is halfway, which with one at a time are 1.5 times those of one alone. And the lines of code
+that wait for the device in a step. ``tiny`` is for trying the script on a CPU.
 """
 
 import argparse
+import collections
 import json
+import logging
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.random_models import UNETS, VAES, pipeline_around, random_unet
-from stablediffusiond.engine.capacity import warm_up
+from benchmarks.random_models import MODELS, random_pipeline
+from stablediffusiond.engine.capacity import Capacity, measure
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Event, Failed, Finished, Task
+from stablediffusiond.engine.job import Event, Failed, Finished, Sample, Stepped, Task
 from stablediffusiond.engine.models import at_its_fastest
+from stablediffusiond.engine.networks import denoiser_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import CompileMode
 
-IN_FLIGHT = 16
+IN_FLIGHT: Final = 16
+#: What is compiled whole is told so.
+_MODES: Final = {"default": "default", "max": "max-autotune"}
 
 
 class Bench:
     """One model on one device."""
 
-    def __init__(self, name: str, pixels: int | None, device: torch.device) -> None:
-        self.name, self.device = name, device
-        self.dtype = torch.float32 if device.type == "cpu" else torch.float16
-        self.unet = random_unet(name, device, self.dtype)
-        self.side = (pixels or 8 * self.unet.config.sample_size) // 8
+    def __init__(self, name: str, pixels: int | None) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = name
+        self.pipeline = random_pipeline(name, self.device)
+        at_its_fastest(self.pipeline)
+        self.side = pixels or 8 * (denoiser_of(self.pipeline).config.get("sample_size") or 128)
+        self.guidance = 1.0 if name == "flux" else 7.5
+        self.peak = self._matmul_rate()
 
-    def inputs(self, rows: int) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
-        """What a UNet call takes, for so many rows."""
-        made: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        latents = torch.randn(rows, 4, self.side, self.side, **made).contiguous(memory_format=torch.channels_last)
-        words = torch.randn(rows, 77, self.unet.config.cross_attention_dim, **made)
-        keywords: dict[str, Any] = {"encoder_hidden_states": words, "return_dict": False}
-        if self.name == "sdxl":
-            keywords["added_cond_kwargs"] = {
-                "text_embeds": torch.randn(rows, 1280, **made),
-                "time_ids": torch.tensor([[1024, 1024, 0, 0, 1024, 1024]], **made).expand(rows, -1),
-            }
-        return (latents, torch.full((rows,), 500.0, device=self.device)), keywords
-
-    def seconds(self, work: Callable[[], object], calls: int = 5) -> float:
-        """The median time of ``work``, after two calls that do not count."""
+    def seconds(self, work: Callable[[], object], calls: int = 3) -> float:
+        """The median time of ``work``, after one call that does not count."""
         taken = []
-        for _ in range(calls + 2):
-            self.synchronize()
+        for _ in range(calls + 1):
+            self._synchronize()
             began = time.perf_counter()
             work()
-            self.synchronize()
+            self._synchronize()
             taken.append(time.perf_counter() - began)
-        return statistics.median(taken[2:])
+        return statistics.median(taken[1:])
 
-    def synchronize(self) -> None:
+    def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def matmul_rate(self) -> float:
+    def _matmul_rate(self) -> float:
         """Operations a second of a large matrix product."""
         size = 8192 if self.device.type == "cuda" else 512
-        a, b = (torch.randn(size, size, device=self.device, dtype=self.dtype) for _ in range(2))
-        return 2 * size**3 / self.seconds(lambda: a @ b)
+        dtype = denoiser_of(self.pipeline).dtype
+        a, b = (torch.randn(size, size, device=self.device, dtype=dtype) for _ in range(2))
+        return 2 * size**3 / self.seconds(lambda: a @ b, calls=9)
 
-    def operations_a_row(self) -> int:
-        arguments, keywords = self.inputs(1)
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            self.unet(*arguments, **keywords)
-        return int(counter.get_total_flops())
+    def request(self, steps: int, seed: int = 0) -> CompleteRequest:
+        return CompleteRequest(
+            prompt="a red cat", steps=steps, seed=seed, width=self.side, height=self.side, guidance_scale=self.guidance
+        )
 
-    @torch.inference_mode()
-    def rows(self, counts: list[int], unet: Any, peak: float) -> dict[str, dict[str, float]]:
-        """By row count: calls and rows a second, share of ``peak``, memory."""
-        table = {}
-        operations = self.operations_a_row()
-        for rows in counts:
-            arguments, keywords = self.inputs(rows)
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.device)
-            try:
-                taken = self.seconds(partial(unet, *arguments, **keywords))
-            except torch.OutOfMemoryError:
-                break
-            table[str(rows)] = {
-                "calls_a_second": round(1 / taken, 3),
-                "rows_a_second": round(rows / taken, 3),
-                "share_of_matmul_rate": round(operations * rows / taken / peak, 4),
-            }
-            if self.device.type == "cuda":
-                table[str(rows)]["gigabytes"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
-            print(rows, table[str(rows)], file=sys.stderr)
-        return table
+    def denoiser(self, mode: CompileMode) -> PipelineDenoiser:
+        """A new one around the same networks."""
+        self._let_go()
+        return PipelineDenoiser(self.pipeline, self.name, compile_mode=mode)
+
+    def _let_go(self) -> list[tuple[torch.nn.Module, dict[str, Any]]]:
+        """Take away what holds the networks, so that they are diffusers' own again; returns it."""
+        modules = [each for each in self.pipeline.components.values() if isinstance(each, torch.nn.Module)]
+        methods = ("forward", "encode", "decode")
+        return [
+            (module, {name: module.__dict__.pop(name) for name in methods if name in module.__dict__})
+            for module in modules
+        ]
+
+    # diffusers' own
+
+    def by_diffusers(self, steps: int, mode: CompileMode) -> float:
+        """Seconds of an image, by the pipeline alone."""
+        held = self._let_go()
+        network = denoiser_of(self.pipeline)
+        if mode in _MODES:
+            network.forward = torch.compile(network.forward, mode=_MODES[mode], dynamic=False)
+        taken = self.seconds(lambda: self._call_pipeline(steps))
+        network.__dict__.pop("forward", None)
+        for module, methods in held:
+            module.__dict__.update(methods)
+        return taken
+
+    def _call_pipeline(self, steps: int) -> None:
+        self.pipeline(
+            "a red cat", num_inference_steps=steps, guidance_scale=self.guidance, width=self.side, height=self.side
+        )
 
 
-def images_a_second(bench: Bench, steps: int, mode: CompileMode) -> dict[str, float]:
-    """Ours with sixteen in flight and alone, diffusers one at a time, eager and compiled."""
-    pipeline, side = pipeline_around(bench.unet, bench.name), 8 * bench.side
-    made: dict[str, float] = {}
+def table_of(bench: Bench, denoiser: PipelineDenoiser) -> dict[int, dict[str, float]]:
+    """By rows: what a call does, as the engine measures it before its first job."""
+    sample = Sample(Task(0, bench.request(2)), 0, denoiser.kind_of(bench.request(2)), 2)
+    denoiser.begin([sample])
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        denoiser.step([sample], sample.rows)
+    denoiser.drop(sample)
+    operations = counter.get_total_flops() / sample.rows
+    began = time.perf_counter()
+    table = measure(denoiser.time_rows)
+    print("measured for", round(time.perf_counter() - began, 1), "s", file=sys.stderr)
+    return {
+        rows: {
+            "milliseconds": round(1000 * seconds, 2),
+            "rows_a_second": round(rows / seconds, 2),
+            "share_of_matmul_rate": round(operations * rows / seconds / bench.peak, 3),
+        }
+        for rows, seconds in table.items()
+    }
 
-    def by_diffusers() -> None:
-        pipeline("a red cat", num_inference_steps=steps, guidance_scale=7.5, width=side, height=side)
 
-    made["diffusers eager"] = 1 / bench.seconds(by_diffusers, calls=3)
-    at_its_fastest(pipeline)
-    denoiser = PipelineDenoiser(pipeline, bench.name, compile_mode=mode)
-    capacity = warm_up(denoiser, None)
+def draw(
+    denoiser: PipelineDenoiser, capacity: Capacity, requests: list[CompleteRequest], *, late: bool = False
+) -> float:
+    """Have ``requests`` drawn; seconds, or those of the second, if it is ``late``: when the first is halfway."""
+    began = time.perf_counter()
+    waiting = requests[1:] if late else []
+    left = len(requests)
 
-    def by_engine(images: int) -> None:
-        def on_event(event: Event) -> None:
-            if isinstance(event, Failed):
-                raise event.error
-            if isinstance(event, Finished):
-                ended.append(event.task.key)
-                if len(ended) == images:
-                    engine.stop()
+    def on_event(event: Event) -> None:
+        nonlocal left, began
+        if isinstance(event, Failed):
+            raise event.error
+        if waiting and isinstance(event, Stepped) and event.step >= event.steps // 2:
+            began = time.perf_counter()
+            engine.submit(Task(1, waiting.pop()))
+        if isinstance(event, Finished):
+            left -= 1
+            if not left:
+                engine.stop()
 
-        ended: list[int] = []
-        engine = Engine(denoiser, capacity, progress_interval_seconds=1, on_event=on_event)
-        for key in range(images):
-            fields = {"prompt": "a red cat", "steps": steps, "seed": key, "width": side, "height": side}
-            engine.submit(Task(key, CompleteRequest.model_validate(fields)))
-        engine.run()
+    engine = Engine(denoiser, capacity, progress_interval_seconds=0, on_event=on_event)
+    for key, request in enumerate(requests[:1] if late else requests):
+        engine.submit(Task(key, request))
+    engine.run()
+    return time.perf_counter() - began
 
-    made["engine, 16 in flight"] = IN_FLIGHT / bench.seconds(lambda: by_engine(IN_FLIGHT), calls=1)
-    made["engine, alone"] = 1 / bench.seconds(lambda: by_engine(1), calls=3)
-    if mode != "off":
-        pipeline.unet = torch.compile(pipeline.unet, mode="default" if mode == "default" else "max-autotune")
-        made["diffusers compiled"] = 1 / bench.seconds(by_diffusers, calls=3)
-    return {name: round(value, 4) for name, value in made.items()}
+
+def images(
+    bench: Bench, denoiser: PipelineDenoiser, capacity: Capacity, steps: int, mode: CompileMode
+) -> dict[str, float]:
+    """What whole images of so many ``steps`` take."""
+    requests = [bench.request(steps, seed) for seed in range(IN_FLIGHT)]
+    alone = bench.seconds(lambda: draw(denoiser, capacity, requests[:1]))
+    at_once = bench.seconds(lambda: draw(denoiser, capacity, requests), calls=1)
+    late = statistics.median(draw(denoiser, capacity, requests[:2], late=True) for _ in range(3))
+    by_diffusers = bench.by_diffusers(steps, mode)
+    return {
+        "images a second, 16 at once": round(IN_FLIGHT / at_once, 4),
+        "images a second, alone": round(1 / alone, 4),
+        "images a second, diffusers": round(1 / by_diffusers, 4),
+        "times diffusers, 16 at once": round(by_diffusers * IN_FLIGHT / at_once, 3),
+        "seconds alone": round(alone, 3),
+        "seconds of a late job": round(late, 3),
+        "seconds of a late job, one at a time": round(1.5 * by_diffusers, 3),
+    }
+
+
+def waits(bench: Bench, denoiser: PipelineDenoiser) -> dict[str, int]:
+    """The lines that wait for the device during four steps of two images, and how often."""
+    request = bench.request(6)
+    samples = [Sample(Task(key, request), 0, denoiser.kind_of(request), 2) for key in range(2)]
+    denoiser.begin(samples)
+    denoiser.step(samples, 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        for _ in range(4):
+            denoiser.step(samples, 4)
+        torch.cuda.set_sync_debug_mode("default")
+    for sample in samples:
+        denoiser.drop(sample)
+    return dict(collections.Counter(f"{Path(each.filename).name}:{each.lineno}" for each in caught))
+
+
+def measured(bench: Bench, mode: CompileMode, steps_of: list[int]) -> dict[str, Any]:
+    denoiser = bench.denoiser(mode)
+    began = time.perf_counter()
+    table = table_of(bench, denoiser)
+    made: dict[str, Any] = {"warm_up_seconds": round(time.perf_counter() - began, 1), "rows": table}
+    by_rows = {rows: each["milliseconds"] / 1000 for rows, each in table.items()}
+    capacity = Capacity(denoiser.kind_of(bench.request(1)), by_rows)
+    made["rows at once"] = capacity.rows
+    if bench.device.type == "cuda":
+        made["waits for the device in four steps"] = waits(bench, denoiser)
+        made["gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return made | {f"{steps} steps": images(bench, denoiser, capacity, steps, mode) for steps in steps_of}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", choices=sorted(UNETS), default="sd15")
+    parser.add_argument("--model", choices=sorted(MODELS), default="sd15")
     parser.add_argument("--pixels", type=int, help="default: the model's own size")
     parser.add_argument("--steps", type=int, nargs="*", default=[20, 50])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--compile", choices=["off", "default", "max"], default="default")
+    modes = ["off", "regions", "default", "max"]
+    parser.add_argument("--compile", choices=modes, nargs="+", default=modes[:2])
     chosen = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bench = Bench(chosen.model, chosen.pixels, device)
-    peak = bench.matmul_rate()
+    logging.basicConfig(level=logging.INFO)
+    bench = Bench(chosen.model, chosen.pixels)
     made: dict[str, Any] = {
         "model": chosen.model,
-        "pixels": 8 * bench.side,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "pixels": bench.side,
+        "device": torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu",
         "torch": torch.__version__,
-        "matmul_tera_operations_a_second": round(peak / 1e12, 3),
-        "giga_operations_a_row": round(bench.operations_a_row() / 1e9, 3),
-        "eager": bench.rows(chosen.rows, bench.unet.to(memory_format=torch.channels_last), peak),
+        "matmul_tera_operations_a_second": round(bench.peak / 1e12, 3),
     }
-    if chosen.compile != "off":
-        mode = "default" if chosen.compile == "default" else "max-autotune"
-        made["compiled"] = bench.rows(chosen.rows, torch.compile(bench.unet, mode=mode, dynamic=False), peak)
-    if chosen.model in VAES:
-        made["images_a_second"] = {
-            f"{steps} steps": images_a_second(bench, steps, chosen.compile) for steps in chosen.steps
-        }
+    for mode in chosen.compile:
+        made[mode] = measured(bench, mode, chosen.steps)
+        print(json.dumps({"so far": made}), file=sys.stderr, flush=True)
     print(json.dumps(made, indent=2))
 
 

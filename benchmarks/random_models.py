@@ -1,86 +1,103 @@
-"""Stable Diffusion at full size with random weights: what it costs without a download, not what it draws."""
+"""Models at full size with random weights: what they cost without a download, not what they draw.
 
-import json
+Text encoders are small but for their widths: what is measured is the network that makes the steps, and the VAE.
+"""
+
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-    "tiny": {
-        "sample_size": 8,
-        "block_out_channels": (32, 64),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "cross_attention_dim": 32,
-        "attention_head_dim": 8,
-    },
-}
-VAES: dict[str, dict[str, Any]] = {
-    "sd15": {
-        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512
-    },
-    "tiny": {
-        "block_out_channels": (16, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 64
-    },
+from tests.engine.families.parts import t5_tokenizer
+from tests.engine.tiny_models import byte_tokenizer, tiny_pipeline
+
+Pipeline = Any
+
+_NOISE: Final = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+_VAE: Final[dict[str, Any]] = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
+_NO_CHECKER: Final = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
-def random_unet(name: str, device: torch.device, dtype: torch.dtype) -> Any:
-    torch.manual_seed(0)
-    with torch.device(device):
-        unet: Any = UNet2DConditionModel(**UNETS[name])
-    return unet.to(dtype).eval()
-
-
-def pipeline_around(unet: Any, name: str) -> Any:
-    """The whole of Stable Diffusion around a UNet of ``random_unet``."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = _tokenizer(Path(folder))
-    width = unet.config.cross_attention_dim
-    with torch.device(unet.device):
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_attention_heads=4,
-                num_hidden_layers=12 if name == "sd15" else 2, bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-            )
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **VAES[name]
-        )
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
-    pipeline: Any = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
+def _clip(scratch: Path, width: int, kind: Any = CLIPTextModel) -> tuple[Any, Any]:
+    tokenizer = byte_tokenizer(scratch)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width, num_attention_heads=4,
+        num_hidden_layers=2, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, projection_dim=width,
     )  # fmt: skip
-    pipeline.to(unet.device, unet.dtype)
+    return tokenizer, kind(config)
+
+
+def stable_diffusion_1(scratch: Path) -> Pipeline:
+    tokenizer, encoder = _clip(scratch, 768)
+    return diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL(**_VAE, sample_size=512), text_encoder=encoder, tokenizer=tokenizer,
+        unet=diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+        scheduler=diffusers.DDIMScheduler(**_NOISE, clip_sample=False, set_alpha_to_one=False), **_NO_CHECKER,
+    )  # fmt: skip
+
+
+def stable_diffusion_xl(scratch: Path) -> Pipeline:
+    tokenizer, encoder = _clip(scratch, 768)
+    tokenizer_2, encoder_2 = _clip(scratch, 1280, CLIPTextModelWithProjection)
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=128, block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=(5, 10, 20),
+        cross_attention_dim=2048, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+    )  # fmt: skip
+    return diffusers.StableDiffusionXLPipeline(
+        vae=diffusers.AutoencoderKL(**_VAE, sample_size=1024, scaling_factor=0.13025, force_upcast=True), unet=unet,
+        text_encoder=encoder, tokenizer=tokenizer, text_encoder_2=encoder_2, tokenizer_2=tokenizer_2,
+        scheduler=diffusers.EulerDiscreteScheduler(**_NOISE, timestep_spacing="leading"), add_watermarker=False,
+    )  # fmt: skip
+
+
+def flux_schnell(scratch: Path) -> Pipeline:
+    tokenizer, encoder = _clip(scratch, 768)
+    tokenizer_2 = t5_tokenizer()
+    t5 = T5Config(vocab_size=len(tokenizer_2) + 2, d_model=4096, d_kv=64, d_ff=4096, num_layers=2, num_heads=64)
+    vae = diffusers.AutoencoderKL(
+        **_VAE, sample_size=1024, latent_channels=16, shift_factor=0.1159, scaling_factor=0.3611,
+        use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
+    return diffusers.FluxPipeline(
+        transformer=diffusers.FluxTransformer2DModel(), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae,
+        text_encoder=encoder, tokenizer=tokenizer, text_encoder_2=T5EncoderModel(t5), tokenizer_2=tokenizer_2,
+    )  # fmt: skip
+
+
+MODELS: Final[dict[str, tuple[Callable[[Path], Pipeline], torch.dtype]]] = {
+    "sd15": (stable_diffusion_1, torch.float16),
+    "sdxl": (stable_diffusion_xl, torch.float16),
+    "flux": (flux_schnell, torch.bfloat16),
+    "tiny": (tiny_pipeline, torch.float16),
+}
+
+
+def random_pipeline(name: str, device: torch.device) -> Pipeline:
+    """The pipeline ``name``, on ``device``; half precision on a GPU, as there the service has it."""
+    make, dtype = MODELS[name]
+    if device.type == "cpu":
+        dtype = torch.float32
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)  # so that a large model is never there in float32
+    try:
+        with tempfile.TemporaryDirectory() as folder, torch.device(device):
+            pipeline = make(Path(folder))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module):
+            module.eval()
+    pipeline.to(device, dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    """Every printable character is a token; what the prompt says does not matter here."""
-    characters = [chr(code) for code in range(33, 127)]
-    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from stablediffusiond.engine.rows import Answer, Rows, Tree, cut, join, merge, plain, rows_of
+from stablediffusiond.engine.rows import Answer, Rows, Tree, cut, join, merge, plain, rows_of, tensors_of
 
 #: One number for all rows of a picture; networks take one for each row as well.
 NUMBERS: Final = frozenset({"timestep", "t"})
@@ -76,6 +76,18 @@ def repeated(call: Call, rows: int) -> Call:
     copies = -(-rows // call.rows)
     arguments = {name: cut(merge([value] * copies), 0, rows) for name, value in call.arguments.items()}
     return Call(call.module, call.function, rows, call.key, arguments)
+
+
+def beside_the_others(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` with numbers that schedulers keep in host memory brought to the device of the other tensors."""
+    others = (tensor for name, value in arguments.items() if name not in NUMBERS for tensor in tensors_of(value))
+    if (one := next(others, None)) is None:
+        return dict(arguments)
+    return {
+        # Nobody waits: the host's copy is read before this returns.
+        name: value.to(one.device, non_blocking=True) if name in NUMBERS and isinstance(value, Tensor) else value
+        for name, value in arguments.items()
+    }
 
 
 def filled_up(call: Call, rows: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
-from stablediffusiond.engine.call import NUMBERS, Call, describe, make_together
+from stablediffusiond.engine.call import NUMBERS, Call, beside_the_others, describe, make_together
 from stablediffusiond.engine.rows import Answer, map_tensors
 
 
@@ -112,9 +112,14 @@ def answer(runs: Sequence[PipelineRun], rows_at_once: int) -> None:
 
 def _casting(module: torch.nn.Module, function: Callable[..., Answer]) -> Callable[..., Answer]:
     """``function`` for callers that have float32."""
+    known: dict[torch.dtype, torch.dtype] = {}
 
     def call(**arguments: Any) -> Answer:
-        dtype: torch.dtype = module.dtype  # type: ignore[assignment]  # diffusers' and transformers' modules say it
+        first = next((parameter.dtype for parameter in module.parameters()), torch.float32)
+        if first not in known:  # diffusers looks through the whole network, which takes milliseconds
+            known[first] = module.dtype  # type: ignore[assignment]  # and transformers' modules say it, too
+        dtype = known[first]
+        arguments = beside_the_others(arguments)
         if dtype == torch.float32:
             return function(**arguments)
 

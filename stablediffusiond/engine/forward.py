@@ -12,13 +12,12 @@ from typing import Any, Final
 import torch
 
 from stablediffusiond.engine.call import Call, describe, filled_up, make_together, repeated
+from stablediffusiond.engine.compiled import Compiled
 from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.settings import CompileMode
 
 log = logging.getLogger(__name__)
 
-#: What ``[engine] compile`` means to torch.compile.
-_MODES: Final = {"default": "default", "max": "max-autotune"}
 #: Calls timed for one row count; the fastest tells what the device can do, the others what else the machine was doing.
 _TIMED_CALLS: Final = 5
 #: After so long there are no more of them: a service shall start.
@@ -33,17 +32,15 @@ class Forward:
         self._module = module
         self._device = device
         self._eager: Callable[..., Answer] = module.forward
-        self._compiled: Callable[..., Answer] | None = None
-        if compile_mode != "off":
-            self._compiled = torch.compile(self._eager, mode=_MODES[compile_mode], dynamic=False)
+        self._compiled = None if compile_mode == "off" else Compiled(module, compile_mode)
         self._buckets: list[int] = []
         self._example: Call | None = None
-        self._own_key: Hashable = None
+        self._compiling = False
+        self._compiled_key: Hashable = None
 
     def measure_by(self, call: Call) -> None:
         """``call`` is what the model's own pictures look like."""
         self._example = repeated(call, call.rows)
-        self._own_key = call.key
 
     @property
     def has_example(self) -> bool:
@@ -51,12 +48,16 @@ class Forward:
         return self._example is not None
 
     def __call__(self, **arguments: Any) -> Answer:
-        if self._compiled is None or not self._buckets:
+        if self._compiled is None:
             return self._eager(**arguments)
         call = describe(self._module, self, arguments)
+        if self._compiling:
+            self._compiled_key = call.key
+            return self._compiled.compile(filled_up(call, call.rows))
         bucket = next((each for each in self._buckets if each >= call.rows), None)
-        if bucket is None or call.key != self._own_key:
-            return self._eager(**arguments)
+        if bucket is None or call.key != self._compiled_key:
+            with self._compiled.left_out():
+                return self._eager(**arguments)
         answer = self._compiled(**filled_up(call, bucket))
         # CUDA graphs reuse the memory of their results: take ours out of it.
         return map_tensors(answer, lambda tensor: tensor[: call.rows].clone())
@@ -67,14 +68,23 @@ class Forward:
             raise RuntimeError("no call was shown to measure by")
         call = repeated(self._example, rows)
         if self._compiled is not None and rows not in self._buckets:
-            began = time.monotonic()
-            self._buckets.append(rows)
-            make_together([call], rows)
-            log.info("compiled the denoiser for %d rows in %.1f s", rows, time.monotonic() - began)
+            self._compile_for(call)
+        elif self._device.type == "cuda":
+            self._timed(call)  # its kernels are loaded, and convolutions chosen, by the first call of a shape
         taken = [self._timed(call)]
         while len(taken) < _TIMED_CALLS and sum(taken) < _ENOUGH_SECONDS:
             taken.append(self._timed(call))
         return min(taken)
+
+    def _compile_for(self, call: Call) -> None:
+        began = time.monotonic()
+        self._compiling = True
+        try:
+            make_together([call], call.rows)
+        finally:
+            self._compiling = False
+        self._buckets.append(call.rows)
+        log.info("compiled the denoiser for %d rows in %.1f s", call.rows, time.monotonic() - began)
 
     def _timed(self, call: Call) -> float:
         self._synchronize()

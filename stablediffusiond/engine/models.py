@@ -98,7 +98,9 @@ def at_its_fastest(pipeline: Pipeline) -> None:
     """Lay the weights out as a GPU's convolutions want them; a CPU's do not care."""
     if device_of(pipeline).type == "cuda":
         for network in modules_of(pipeline):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
+            for module in network.modules():
+                if isinstance(module, torch.nn.Conv2d):  # those of videos have another such layout
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
 
 
 def _set_scheduler(pipeline: Pipeline, settings: ModelSettings) -> None:

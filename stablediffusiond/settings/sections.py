@@ -15,7 +15,7 @@ from stablediffusiond.errors import InvalidRequest
 
 ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
 
-CompileMode = Literal["off", "default", "max"]
+CompileMode = Literal["off", "regions", "default", "max"]
 
 
 class Section(BaseModel):
@@ -148,7 +148,8 @@ class EngineSettings(Section):
     high_alone: bool = False
     """Whether images of low and normal priority wait while one of high priority steps."""
     compile: CompileMode = "off"
-    """torch.compile for the denoiser: off, default or max (slow to start, CUDA graphs on a GPU). All before READY."""
+    """torch.compile for the denoiser: off; regions, the blocks that repeat (starts soonest); default, all of it; max
+    (slow to start, CUDA graphs on a GPU). All before READY."""
 
 
 class LimitSettings(Section):

@@ -16,7 +16,7 @@ from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType
-from tests.engine.families import FAMILIES, Family, opened, save
+from tests.engine.families import DEVICE, FAMILIES, Family, opened, save
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates, and Chroma its own helpers.
 pytestmark = [
@@ -63,7 +63,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = save(request.param, tmp_path_factory.mktemp("family"))
     denoiser = opened(folder)
     denoiser.warm_up()
-    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline = DiffusionPipeline.from_pretrained(folder).to(DEVICE)
     return Model(FAMILIES[request.param], denoiser, pipeline)
 
 
@@ -140,7 +140,9 @@ def worst_error(model: Model, jobs: list[Fields], drawn: list[Drawn]) -> float:
 
 
 def test_the_tasks_are_those_of_diffusers(model: Model) -> None:
-    assert {task: type(pipeline) for task, pipeline in model.denoiser._pipelines.by_task.items()} == model.family.classes
+    assert {
+        task: type(pipeline) for task, pipeline in model.denoiser._pipelines.by_task.items()
+    } == model.family.classes
 
 
 def test_together_is_alone(model: Model) -> None:

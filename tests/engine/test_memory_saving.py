@@ -17,7 +17,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return save(request.param, tmp_path_factory.mktemp("family"))
 
 
-@pytest.mark.parametrize(("settings", "mean_error"), [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.0)], ids=str)
+@pytest.mark.parametrize(
+    ("settings", "mean_error"), [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.01)], ids=str
+)
 def test_pictures_share_calls_as_ever(folder: Path, settings: dict[str, str], mean_error: float) -> None:
     denoiser = opened(folder, **settings)
     together = drawn_together(denoiser, REQUESTS)

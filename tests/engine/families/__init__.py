@@ -1,5 +1,6 @@
 """One tiny model with random weights for each family: 64 x 64 pixels, float32, saved as a folder."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "Stable Diffusion 1 inpainting": Family(
         unets.stable_diffusion_inpainting, {"inpaint": diffusers.StableDiffusionInpaintPipeline}
     ),
-    "instruct-pix2pix": Family(
-        unets.instruct_pix2pix, {"img2img": diffusers.StableDiffusionInstructPix2PixPipeline}
-    ),
+    "instruct-pix2pix": Family(unets.instruct_pix2pix, {"img2img": diffusers.StableDiffusionInstructPix2PixPipeline}),
     "latent consistency": Family(
         unets.latent_consistency,
         {
@@ -96,9 +95,14 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
+#: Where the tests draw; with a GPU: STABLEDIFFUSIOND_TEST_DEVICE=cuda python -m pytest tests/engine/test_families.py
+DEVICE: Final = os.environ.get("STABLEDIFFUSIOND_TEST_DEVICE", "cpu")
+torch.backends.cudnn.allow_tf32 = False  # a precision in which nothing could be compared
+
+
 def opened(folder: Path, **settings: str) -> PipelineDenoiser:
     """The model in ``folder``, which is taken for one of pictures of 64 x 64 pixels: some classes say 1024."""
-    asked = ModelSettings.model_validate({"name": str(folder), "device": "cpu", **settings})
+    asked = ModelSettings.model_validate({"name": str(folder), "device": DEVICE, "dtype": "float32", **settings})
     with patch("stablediffusiond.engine.arguments.own_pixels", lambda _: (64, 64)):
         return PipelineDenoiser(load_pipeline(asked), "tiny")
 
