@@ -148,8 +148,7 @@ class EngineSettings(Section):
     high_alone: bool = False
     """Whether images of low and normal priority wait while one of high priority steps."""
     compile: CompileMode = "off"
-    """torch.compile for the denoiser: off; regions, the blocks that repeat (starts soonest); default, all of it; max
-    (slow to start, CUDA graphs on a GPU). All before READY."""
+    """torch.compile: off; regions, the blocks that repeat; default, the whole denoiser; max, with CUDA graphs. Before READY."""
 
 
 class LimitSettings(Section):
