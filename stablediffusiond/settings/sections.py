@@ -148,7 +148,7 @@ class EngineSettings(Section):
     high_alone: bool = False
     """Whether images of low and normal priority wait while one of high priority steps."""
     compile: CompileMode = "off"
-    """torch.compile: off; regions, the blocks that repeat; default, the whole denoiser; max, with CUDA graphs. Before READY."""
+    """torch.compile: off; regions, the blocks that repeat; default, the whole network; max, with CUDA graphs too."""
 
 
 class LimitSettings(Section):
