@@ -1,8 +1,7 @@
-"""The last call of a picture: its latents to pixels, in tiles where memory is short, and checked for numbers."""
+"""The last call of a picture: its latents to pixels, checked for numbers."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +15,11 @@ from stablediffusiond.errors import ModelError
 
 log = logging.getLogger(__name__)
 
-#: Larger pictures are decoded in tiles.
-_TILED_ABOVE_PIXELS: Final = 1536 * 1536
-
 
 class Decoder:
-    """Answers the calls of ``autoencoders``."""
+    """Answers the calls of autoencoders."""
 
-    def __init__(self, autoencoders: Sequence[torch.nn.Module]) -> None:
-        self._autoencoders = autoencoders
-
-    def picture(self, run: PipelineRun, pixels: int) -> Pixels:
+    def picture(self, run: PipelineRun) -> Pixels:
         """The picture of a ``run`` that has only to be decoded, (H, W, 3) uint8 in host memory.
 
         Raises:
@@ -34,15 +27,15 @@ class Decoder:
             Exception: what its pipeline raises.
         """
         while run.call is not None:
-            self.answer(run, pixels)
+            self.answer(run)
         if run.failure is not None:
             raise run.failure
         image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
         picture: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
         return picture
 
-    def answer(self, run: PipelineRun, pixels: int) -> None:
-        """Make the call that ``run`` is suspended at, for a picture of so many ``pixels``, and resume it.
+    def answer(self, run: PipelineRun) -> None:
+        """Make the call that ``run`` is suspended at, and resume it.
 
         Raises:
             ModelError: the latents, or what is decoded from them also in float32, are not numbers.
@@ -53,35 +46,20 @@ class Decoder:
         latents = run.call.tensor("z", "x", "h", "latents")
         if latents is not None and not torch.isfinite(latents).all():
             raise ModelError('the latents are not numbers any more; try another sampler, or dtype = "float32"')
-        self._tile(tiled=pixels > _TILED_ABOVE_PIXELS)
-        answer = self._make(run.call)
+        answer = _make(run.call)
         if not _is_finite(answer):
             answer = self._in_float32(run.call)
         run.resume(answer)
-
-    def _make(self, call: Call) -> Answer:
-        try:
-            return make_together([call], call.rows)[0]
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            self._tile(tiled=True)
-            return make_together([call], call.rows)[0]
 
     def _in_float32(self, call: Call) -> Answer:
         """Once more, and from now on, in float32: in half precision this autoencoder overflows."""
         if call.module.dtype != torch.float32:
             log.warning("the VAE overflows in %s, and decodes in float32 from now on", call.module.dtype)
             call.module.to(torch.float32)
-            answer = self._make(call)
+            answer = _make(call)
             if _is_finite(answer):
                 return answer
         raise ModelError("what the VAE decodes is not numbers; the model may be broken")
-
-    def _tile(self, *, tiled: bool) -> None:
-        """In overlapping tiles decoding takes less memory, and their edges may differ."""
-        for module in self._autoencoders:
-            if hasattr(module, "use_tiling"):
-                module.use_tiling = tiled  # type: ignore[assignment]
 
 
 def decode_as_asked(pipeline: Pipeline) -> None:
@@ -99,6 +77,10 @@ def _asks_for_float32(module: torch.nn.Module) -> bool:
     if not getattr(config, "force_upcast", False):
         return False
     return "force_upcast" not in config.get("_use_default_values", ())  # which every autoencoder of diffusers has
+
+
+def _make(call: Call) -> Answer:
+    return make_together([call], call.rows)[0]
 
 
 def _is_finite(answer: Answer) -> bool:

@@ -39,10 +39,15 @@ def job_error(error: Exception) -> JobError:
     if isinstance(error, JobError):
         return error
     reason = first_line(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY.search(reason):
+    if is_out_of_memory(error):
         return OutOfMemory(f"the device has no room for this: {reason}")
     raise_if_broken(error)
     return ModelError(f"{type(error).__name__}: {reason}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether ``error`` says that the device, or this machine, has no more memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(_NO_MEMORY.search(first_line(error)))
 
 
 def first_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
+from stablediffusiond.engine.vae_tiling import is_tiled, tile
 from stablediffusiond.errors import DeviceAway, InvalidRequest, JobError, ModelAway, ModelUnavailable, OutOfMemory
 from stablediffusiond.settings import CompileMode, ModelSettings
 
@@ -47,6 +48,7 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
         pipeline = found.open(choose_dtype(settings.dtype, chosen, found.networks))
         _set_scheduler(pipeline, settings)
         decode_as_asked(pipeline)
+        tile(pipeline, settings.vae_tiling)
         place(pipeline, chosen, settings)
     except ModelUnavailable as error:
         raise ModelUnavailable(_of(settings.name, error)) from None
@@ -73,6 +75,9 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
         denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode, refiner)
         denoiser.shortcoming = device.shortcoming
+        # Where calls are replayed as CUDA graphs, what their steps need is not to be seen.
+        tiled = all(is_tiled(each) for each in denoiser.decoders) and model.vae_tiling != "off"
+        denoiser.decodes_in_tiles = tiled and compile_mode != "max"
         denoiser.warm_up()
     except StopIteration:
         raise ModelUnavailable(f"model {model.name!r} has neither a UNet nor a transformer that makes steps") from None

@@ -47,10 +47,12 @@ class PipelineDenoiser(OnDevice):
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
         self._denoisers = [model.denoiser for model in models]
-        self._decoders = [module for model in models for module in model.decoders]
-        self._decoder = Decoder(self._decoders)
+        self.decoders = [module for model in models for module in model.decoders]
+        self._decoder = Decoder()
         self._previewer = Previewer.for_model(pipeline)
         self._trials = Trials(self, self._pipelines)
+        #: Whether a picture is never too large to be decoded.
+        self.decodes_in_tiles = False
         #: Rows that images had in a call, by what is known of them before their first.
         self._rows: dict[tuple[str, bool], int] = {}
 
@@ -105,7 +107,7 @@ class PipelineDenoiser(OnDevice):
         return self._look_at(samples)
 
     def _stops_at(self, module: torch.nn.Module) -> bool:
-        return module in self._denoisers or module in self._decoders
+        return module in self._denoisers or module in self.decoders
 
     def _look_at(self, samples: Sequence[Sample], *, beginning: bool = False) -> dict[int, JobError]:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
@@ -145,7 +147,8 @@ class PipelineDenoiser(OnDevice):
 
     def most_pixels(self) -> int | None:
         """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
-        return self.most_pixels_by(self._trials.pixels(), self._trials.draw)
+        work = self._trials.denoise if self.decodes_in_tiles else self._trials.draw
+        return self.most_pixels_by(self._trials.pixels(), work)
 
     # Finishing
 
@@ -158,7 +161,7 @@ class PipelineDenoiser(OnDevice):
             OutOfMemory: there is no room to decode them.
         """
         with as_job_errors():
-            return self._decoder.picture(state_of(sample).run, sample.kind.pixels)
+            return self._decoder.picture(state_of(sample).run)
 
     def drop(self, sample: Sample) -> None:
         """End an image where it is; what it holds is free at once."""

@@ -41,6 +41,18 @@ class Trials:
                 "the first picture of this model is black: try another [model] dtype, above all float32 or bfloat16"
             )
 
+    def denoise(self) -> None:
+        """The steps of what ``draw`` draws, without its decoding.
+
+        Raises:
+            JobError: the model makes no steps.
+        """
+        sample = self._least()
+        for error in self._denoiser.begin([sample]).values():
+            raise error
+        self._step_to_the_end(sample)
+        self._denoiser.drop(sample)
+
     def time_rows(self, rows: int) -> float:
         """Seconds of a call of the denoiser with so many rows of the model's own size.
 
@@ -95,13 +107,16 @@ class Trials:
         return self._finish(sample)
 
     def _finish(self, sample: Sample) -> Pixels:
-        while not sample.finished:
-            for error in self._denoiser.step([sample], sample.rows).values():
-                raise error
+        self._step_to_the_end(sample)
         pixels = self._denoiser.finish(sample)
         if state_of(sample).scheduler.latents is None:
             raise ModelError("its pipeline makes no step of its scheduler")
         return pixels
+
+    def _step_to_the_end(self, sample: Sample) -> None:
+        while not sample.finished:
+            for error in self._denoiser.step([sample], sample.rows).values():
+                raise error
 
     def _least(self, task: JobType | None = None) -> Sample:
         """The least that can be drawn in the model's own size: some pipelines take one step for a distilled model's."""

@@ -12,6 +12,7 @@ from stablediffusiond.settings.sections import (
     QueueSettings,
     ResponseSettings,
     Settings,
+    VaeTiling,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "QueueSettings",
     "ResponseSettings",
     "Settings",
+    "VaeTiling",
     "find",
     "load",
 ]

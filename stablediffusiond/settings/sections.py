@@ -16,6 +16,7 @@ from stablediffusiond.errors import InvalidRequest
 ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
 
 CompileMode = Literal["off", "regions", "default", "max"]
+VaeTiling = Literal["auto", "on", "off"]
 
 
 class Section(BaseModel):
@@ -113,6 +114,8 @@ class ModelSettings(Section):
     """fp8: the denoiser's weights are kept in eight bits: half the memory, a little slower."""
     offload: Literal["off", "group"] = "off"
     """group: weights lie in the machine's memory and come onto the GPU layer by layer; little memory, slower."""
+    vae_tiling: VaeTiling = "auto"
+    """auto: the VAE works in tiles on large pictures (over 1536 x 1536), and where memory ends; on; or off."""
     refiner: str | None = None
     """A second model that makes the last steps, as Stable Diffusion XL has one; named as the first is."""
     refiner_switch: Annotated[float, Field(gt=0, lt=1)] = 0.8
