@@ -1,17 +1,13 @@
-"""A model that is larger than the device's memory: weights of eight bits, or weights that come when they are needed.
+"""A model that is larger than the device's memory: weights of fewer bits, or weights that come when they are needed.
 
 https://huggingface.co/docs/diffusers/main/en/optimization/memory
 """
 
-from typing import Final
-
 import torch
 
-from stablediffusiond.engine.networks import Pipeline, denoiser_of
-from stablediffusiond.errors import ModelUnavailable
+from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.quantization import quantise
 from stablediffusiond.settings import ModelSettings
-
-_EIGHT_BITS: Final = torch.float8_e4m3fn
 
 
 def place(pipeline: Pipeline, device: torch.device, settings: ModelSettings) -> None:
@@ -20,11 +16,7 @@ def place(pipeline: Pipeline, device: torch.device, settings: ModelSettings) -> 
     Raises:
         ModelUnavailable: its networks cannot be kept so.
     """
-    denoiser = denoiser_of(pipeline)
-    if settings.quantize == "fp8":
-        if not hasattr(denoiser, "enable_layerwise_casting"):
-            raise ModelUnavailable(f"[model] quantize: a {type(denoiser).__name__} cannot be kept in eight bits")
-        denoiser.enable_layerwise_casting(storage_dtype=_EIGHT_BITS, compute_dtype=denoiser.dtype)
+    quantise(pipeline, settings.quantize, device if settings.offload == "off" else None)
     if settings.offload == "off":
         pipeline.to(device)
     else:

@@ -9,7 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from stablediffusiond import samplers
-from stablediffusiond.engine import schedulers
+from stablediffusiond.engine import quantization, schedulers
 from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
@@ -44,6 +44,7 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
         library.disable_progress_bar()
     chosen = (device or choose_device(settings.device)).torch
     try:
+        quantization.check(settings)
         found = source.find(settings)
         pipeline = found.open(choose_dtype(settings.dtype, chosen, found.networks))
         _set_scheduler(pipeline, settings)

@@ -16,6 +16,7 @@ from stablediffusiond.errors import InvalidRequest
 ENV_PREFIX: Final = "STABLEDIFFUSIOND_"
 
 CompileMode = Literal["off", "regions", "default", "max"]
+Quantize = Literal["off", "fp8", "int8", "nf4"]
 VaeTiling = Literal["auto", "on", "off"]
 
 
@@ -110,8 +111,8 @@ class ModelSettings(Section):
     """A VAE in place of the model's own: a .safetensors file, a folder in the diffusers layout, or a hub id."""
     text_encoders: Path | None = None
     """A folder of the text encoders that a single file lacks, as diffusers or ComfyUI has them (docs/models.md)."""
-    quantize: Literal["off", "fp8"] = "off"
-    """fp8: the denoiser's weights are kept in eight bits: half the memory, a little slower."""
+    quantize: Quantize = "off"
+    """fp8, int8: weights in eight bits, half the memory; nf4: in four; int8 and nf4 need a package (docs/models.md)."""
     offload: Literal["off", "group"] = "off"
     """group: weights lie in the machine's memory and come onto the GPU layer by layer; little memory, slower."""
     vae_tiling: VaeTiling = "auto"

@@ -18,7 +18,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
-    ("settings", "mean_error"), [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.01)], ids=str
+    ("settings", "mean_error"),
+    [({"quantize": "fp8"}, 8.0), ({"offload": "group"}, 0.01), ({"quantize": "int8", "offload": "group"}, 1.0)],
+    ids=str,
 )
 def test_pictures_share_calls_as_ever(folder: Path, settings: dict[str, str], mean_error: float) -> None:
     denoiser = opened(folder, **settings)
