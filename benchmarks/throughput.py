@@ -114,7 +114,7 @@ def _decode_seconds(denoiser: PipelineDenoiser) -> float:
     sample = Sample(Task(0, request), 0, denoiser.kind_of(request), 2)
     denoiser.begin([sample])
     denoiser.step([sample], 2)
-    return seconds(lambda: denoiser.finish(sample))
+    return seconds(lambda: denoiser.finish([sample]))
 
 
 def seconds(work: Callable[[], object]) -> float:

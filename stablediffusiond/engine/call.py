@@ -23,6 +23,8 @@ NUMBERS: Final = frozenset({"timestep", "t"})
 _WITHOUT_ROWS: Final = frozenset({"txt_ids", "img_ids", "image_rotary_emb"})
 #: Lists with an entry for each row.
 _LISTS: Final = frozenset({"x", "cap_feats", "img_shapes", "txt_seq_lens"})
+#: One for a call, in place of which diffusers takes a list with one for each row.
+_ONE_OR_LIST: Final = frozenset({"generator"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,8 @@ def _describe(name: str, value: Any, rows: int) -> tuple[Hashable, Tree]:
     """What of ``value`` has to be equal in calls that are alike; and ``value`` with its rows marked."""
     if name in _LISTS and isinstance(value, list) and len(value) == rows:
         found: tuple[Hashable, Tree] = "list", Rows(value)
+    elif name in _ONE_OR_LIST and rows == 1 and not isinstance(value, list):
+        found = "one", Rows([value])
     elif name in NUMBERS:
         found = "number", Rows(_one_for_each_row(value, rows))
     elif name in _WITHOUT_ROWS:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from stablediffusiond.engine.decode_capacity import DecodeCapacity
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import OutOfMemory
 from stablediffusiond.messages.request import Request
@@ -13,6 +14,8 @@ from stablediffusiond.messages.request import Request
 log = logging.getLogger(__name__)
 
 _MOST_ROWS: Final = 64
+#: Pictures that are decoded at once: each takes the memory of some hundred megabytes meanwhile.
+_MOST_DECODES: Final = 8
 #: Of what takes so long already, more rows are not tried: every job would wait for such a call.
 _LONGEST_CALL_SECONDS: Final = 5.0
 #: Twice the rows have to bring so much more throughput, or the search ends.
@@ -30,6 +33,7 @@ class Measured(Protocol):
 
     def kind_of(self, request: Request) -> Kind: ...
     def time_rows(self, rows: int) -> float: ...
+    def time_decodes(self, images: int) -> float: ...
     def most_pixels(self) -> int | None: ...
 
 
@@ -37,13 +41,19 @@ def warm_up(device: Measured, images: int | None) -> "Capacity":
     """Measure ``device``, which also brings it up to speed; ``images``, if set, is what one call shall have."""
     own = device.kind_of(Request(prompt=""))
     table = measure(device.time_rows)
-    capacity = Capacity(own, table, images, device.most_pixels())
-    figures = ", ".join(f"{rows}: {seconds * 1000:.3g} ms" for rows, seconds in table.items())
-    log.info("a call at %s takes, by its rows, %s; up to %d rows step together", own, figures, capacity.rows)
+    most_pixels = device.most_pixels()
+    decodes = measure(device.time_decodes, _MOST_DECODES)
+    capacity = Capacity(own, table, images, most_pixels, decodes=decodes)
+    log.info("a call at %s takes, by its rows, %s; up to %d rows step together", own, _said(table), capacity.rows)
+    log.info("decoding takes, by pictures, %s", _said(decodes))
     return capacity
 
 
-def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
+def _said(table: dict[int, float]) -> str:
+    return ", ".join(f"{number}: {seconds * 1000:.3g} ms" for number, seconds in table.items())
+
+
+def measure(time_rows: Callable[[int], float], most: int = _MOST_ROWS) -> dict[int, float]:
     """Seconds of a call with 1, 2, 4, 8, … rows, until more rows bring no more rows a second, or memory ends.
 
     ``time_rows(rows)`` gives the seconds of one call, or raises OutOfMemory.
@@ -51,7 +61,7 @@ def measure(time_rows: Callable[[int], float]) -> dict[int, float]:
     table: dict[int, float] = {}
     rows = 1
     with contextlib.suppress(OutOfMemory):
-        while rows <= _MOST_ROWS:
+        while rows <= most:
             table[rows] = time_rows(rows)
             if table[rows] > _LONGEST_CALL_SECONDS:
                 break
@@ -84,16 +94,20 @@ class Capacity:
         table: dict[int, float],
         images: int | None = None,
         most_pixels: int | None = None,
+        *,
+        decodes: dict[int, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``table`` was measured at the kind ``own``; ``images``, if set, overrides what follows from it.
 
-        Two rows are reckoned for an image, as under guidance. ``most_pixels`` is what one image may have.
+        Two rows are reckoned for an image, as under guidance. ``most_pixels`` is what one image may have; ``decodes``
+        are the seconds in which so many are decoded at once.
         """
         self.own = own
         self.table = table
         self.rows = 2 * images if images is not None else max(2, best_rows(table))
         self.most_pixels = most_pixels
+        self.decodes = DecodeCapacity(own, decodes or {})
         self._clock = clock
         self._learnt: dict[Kind, tuple[int, float]] = {}  #: rows, and until when
 

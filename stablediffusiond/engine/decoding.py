@@ -1,65 +1,87 @@
-"""The last call of a picture: its latents to pixels, checked for numbers."""
+"""The last call of a picture: its latents to pixels, checked for numbers; several pictures in one call."""
 
+import functools
 import logging
-from typing import Any
+import operator
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from stablediffusiond.engine.call import Call, make_together
-from stablediffusiond.engine.coalescing import PipelineRun
+from stablediffusiond.engine.coalescing import PipelineRun, alike
+from stablediffusiond.engine.device_errors import job_error, raise_if_broken
 from stablediffusiond.engine.job import Pixels
 from stablediffusiond.engine.networks import Pipeline, modules_of
 from stablediffusiond.engine.rows import Answer, tensors_of
-from stablediffusiond.errors import ModelError
+from stablediffusiond.errors import JobError, ModelError
 
 log = logging.getLogger(__name__)
 
+_NO_NUMBERS: Final = 'the latents are not numbers any more; try another sampler, or dtype = "float32"'
 
-class Decoder:
-    """Answers the calls of autoencoders."""
 
-    def picture(self, run: PipelineRun) -> Pixels:
-        """The picture of a ``run`` that has only to be decoded, (H, W, 3) uint8 in host memory.
+def pictures_of(runs: Sequence[PipelineRun]) -> list[Pixels | JobError]:
+    """Have ``runs``, which have only to be decoded, end: of each the picture, or what went wrong with it.
 
-        Raises:
-            ModelError: as ``answer``.
-            Exception: what its pipeline raises.
-        """
-        while run.call is not None:
-            self.answer(run)
-        if run.failure is not None:
-            raise run.failure
-        image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
-        picture: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
-        return picture
+    Raises:
+        DeviceBroken: it is the device's end.
+    """
+    errors: dict[PipelineRun, JobError] = {}
+    while waiting := [run for run in runs if run.call is not None and run not in errors]:
+        for group in alike(waiting):
+            errors |= _answer(group)
+    return [errors[run] if run in errors else _picture(run) for run in runs]
 
-    def answer(self, run: PipelineRun) -> None:
-        """Make the call that ``run`` is suspended at, and resume it.
 
-        Raises:
-            ModelError: the latents, or what is decoded from them also in float32, are not numbers.
-            RuntimeError: whatever else torch raises; the run is as it was.
-        """
-        if run.call is None:
-            return
-        latents = run.call.tensor("z", "x", "h", "latents")
-        if latents is not None and not torch.isfinite(latents).all():
-            raise ModelError('the latents are not numbers any more; try another sampler, or dtype = "float32"')
-        answer = _make(run.call)
-        if not _is_finite(answer):
-            answer = self._in_float32(run.call)
-        run.resume(answer)
+def _picture(run: PipelineRun) -> Pixels | JobError:
+    """What ``run`` has made, (H, W, 3) uint8 in host memory."""
+    if run.failure is not None:
+        return job_error(run.failure)
+    image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
+    pixels: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
+    return pixels
 
-    def _in_float32(self, call: Call) -> Answer:
-        """Once more, and from now on, in float32: in half precision this autoencoder overflows."""
-        if call.module.dtype != torch.float32:
-            log.warning("the VAE overflows in %s, and decodes in float32 from now on", call.module.dtype)
-            call.module.to(torch.float32)
-            answer = _make(call)
-            if _is_finite(answer):
-                return answer
-        raise ModelError("what the VAE decodes is not numbers; the model may be broken")
+
+def _answer(group: Sequence[PipelineRun]) -> dict[PipelineRun, JobError]:
+    """Make the calls of ``group``, which are alike, together, and resume each run; the errors of those that failed."""
+    calls = {run: run.call for run in group if run.call is not None}
+    errors: dict[PipelineRun, JobError] = {
+        run: ModelError(_NO_NUMBERS) for run, call in calls.items() if not _has_numbers(call)
+    }
+    decoded = {run: call for run, call in calls.items() if run not in errors}
+    if not decoded:
+        return errors
+    try:
+        answers = make_together(list(decoded.values()), sum(call.rows for call in decoded.values()))
+    except Exception as error:  # noqa: BLE001 (whatever torch raises is some picture's, or the device's)
+        if len(decoded) == 1:
+            return errors | dict.fromkeys(decoded, job_error(error))
+        raise_if_broken(error)
+        return functools.reduce(operator.or_, (_answer([run]) for run in decoded), errors)
+    for (run, call), answer in zip(decoded.items(), answers, strict=True):
+        try:
+            run.resume(answer if _is_finite(answer) else _in_float32(call))
+        except Exception as error:  # noqa: BLE001 (as above)
+            errors[run] = job_error(error)
+    return errors
+
+
+def _has_numbers(call: Call) -> bool:
+    latents = call.tensor("z", "x", "h", "latents")
+    return latents is None or bool(torch.isfinite(latents).all())
+
+
+def _in_float32(call: Call) -> Answer:
+    """Once more, and from now on, in float32: in half precision this autoencoder overflows."""
+    if call.module.dtype != torch.float32:
+        log.warning("the VAE overflows in %s, and decodes in float32 from now on", call.module.dtype)
+        call.module.to(torch.float32)
+        [answer] = make_together([call], call.rows)
+        if _is_finite(answer):
+            return answer
+    raise ModelError("what the VAE decodes is not numbers; the model may be broken")
 
 
 def decode_as_asked(pipeline: Pipeline) -> None:
@@ -77,10 +99,6 @@ def _asks_for_float32(module: torch.nn.Module) -> bool:
     if not getattr(config, "force_upcast", False):
         return False
     return "force_upcast" not in config.get("_use_default_values", ())  # which every autoencoder of diffusers has
-
-
-def _make(call: Call) -> Answer:
-    return make_together([call], call.rows)[0]
 
 
 def _is_finite(answer: Answer) -> bool:

@@ -1,9 +1,10 @@
 """Drawing, from tick to tick: choose, begin, denoise, decode; and what is reported of it. On the engine's thread alone.
 
-Between two ticks, and only there, jobs come, are cancelled, expire and leave. At most one picture is decoded in a tick,
-so that those still stepping do not wait for all that are finished.
+Between two ticks, and only there, jobs come, are cancelled, expire and leave. Those still stepping do not wait for all
+pictures that are finished: one is decoded in a tick, or several at once where that takes no longer than a step.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable
@@ -87,7 +88,7 @@ class Drawing:
                 self._fail(task, Expired("its deadline passed before it was finished"))
 
     def step(self) -> None:
-        """One tick: choose, denoise, decode one."""
+        """One tick: choose, denoise, decode."""
         chosen = self._batcher.next_batch()
         rows = sum(sample.rows for sample in chosen)
         expected = max((self._capacity.seconds_of(sample.kind, rows) for sample in chosen), default=0.0)
@@ -105,8 +106,20 @@ class Drawing:
         finished = [sample for sample in chosen if self._goes_on(sample) and sample.finished]
         self._batcher.end(finished)
         self._undecoded.extend(finished)
-        if self._undecoded:
-            self._decode(self._undecoded.popleft())
+        if decoded := self._next_decoded():
+            self._decode(decoded)
+
+    def _next_decoded(self) -> list[Sample]:
+        """Of the images to be decoded the first ones, of one size: as many as are decoded at once."""
+        while self._undecoded and not self._goes_on(self._undecoded[0]):
+            self._undecoded.popleft()
+        if not self._undecoded:
+            return []
+        first = self._undecoded[0]
+        longest_seconds = None if self._batcher.idle else self._last_step_seconds
+        most = self._capacity.decodes.images_at_most(first.kind, longest_seconds)
+        alike = itertools.takewhile(lambda each: each.kind.size == first.kind.size, self._undecoded)
+        return [self._undecoded.popleft() for _ in list(itertools.islice(alike, most))]
 
     def _report_ending(self, batch: list[Sample]) -> None:
         """Report those images of ``batch`` whose places in it will soon be free."""
@@ -145,19 +158,18 @@ class Drawing:
             else:
                 self._report(sample, sample.step - before[place])
 
-    def _decode(self, sample: Sample) -> None:
-        if not self._goes_on(sample):
-            return
-        try:
-            pixels = self._denoiser.finish(sample)
-        except JobError as error:
-            self._denoiser.free_memory()
-            self._fail(sample.task, error)
-            return
-        self._on_event(Drawn(sample.task, self._denoiser.facts(sample), pixels))
-        if (engine_seconds := self._progress.draw(sample)) is not None:
-            self._end(sample.task)
-            self._on_event(Finished(sample.task, engine_seconds))
+    def _decode(self, samples: list[Sample]) -> None:
+        for sample, decoded in zip(samples, self._denoiser.finish(samples), strict=True):
+            if not self._goes_on(sample):
+                continue  # another image of its task has failed
+            if isinstance(decoded, JobError):
+                self._denoiser.free_memory()
+                self._fail(sample.task, decoded)
+                continue
+            self._on_event(Drawn(sample.task, self._denoiser.facts(sample), decoded))
+            if (engine_seconds := self._progress.draw(sample)) is not None:
+                self._end(sample.task)
+                self._on_event(Finished(sample.task, engine_seconds))
 
     def _report(self, sample: Sample, steps: int) -> None:
         """Count ``steps`` more of an image; report them, and show what there is, if it is time or was asked for."""

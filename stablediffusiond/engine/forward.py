@@ -7,21 +7,17 @@ filled up to the next of them, and any other runs eagerly, since a recompilation
 import logging
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from stablediffusiond.engine.call import Call, describe, filled_up, make_together, repeated
 from stablediffusiond.engine.compiled import Compiled
 from stablediffusiond.engine.rows import Answer, map_tensors
+from stablediffusiond.engine.timing import seconds_of
 from stablediffusiond.settings import CompileMode
 
 log = logging.getLogger(__name__)
-
-#: Calls timed for one row count; the fastest tells what the device can do, the others what else the machine was doing.
-_TIMED_CALLS: Final = 5
-#: After so long there are no more of them: a service shall start.
-_ENOUGH_SECONDS: Final = 0.3
 
 
 class Forward:
@@ -69,12 +65,7 @@ class Forward:
         call = repeated(self._example, rows)
         if self._compiled is not None and rows not in self._buckets:
             self._compile_for(call)
-        elif self._device.type == "cuda":
-            self._timed(call)  # its kernels are loaded, and convolutions chosen, by the first call of a shape
-        taken = [self._timed(call)]
-        while len(taken) < _TIMED_CALLS and sum(taken) < _ENOUGH_SECONDS:
-            taken.append(self._timed(call))
-        return min(taken)
+        return seconds_of(call, self._device)
 
     def _compile_for(self, call: Call) -> None:
         began = time.monotonic()
@@ -85,14 +76,3 @@ class Forward:
             self._compiling = False
         self._buckets.append(call.rows)
         log.info("compiled the denoiser for %d rows in %.1f s", call.rows, time.monotonic() - began)
-
-    def _timed(self, call: Call) -> float:
-        self._synchronize()
-        began = time.perf_counter()
-        make_together([call], call.rows)
-        self._synchronize()
-        return time.perf_counter() - began
-
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)

@@ -11,7 +11,7 @@ import torch
 
 from stablediffusiond.engine.beginning import begin
 from stablediffusiond.engine.coalescing import answer
-from stablediffusiond.engine.decoding import Decoder
+from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
@@ -48,7 +48,6 @@ class PipelineDenoiser(OnDevice):
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
         self._denoisers = [model.denoiser for model in models]
         self.decoders = [module for model in models for module in model.decoders]
-        self._decoder = Decoder()
         self._previewer = Previewer.for_model(pipeline)
         self._trials = Trials(self, self._pipelines)
         #: Whether a picture is never too large to be decoded.
@@ -145,6 +144,14 @@ class PipelineDenoiser(OnDevice):
         """
         return self._trials.time_rows(rows)
 
+    def time_decodes(self, images: int) -> float:
+        """Seconds in which so many pictures of the model's own size are decoded at once.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        return self._trials.time_decodes(images)
+
     def most_pixels(self) -> int | None:
         """The pixels of the largest picture that the device has memory for; None where that cannot be told."""
         work = self._trials.denoise if self.decodes_in_tiles else self._trials.draw
@@ -153,15 +160,9 @@ class PipelineDenoiser(OnDevice):
     # Finishing
 
     @torch.inference_mode()
-    def finish(self, sample: Sample) -> Pixels:
-        """The picture, (H, W, 3) uint8, in host memory.
-
-        Raises:
-            ModelError: the latents are not numbers.
-            OutOfMemory: there is no room to decode them.
-        """
-        with as_job_errors():
-            return self._decoder.picture(state_of(sample).run)
+    def finish(self, samples: Sequence[Sample]) -> list[Pixels | JobError]:
+        """Decode images of one size at once: the picture of each, (H, W, 3) uint8 in host memory, or its error."""
+        return pictures_of([state_of(sample).run for sample in samples])
 
     def drop(self, sample: Sample) -> None:
         """End an image where it is; what it holds is free at once."""

@@ -6,12 +6,15 @@ from typing import Final
 import torch
 from PIL import Image
 
+from stablediffusiond.engine.call import Call, repeated
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.device_errors import as_job_errors
 from stablediffusiond.engine.image_run import state_of
 from stablediffusiond.engine.job import Pixels, Sample, Task
+from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer, examples
+from stablediffusiond.engine.timing import seconds_of
 from stablediffusiond.errors import JobError, ModelError
 from stablediffusiond.messages.request import JobType, Request
 
@@ -28,6 +31,8 @@ class Trials:
     def __init__(self, denoiser: Denoiser, pipelines: ModelPipelines) -> None:
         self._denoiser = denoiser
         self._pipelines = pipelines
+        #: How the last picture called its decoder.
+        self._decode: Call | None = None
 
     def draw(self) -> None:
         """One image, so that the first job is no slower than the second; what is timed later is the call of this one.
@@ -63,6 +68,19 @@ class Trials:
             self.draw()
         with torch.inference_mode(), as_job_errors():
             return self._pipelines.forward.seconds(rows)
+
+    def time_decodes(self, images: int) -> float:
+        """Seconds in which so many pictures of the model's own size are decoded at once.
+
+        Raises:
+            OutOfMemory: they do not fit.
+        """
+        if self._decode is None:
+            self.draw()
+        if self._decode is None:
+            return 0.0  # a pipeline without a decoder
+        with torch.inference_mode(), as_job_errors():
+            return seconds_of(repeated(self._decode, images), device_of(self._pipelines.base))
 
     def pixels(self) -> int:
         """Those of the picture that ``draw`` draws."""
@@ -108,10 +126,14 @@ class Trials:
 
     def _finish(self, sample: Sample) -> Pixels:
         self._step_to_the_end(sample)
-        pixels = self._denoiser.finish(sample)
+        if (call := state_of(sample).run.call) is not None:
+            self._decode = repeated(call, call.rows)
+        [decoded] = self._denoiser.finish([sample])
+        if isinstance(decoded, JobError):
+            raise decoded
         if state_of(sample).scheduler.latents is None:
             raise ModelError("its pipeline makes no step of its scheduler")
-        return pixels
+        return decoded
 
     def _step_to_the_end(self, sample: Sample) -> None:
         while not sample.finished:

@@ -16,6 +16,7 @@ from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.settings import ModelSettings
+from tests.engine.finishing import finished
 
 COLOURS = {"red": (215, 40, 40), "blue": (45, 85, 215), "green": (45, 155, 65), "yellow": (250, 215, 50)}
 Colour = npt.NDArray[np.float64]
@@ -39,7 +40,7 @@ def draw(doodle: PipelineDenoiser, requests: Sequence[CompleteRequest]) -> list[
     assert doodle.begin(samples) == {}
     while not samples[0].finished:
         assert doodle.step(samples, 100) == {}
-    return [doodle.finish(sample) for sample in samples]
+    return [finished(doodle, sample) for sample in samples]
 
 
 def request(prompt: str, seed: int = 0, **fields: object) -> CompleteRequest:
@@ -105,7 +106,7 @@ def test_a_photograph_is_drawn_anew_in_its_own_proportions(doodle: PipelineDenoi
     assert doodle.begin([sample]) == {}
     while not sample.finished:
         assert doodle.step([sample], 100) == {}
-    assert doodle.finish(sample).shape == (height, width, 3)
+    assert finished(doodle, sample).shape == (height, width, 3)
 
 
 def test_seeds_have_64_bits_of_which_torch_takes_the_lower_half(doodle: PipelineDenoiser) -> None:
@@ -150,7 +151,7 @@ def test_only_what_is_masked_is_drawn_anew(doodle: PipelineDenoiser) -> None:
     assert doodle.begin([sample]) == {}
     while not sample.finished:
         assert doodle.step([sample], 100) == {}
-    drawn = doodle.finish(sample)
+    drawn = finished(doodle, sample)
     assert np.abs(drawn[:, :48].astype(int) - red[:, :48]).mean() < 8  # as the autoencoder gives it back
     inside, outside = drawn[52:76, 72:84].mean((0, 1)), drawn[52:76, 44:56].mean((0, 1))
     assert is_near(inside, "blue")

@@ -10,7 +10,7 @@ import pytest
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Sample, Stepped, Task
-from stablediffusiond.errors import JobError
+from stablediffusiond.errors import JobError, ModelError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from tests.engine.fake import FakeDenoiser
 
@@ -22,8 +22,14 @@ def task(key: int, **fields: object) -> Task:
 class Running:
     """An engine and what it has said."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, rows_that_fit: int = 1000) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        rows_that_fit: int = 1000,
+        decode_seconds: dict[int, float] | None = None,
+    ) -> None:
         self.device = FakeDenoiser(rows_that_fit)
+        self.device.decode_seconds = decode_seconds or self.device.decode_seconds
         self.events: queue.Queue[Event] = queue.Queue()
         self.died: list[BaseException] = []
         self.engine = Engine(
@@ -213,6 +219,44 @@ def test_pictures_are_decoded_one_at_a_time_between_the_steps_of_others(running:
     assert running.device.order == ["step", "finish 1", "step", "finish 2", "step", "finish 3"] + ["step"] * 3 + [
         "finish 4"
     ]
+
+
+@pytest.mark.parametrize(
+    ("decode_seconds", "decoded"),
+    [
+        ({1: 0.4, 2: 0.5, 4: 0.6, 8: 1.2}, ["1, 2, 3, 4"]),
+        ({1: 0.4, 2: 0.5, 4: 1.0}, ["1, 2", "3, 4"]),
+        ({1: 0.4, 2: 0.8}, ["1", "2", "3", "4"]),
+    ],
+)
+def test_pictures_that_are_finished_together_are_decoded_together_where_that_is_faster(
+    decode_seconds: dict[int, float], decoded: list[str]
+) -> None:
+    made = Running(decode_seconds=decode_seconds)
+    made.engine.pause("until all are here")
+    made.thread.start()
+    for key in (1, 2, 3, 4):
+        made.engine.submit(task(key, steps=1))
+    made.engine.resume()
+    made.until_end(1, 2, 3, 4)
+    made.close()
+    assert [each for each in made.device.order if each != "step"] == [f"finish {keys}" for keys in decoded]
+
+
+def test_one_that_cannot_be_decoded_costs_the_others_nothing() -> None:
+    made = Running(decode_seconds={1: 0.4, 2: 0.4, 4: 0.4, 8: 4.0})
+    made.device.finish_errors[2] = ModelError("no decoder takes this")
+    made.engine.pause("until all are here")
+    made.thread.start()
+    for key in (1, 2, 3):
+        made.engine.submit(task(key, steps=1))
+    made.engine.resume()
+    ended = made.until_end(1, 2, 3)
+    made.close()
+    assert made.device.order[-1] == "finish 1, 2, 3"
+    assert code(ended[2]) == "model_error"
+    assert isinstance(ended[1][-1], Finished)
+    assert isinstance(ended[3][-1], Finished)
 
 
 def test_a_high_job_goes_before_a_low_one_at_the_next_step(running: Running) -> None:

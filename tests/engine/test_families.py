@@ -17,6 +17,7 @@ from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType
 from tests.engine.families import DEVICE, FAMILIES, Family, opened, save
+from tests.engine.finishing import all_finished
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates, and Chroma its own helpers.
 pytestmark = [
@@ -93,11 +94,11 @@ def together(denoiser: PipelineDenoiser, jobs: list[Fields]) -> list[Drawn]:
             assert denoiser.step([sample for sample in stepping if sample.kind == kind], 100) == {}
         tick += 1
         assert tick < 40
-    return [drawn(denoiser, sample) for sample in samples]
+    all_finished(denoiser, samples)
+    return [drawn(sample) for sample in samples]
 
 
-def drawn(denoiser: PipelineDenoiser, sample: Sample) -> Drawn:
-    denoiser.finish(sample)
+def drawn(sample: Sample) -> Drawn:
     state = state_of(sample)
     assert state.scheduler.latents is not None
     assert state.run.result.shape == (1, 3, 64, 64)

@@ -20,6 +20,7 @@ from stablediffusiond.engine.job import Begun, Drawn, Event, Kind, Sample, Task
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.opening import open_init_image
+from tests.engine.finishing import finished
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
@@ -82,7 +83,7 @@ def together(denoiser: PipelineDenoiser, jobs: list[tuple[int, Fields]]) -> Resu
         assert denoiser.step(list(running.values()), 100) == {}
         for key, sample in list(running.items()):
             if sample.finished:
-                drawn[key] = (latents_of(sample), denoiser.finish(running.pop(key)))
+                drawn[key] = (latents_of(sample), finished(denoiser, running.pop(key)))
         tick += 1
     return [drawn[key] for key in sorted(drawn)]
 

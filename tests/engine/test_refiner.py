@@ -15,6 +15,7 @@ from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import ModelSettings
 from tests.engine.families import save
+from tests.engine.finishing import finished
 
 # diffusers' sigma schedulers hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_(_ implementation|wrap__ must):DeprecationWarning")
@@ -67,7 +68,7 @@ def test_both_models_step_pictures_together(folders: tuple[Path, Path], denoiser
             assert denoiser.step(alike, 100) == {}
     assert [sample.step for sample in samples] == [sample.steps for sample in samples]
     for sample, fields in zip(samples, JOBS, strict=True):
-        denoiser.finish(sample)
+        finished(denoiser, sample)
         difference = (state_of(sample).run.result[0] - alone(folders, fields)).abs().max()
         assert difference <= 1e-4, fields
 

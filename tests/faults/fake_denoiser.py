@@ -44,6 +44,9 @@ class FakeDenoiser:
     def time_rows(self, rows: int) -> float:
         return 0.01 + 0.001 * rows
 
+    def time_decodes(self, images: int) -> float:
+        return 0.001
+
     def most_pixels(self) -> int | None:
         return None
 
@@ -71,9 +74,12 @@ class FakeDenoiser:
             if sample.task.request.prompt == failing_prompts.NOT_A_NUMBER
         }
 
-    def finish(self, sample: Sample) -> Pixels:
+    def finish(self, samples: Sequence[Sample]) -> list[Pixels | JobError]:
+        return [self._finish(sample) for sample in samples]
+
+    def _finish(self, sample: Sample) -> Pixels | JobError:
         if sample.task.request.prompt == failing_prompts.UNDECODABLE:
-            raise ModelError("no decoder takes this")
+            return ModelError("no decoder takes this")
         kind = sample.kind
         noise = np.random.default_rng(int.from_bytes(_hash_of(sample).digest(), "big"))
         return noise.integers(0, 256, (kind.height, kind.width, 3), np.uint8)

@@ -17,6 +17,7 @@ from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType
 from stablediffusiond.settings import ModelSettings
 from tests.engine.families import transformers, unets
+from tests.engine.finishing import all_finished
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,13 @@ def opened(folder: Path, **settings: str) -> PipelineDenoiser:
 
 
 def drawn_together(denoiser: PipelineDenoiser, requests: Sequence[CompleteRequest]) -> list[Pixels]:
-    """The pictures of ``requests``, which are alike, in one batch: one is decoded while another is suspended."""
+    """The pictures of ``requests``, which are alike, in one batch."""
     samples = [Sample(Task(key, each), 0, denoiser.kind_of(each), 2) for key, each in enumerate(requests)]
     assert denoiser.begin(samples) == {}
     while not samples[0].finished:
         assert denoiser.step(samples, 8) == {}
         assert all(sample.finished == samples[0].finished for sample in samples)
-    return [denoiser.finish(sample) for sample in samples]
+    return all_finished(denoiser, samples)
 
 
 def save(family: str, folder: Path) -> Path:
