@@ -4,7 +4,7 @@
 
 It needs this package with its engine, and no download. It prints JSON. For each way to compile: the seconds that it
 took; a call of the network by its rows (rows a second, share of the device's rate for large matrix products); images a
-second of sixteen at once in our engine, of one alone, and of diffusers' own pipeline, one at a time; the seconds of a
+second of many at once in our engine, of one alone, and of diffusers' own pipeline, one at a time; the seconds of a
 job that comes when another is halfway, which with one at a time are 1.5 times those of one alone. And the lines of code
 that wait for the device in a step. ``tiny`` is for trying the script on a CPU.
 """
@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,6 @@ from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import CompileMode
 
-IN_FLIGHT: Final = 16
 #: What is compiled whole is told so.
 _MODES: Final = {"default": "default", "max": "max-autotune"}
 
@@ -44,9 +43,9 @@ _MODES: Final = {"default": "default", "max": "max-autotune"}
 class Bench:
     """One model on one device."""
 
-    def __init__(self, name: str, pixels: int | None) -> None:
+    def __init__(self, name: str, pixels: int | None, images: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.name = name
+        self.name, self.images = name, images
         self.pipeline = random_pipeline(name, self.device)
         at_its_fastest(self.pipeline)
         self.side = pixels or 8 * (denoiser_of(self.pipeline).config.get("sample_size") or 128)
@@ -114,8 +113,8 @@ class Bench:
         )
 
 
-def table_of(bench: Bench, denoiser: PipelineDenoiser) -> dict[int, dict[str, float]]:
-    """By rows: what a call does, as the engine measures it before its first job."""
+def table_of(bench: Bench, denoiser: PipelineDenoiser, rows: Sequence[int] | None) -> dict[int, dict[str, float]]:
+    """By ``rows``: what a call does; by default as the engine measures it before its first job."""
     sample = Sample(Task(0, bench.request(2)), 0, denoiser.kind_of(bench.request(2)), 2)
     denoiser.begin([sample])
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -123,7 +122,7 @@ def table_of(bench: Bench, denoiser: PipelineDenoiser) -> dict[int, dict[str, fl
     denoiser.drop(sample)
     operations = counter.get_total_flops() / sample.rows
     began = time.perf_counter()
-    table = measure(denoiser.time_rows)
+    table = {each: denoiser.time_rows(each) for each in rows} if rows else measure(denoiser.time_rows)
     print("measured for", round(time.perf_counter() - began, 1), "s", file=sys.stderr)
     return {
         rows: {
@@ -166,16 +165,16 @@ def images(
     bench: Bench, denoiser: PipelineDenoiser, capacity: Capacity, steps: int, mode: CompileMode
 ) -> dict[str, float]:
     """What whole images of so many ``steps`` take."""
-    requests = [bench.request(steps, seed) for seed in range(IN_FLIGHT)]
+    requests = [bench.request(steps, seed) for seed in range(bench.images)]
     alone = bench.seconds(lambda: draw(denoiser, capacity, requests[:1]))
     at_once = bench.seconds(lambda: draw(denoiser, capacity, requests), calls=1)
     late = statistics.median(draw(denoiser, capacity, requests[:2], late=True) for _ in range(3))
     by_diffusers = bench.by_diffusers(steps, mode)
     return {
-        "images a second, 16 at once": round(IN_FLIGHT / at_once, 4),
+        "images a second, all at once": round(bench.images / at_once, 4),
         "images a second, alone": round(1 / alone, 4),
         "images a second, diffusers": round(1 / by_diffusers, 4),
-        "times diffusers, 16 at once": round(by_diffusers * IN_FLIGHT / at_once, 3),
+        "times diffusers, all at once": round(by_diffusers * bench.images / at_once, 3),
         "seconds alone": round(alone, 3),
         "seconds of a late job": round(late, 3),
         "seconds of a late job, one at a time": round(1.5 * by_diffusers, 3),
@@ -199,13 +198,15 @@ def waits(bench: Bench, denoiser: PipelineDenoiser) -> dict[str, int]:
     return dict(collections.Counter(f"{Path(each.filename).name}:{each.lineno}" for each in caught))
 
 
-def measured(bench: Bench, mode: CompileMode, steps_of: list[int]) -> dict[str, Any]:
+def measured(bench: Bench, mode: CompileMode, steps_of: list[int], rows: Sequence[int] | None) -> dict[str, Any]:
     denoiser = bench.denoiser(mode)
     began = time.perf_counter()
-    table = table_of(bench, denoiser)
+    table = table_of(bench, denoiser, rows)
     made: dict[str, Any] = {"warm_up_seconds": round(time.perf_counter() - began, 1), "rows": table}
     by_rows = {rows: each["milliseconds"] / 1000 for rows, each in table.items()}
-    capacity = Capacity(denoiser.kind_of(bench.request(1)), by_rows)
+    decodes = measure(denoiser.time_decodes, 8)
+    made["milliseconds of decoding so many"] = {each: round(1000 * seconds, 1) for each, seconds in decodes.items()}
+    capacity = Capacity(denoiser.kind_of(bench.request(1)), by_rows, decodes=decodes)
     made["rows at once"] = capacity.rows
     if bench.device.type == "cuda":
         made["waits for the device in four steps"] = waits(bench, denoiser)
@@ -218,20 +219,24 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(MODELS), default="sd15")
     parser.add_argument("--pixels", type=int, help="default: the model's own size")
     parser.add_argument("--steps", type=int, nargs="*", default=[20, 50])
+    parser.add_argument("--rows", type=int, nargs="+", help="default: as many as bring more")
+    parser.add_argument("--images", type=int, default=16, help="drawn at once")
     modes = ["off", "regions", "default", "max"]
     parser.add_argument("--compile", choices=modes, nargs="+", default=modes[:2])
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    bench = Bench(chosen.model, chosen.pixels)
+    torch._dynamo.config.recompile_limit = 64  # noqa: SLF001
+    bench = Bench(chosen.model, chosen.pixels, chosen.images)
     made: dict[str, Any] = {
         "model": chosen.model,
         "pixels": bench.side,
+        "images at once": bench.images,
         "device": torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "matmul_tera_operations_a_second": round(bench.peak / 1e12, 3),
     }
     for mode in chosen.compile:
-        made[mode] = measured(bench, mode, chosen.steps)
+        made[mode] = measured(bench, mode, chosen.steps, chosen.rows)
         print(json.dumps({"so far": made}), file=sys.stderr, flush=True)
     print(json.dumps(made, indent=2))
 
