@@ -67,14 +67,15 @@ class _Tiles:
                 with self._in_tiles(larger[0]):
                     return make()
             for part in larger:
-                with contextlib.suppress(_NoRoom):
-                    return self._make(part, make)
-                torch.cuda.empty_cache()  # out here nothing holds the tensors of what has failed any more
+                for sliced in (False, True)[: len(given)]:  # pictures that share a call, and then each by itself
+                    with contextlib.suppress(_NoRoom):
+                        return self._make(part, make, sliced=sliced)
+                    torch.cuda.empty_cache()  # out here nothing holds the tensors of what has failed any more
                 log.info(
                     "the VAE has no room for %d pixels at once; such pictures come in smaller tiles", height * width
                 )
                 self._too_large[part] = min(height * width, self._too_large.get(part, height * width))
-            with self._in_tiles(smallest):
+            with self._in_tiles(smallest, sliced=len(given) > 1):
                 return make()
 
         setattr(self._module, method, call)
@@ -91,9 +92,9 @@ class _Tiles:
     def _side(self, part: int) -> int:
         return max((size for name, size in self._sizes.items() if "_sample_min_" in name), default=1) // part
 
-    def _make(self, part: int, make: Callable[[], Any]) -> Any:
+    def _make(self, part: int, make: Callable[[], Any], *, sliced: bool) -> Any:
         try:
-            with self._in_tiles(part):
+            with self._in_tiles(part, sliced=sliced):
                 return make()
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
@@ -101,14 +102,14 @@ class _Tiles:
             raise
 
     @contextlib.contextmanager
-    def _in_tiles(self, part: int) -> Iterator[None]:
-        self._module.use_tiling = part != _WHOLE
+    def _in_tiles(self, part: int, *, sliced: bool) -> Iterator[None]:
+        self._module.use_tiling, self._module.use_slicing = part != _WHOLE, sliced
         for name, size in self._sizes.items():
             setattr(self._module, name, size // (part or 1))
         try:
             yield
         finally:
-            self._module.use_tiling = False
+            self._module.use_tiling = self._module.use_slicing = False
             for name, size in self._sizes.items():
                 setattr(self._module, name, size)
 

@@ -60,7 +60,7 @@ class Watched:
 
         def forward(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self.widths.append(z.shape[-1])
-            if z.shape[-1] * z.shape[-2] > most:
+            if len(z) * z.shape[-1] * z.shape[-2] > most:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return inner(z, *args, **kwargs)
 
@@ -68,9 +68,9 @@ class Watched:
         tile(SimpleNamespace(components={"vae": self.module}, vae_scale_factor=8), mode)
 
     @torch.inference_mode()
-    def decode(self, side: int = _WIDE) -> torch.Tensor:
+    def decode(self, side: int = _WIDE, rows: int = 1) -> torch.Tensor:
         torch.manual_seed(1)
-        latents = torch.nn.functional.interpolate(torch.randn(1, 4, 4, 4), (side, side), mode="bicubic")
+        latents = torch.nn.functional.interpolate(torch.randn(rows, 4, 4, 4), (side, side), mode="bicubic")
         if isinstance(self.module, diffusers.AutoencoderKLQwenImage):
             latents = latents[:, :, None]
         self.widths.clear()
@@ -100,6 +100,17 @@ def test_what_has_not_fitted_once_is_not_tried_again() -> None:
     assert max(short.widths) <= 4
     short.decode(side=2)
     assert short.widths == [2]
+
+
+@MAKES
+def test_pictures_that_share_a_call_are_made_one_by_one_before_in_tiles(make: Callable[[], Any]) -> None:
+    short = Watched(make, "auto", _WIDE * _WIDE)
+    together = short.decode(rows=3)
+    assert short.widths == [_WIDE] * 4
+    assert torch.allclose(together, Watched(make, "auto").decode(rows=3), atol=1e-4)
+    short.decode()
+    assert short.widths == [_WIDE]  # one alone is not too large for it
+    assert not short.module.use_slicing
 
 
 def test_memory_that_is_too_small_for_the_smallest_tile_is_said() -> None:
