@@ -90,7 +90,7 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
 
 
 def _load_refiner(model: ModelSettings, device: Device, compile_mode: CompileMode) -> Refiner:
-    settings = model.model_copy(update={"name": model.refiner, "refiner": None})
+    settings = model.model_copy(update={"name": model.refiner, "refiner": None, "transformer": None})
     pipeline = load_pipeline(settings, device)
     pipelines = ModelPipelines(pipeline, defaults_of(pipeline, settings.name), compile_mode)
     takes = inspect.signature(type(pipelines.by_task.get("img2img")).__call__).parameters

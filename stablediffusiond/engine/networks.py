@@ -8,12 +8,12 @@ import torch
 Pipeline = Any
 
 #: The names under which pipelines have the network that makes the steps.
-_DENOISERS: Final = ("unet", "transformer", "prior")
+DENOISERS: Final = ("unet", "transformer", "prior")
 
 
 def denoiser_of(pipeline: Pipeline) -> Any:
     """The network that makes the steps."""
-    return next(each for name in _DENOISERS if (each := getattr(pipeline, name, None)) is not None)
+    return next(each for name in DENOISERS if (each := getattr(pipeline, name, None)) is not None)
 
 
 def modules_of(pipeline: Pipeline) -> list[torch.nn.Module]:

@@ -57,7 +57,8 @@ def quantise(pipeline: Pipeline, mode: Quantize, device: torch.device | None) ->
         if not isinstance(network, nn.Module) or not (network is denoiser or (mode != "fp8" and _is_large(network))):
             continue
         if getattr(network, "is_quantized", False):
-            raise ModelUnavailable(f"has a {name} that is quantised already: leave out [model] quantize")
+            log.info("the model's %s is quantised already, and stays as it is", name)
+            continue
         _MAKERS[mode](network, device)
         log.info("the weights of the model's %s are kept in %s", name, mode)
 

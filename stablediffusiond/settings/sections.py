@@ -98,7 +98,7 @@ class ModelSettings(Section):
     """What is drawn with."""
 
     name: str = "doodle"
-    """doodle (built in), a .safetensors file, a folder in the diffusers layout, or a hub id (docs/models.md)."""
+    """doodle (built in), a .safetensors or .gguf file, a folder in diffusers' layout, or a hub id (docs/models.md)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto (cuda if there is one, else mps, else cpu), cuda, cuda:1, mps or cpu."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -107,6 +107,8 @@ class ModelSettings(Section):
     """Denoising steps where a request names none; unset: the model's own, as far as that is known."""
     guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     """Guidance where a request names none; unset: the model's own, as far as that is known."""
+    transformer: Path | None = None
+    """A .gguf or .safetensors file of the transformer in place of that of a folder or a hub id (docs/models.md)."""
     vae: str | None = None
     """A VAE in place of the model's own: a .safetensors file, a folder in the diffusers layout, or a hub id."""
     text_encoders: Path | None = None

@@ -22,19 +22,20 @@ from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.settings import ModelSettings
 began = time.monotonic()
 try:
-    said = {"kind": type(load_pipeline(ModelSettings(name=sys.argv[1], device="cpu", vae=(sys.argv[2:] or [None])[0]))).__name__, "code": 0}
+    said = {"kind": type(load_pipeline(ModelSettings(name=sys.argv[1], device="cpu", **json.loads(sys.argv[2])))).__name__, "code": 0}
 except StableDiffusiondError as error:
     said = {"error": str(error), "code": error.exit_code}
 print(json.dumps({**said, "seconds": time.monotonic() - began}))
 """
 
 
-def opened(name: str, endpoint: str, cache: Path, *more: str, **environment: str) -> Any:
+def opened(name: str, endpoint: str, cache: Path, settings: dict[str, str] | None = None, **environment: str) -> Any:
     told = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_ETAG_TIMEOUT": "1", **environment}
     told |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     ran = subprocess.run(
-        [sys.executable, "-c", _OPEN, name, *more], env=told, capture_output=True, text=True, check=False, timeout=200
-    )
+        [sys.executable, "-c", _OPEN, name, json.dumps(settings or {})],
+        env=told, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -105,6 +106,20 @@ def test_what_a_hub_answers_says_whether_it_is_worth_another_try(
     assert caught.value.exit_code == code
 
 
+def test_a_network_that_is_a_file_here_is_not_fetched(model: Path, tmp_path: Path) -> None:
+    given = {"transformer": str(model / "unet/diffusion_pytorch_model.safetensors")}
+    with Hub(model) as serving:
+        said = opened("somebody/tiny", serving.endpoint, tmp_path / "cache", given)
+        assert said.get("kind") == "StableDiffusionPipeline", said
+        assert any(path.endswith("/vae/diffusion_pytorch_model.safetensors") for path in serving.asked)
+        assert not any("/unet/diffusion_pytorch_model" in path for path in serving.asked)
+        asked = len(serving.asked)
+        assert opened("somebody/tiny", serving.endpoint, tmp_path / "cache", given)["kind"] == said["kind"]
+        assert len(serving.asked) == asked, "it is in the cache"
+        assert opened("somebody/tiny", serving.endpoint, tmp_path / "cache")["kind"] == said["kind"]
+        assert any("/unet/diffusion_pytorch_model" in path for path in serving.asked), "where it is not a file here, it is"
+
+
 def test_a_model_is_fetched_once(model: Path, tmp_path: Path) -> None:
     with Hub(model) as serving:
         said = opened("somebody/tiny", serving.endpoint, tmp_path / "cache")
@@ -116,11 +131,11 @@ def test_a_model_is_fetched_once(model: Path, tmp_path: Path) -> None:
 
 def test_a_vae_may_be_one_of_a_hub(model: Path, tmp_path: Path) -> None:
     with Hub(model / "vae") as serving:
-        said = opened(str(model), serving.endpoint, tmp_path / "cache", "somebody/tiny")
+        said = opened(str(model), serving.endpoint, tmp_path / "cache", {"vae": "somebody/tiny"})
     assert said.get("kind") == "StableDiffusionPipeline", said
     assert any("diffusion_pytorch_model.safetensors" in path for path in serving.asked)
     with SilentHub() as silent:
-        said = opened(str(model), silent.endpoint, tmp_path / "cache", "somebody/tiny")
+        said = opened(str(model), silent.endpoint, tmp_path / "cache", {"vae": "somebody/tiny"})
         assert said.get("kind") == "StableDiffusionPipeline", said
         assert not silent.was_asked()
 

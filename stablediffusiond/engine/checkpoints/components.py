@@ -4,6 +4,7 @@ The conversion is that of the libraries; what is added is that a weight that is 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from torch import Tensor
 
+from stablediffusiond.engine.checkpoints import gguf_file
 from stablediffusiond.engine.checkpoints.weights import some_of
 from stablediffusiond.errors import ModelUnavailable
 
@@ -53,9 +55,24 @@ def diffusers_component(
     Raises:
         ModelUnavailable: weights are missing, or of other shapes than ``config`` makes.
     """
-    of_class = getattr(diffusers, architecture)
+    component, weights = fitted(name, architecture, config, weights)
+    if any(map(gguf_file.is_quantised, weights.values())):
+        return gguf_file.component(architecture, config, component, weights, dtype)
+    component.load_state_dict({key: each.to(dtype) for key, each in weights.items()}, assign=True)
+    component.requires_grad_(False)  # noqa: FBT003
+    return component.eval()
+
+
+def fitted(
+    name: str, architecture: str, config: Config, weights: dict[str, Tensor]
+) -> tuple[Component, dict[str, Tensor]]:
+    """An empty network or VAE, and its ``weights`` under the names of diffusers.
+
+    Raises:
+        ModelUnavailable: weights are missing, or of other shapes than ``config`` makes.
+    """
     with init_empty_weights():
-        component = of_class.from_config(config)
+        component = getattr(diffusers, architecture).from_config(config)
     wanted = component.state_dict()
     if not wanted.keys() <= weights.keys():
         try:
@@ -63,9 +80,7 @@ def diffusers_component(
         except (KeyError, IndexError) as error:
             raise ModelUnavailable(f"its {name} lacks weights: {error}") from None
     _compare(name, wanted, weights)
-    component.load_state_dict({key: weights[key].to(dtype) for key in wanted}, assign=True)
-    component.requires_grad_(False)  # noqa: FBT003
-    return component.eval()
+    return component, {key: weights[key] for key in wanted}
 
 
 def text_encoder(
@@ -113,8 +128,15 @@ def _lookup(weights: Mapping[str, Tensor], key: str) -> Tensor | None:
 def _compare(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     if missing := wanted.keys() - given.keys():
         raise ModelUnavailable(f"its {name} lacks weights: {some_of(missing)}")
-    other = [key for key, each in wanted.items() if each.shape != given[key].shape]
+    other = [key for key, each in wanted.items() if not _has_shape(given[key], each.shape)]
     if other:
         key = min(other)
-        shapes = f"{tuple(given[key].shape)} and not {tuple(wanted[key].shape)}"
+        shapes = f"{gguf_file.shape_of(given[key])} and not {tuple(wanted[key].shape)}"
         raise ModelUnavailable(f"its {name} is of another shape than it should be: {some_of(other)} ({shapes})")
+
+
+def _has_shape(tensor: Tensor, shape: torch.Size) -> bool:
+    """Quantised tensors of other than two dimensions may have been given two."""
+    if gguf_file.is_quantised(tensor) and len(shape) != 2:
+        return math.prod(gguf_file.shape_of(tensor)) == shape.numel()
+    return gguf_file.shape_of(tensor) == tuple(shape)

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 
 from stablediffusiond.engine.checkpoints import header
 from stablediffusiond.engine.checkpoints.header import unreadable
+from stablediffusiond.engine.networks import DENOISERS
 from stablediffusiond.errors import ModelUnavailable
 
 INDEX: Final = "model_index.json"
@@ -37,12 +38,14 @@ class Folder:
         Incomplete: a part of it is missing.
     """
 
-    def __init__(self, path: Path, *, allow_pickle: bool) -> None:
+    def __init__(self, path: Path, *, allow_pickle: bool, with_denoiser: bool = True) -> None:
+        """Without ``with_denoiser`` the network that makes the steps is one from elsewhere."""
         self._path = path
         self._allow_pickle = allow_pickle
         self._index = _read_index(path)
         self.pipeline = pipeline_class(self._index)
-        files = {name: [each.name for each in sorted((path / name).glob("*"))] for name in components_of(self._index)}
+        parts = [name for name in components_of(self._index) if with_denoiser or name != self.denoiser[0]]
+        files = {name: [each.name for each in sorted((path / name).glob("*"))] for name in parts}
         for name, names in files.items():
             self._check(name, names)
         self.variant = variant_of(files.values())
@@ -51,8 +54,31 @@ class Folder:
     def networks(self) -> frozenset[str]:
         return frozenset(components_of(self._index))
 
-    def open(self, dtype: torch.dtype) -> Any:
-        """The pipeline, in the host's memory."""
+    @property
+    def denoiser(self) -> tuple[str, str]:
+        """The component that makes the steps, and its class.
+
+        Raises:
+            ModelUnavailable: there is none.
+        """
+        for name in DENOISERS:
+            if name in components_of(self._index):
+                return name, self._index[name][1]
+        raise ModelUnavailable("has neither a transformer nor a UNet")
+
+    def denoiser_config(self) -> dict[str, Any]:
+        """What the folder says of it.
+
+        Raises:
+            Incomplete: it says nothing.
+        """
+        file = self._path / self.denoiser[0] / "config.json"
+        if not file.is_file():
+            raise Incomplete(f"{file} is missing; fetch it again")
+        return _json(file)
+
+    def open(self, dtype: torch.dtype, **instead: Any) -> Any:
+        """The pipeline, in the host's memory; ``instead`` are components in place of its own."""
         taken = inspect.signature(self.pipeline.__init__).parameters
         off = {"safety_checker": None, "requires_safety_checker": False}
         options: dict[str, Any] = {name: value for name, value in off.items() if name in taken}
@@ -60,7 +86,7 @@ class Folder:
             options["variant"] = self.variant
         if not self._allow_pickle:
             options["use_safetensors"] = True
-        return DiffusionPipeline.from_pretrained(str(self._path), dtype=dtype, **options)
+        return DiffusionPipeline.from_pretrained(str(self._path), dtype=dtype, **options, **instead)
 
     def _check(self, name: str, files: list[str]) -> None:
         folder = self._path / name

@@ -32,6 +32,8 @@ class Header:
     path: Path
     tensors: dict[str, TensorFacts]
     notes: dict[str, str] = field(default_factory=dict)
+    quantised: bool = False
+    """Whether they are in a format of which that is to be expected."""
 
     def __contains__(self, name: object) -> bool:
         return name in self.tensors
@@ -59,7 +61,7 @@ def read(path: Path) -> Header:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             if not 2 <= length <= _LONGEST_BYTES:
-                raise ModelUnavailable(f"{path} is no safetensors file{_seen(path)}")
+                raise ModelUnavailable(f"{path} is no safetensors file{seen(path)}")
             entries = json.loads(file.read(length))
         size = path.stat().st_size - _LENGTH_BYTES - length
         notes = entries.pop("__metadata__", {})
@@ -68,7 +70,7 @@ def read(path: Path) -> Header:
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ModelUnavailable(f"{path} is no safetensors file{_seen(path)}") from None
+        raise ModelUnavailable(f"{path} is no safetensors file{seen(path)}") from None
     if size < end:
         raise ModelUnavailable(f"{path} is cut off: {end - size} of {end} bytes are missing; fetch it again")
     return Header(path, tensors, notes)
@@ -80,7 +82,7 @@ def unreadable(path: Path, error: OSError) -> ModelAway | ModelUnavailable:
     return kind(f"{path} cannot be read: {error.strerror}")
 
 
-def _seen(path: Path) -> str:
+def seen(path: Path) -> str:
     """What a file is that has not the bytes of its name."""
     with path.open("rb") as file:
         begin = file.read(512)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from diffusers import DiffusionPipeline
-from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from stablediffusiond.engine.checkpoints.folder import INDEX, LEFT_OUT, Folder, Incomplete, variant_of
+from stablediffusiond.engine.networks import DENOISERS
 from stablediffusiond.errors import ModelAway, ModelUnavailable
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ _LOG_IN: Final = (
 )
 
 
-def snapshot(name: str, *, allow_pickle: bool) -> Path:
-    """The folder of the model ``name``.
+def snapshot(name: str, *, allow_pickle: bool, with_denoiser: bool = True) -> Path:
+    """The folder of the model ``name``; of the network that makes the steps it needs only the config, if need be.
 
     Raises:
         ModelUnavailable: there is no such model, or it is not for us.
@@ -41,14 +42,16 @@ def snapshot(name: str, *, allow_pickle: bool) -> Path:
         cached = try_to_load_from_cache(name, INDEX)
     except HFValidationError as error:
         raise ModelUnavailable(f"is no file, no folder, and no hub id: {error}") from None
-    if isinstance(cached, str) and _is_complete(Path(cached).parent, allow_pickle=allow_pickle):
+    if isinstance(cached, str) and _is_complete(
+        Path(cached).parent, allow_pickle=allow_pickle, with_denoiser=with_denoiser
+    ):
         log.info("%s is in the cache: %s", name, Path(cached).parent)
         return Path(cached).parent
     if constants.HF_HUB_OFFLINE:
         raise ModelUnavailable(
             f"is not in the cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE forbids to fetch it"
         )
-    return _fetch(name, allow_pickle=allow_pickle)
+    return _fetch(name, allow_pickle=allow_pickle, with_denoiser=with_denoiser)
 
 
 def component_snapshot(name: str) -> Path:
@@ -68,27 +71,32 @@ def component_snapshot(name: str) -> Path:
         raise _said(error, name) from error
 
 
-def _is_complete(folder: Path, *, allow_pickle: bool) -> bool:
+def _is_complete(folder: Path, *, allow_pickle: bool, with_denoiser: bool) -> bool:
     try:
-        Folder(folder, allow_pickle=allow_pickle)
+        found = Folder(folder, allow_pickle=allow_pickle, with_denoiser=with_denoiser)
+        if not with_denoiser:
+            found.denoiser_config()
     except Incomplete as error:
         log.info("%s is in the cache, but not as a whole: %s", folder, error)
         return False
     return True
 
 
-def _fetch(name: str, *, allow_pickle: bool) -> Path:
+def _fetch(name: str, *, allow_pickle: bool, with_denoiser: bool) -> Path:
     log.info("fetching %s from %s", name, constants.ENDPOINT)
     try:
         siblings = HfApi().model_info(name, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
         files = [each.rfilename for each in siblings]
         _require_index(files)
         left_out = dict.fromkeys(LEFT_OUT)
-        return Path(
-            DiffusionPipeline.download(
-                name, variant=_variant(files), use_safetensors=None if allow_pickle else True, **left_out
-            )
-        )
+        if not with_denoiser:
+            denoiser = [each for each in DENOISERS if f"{each}/config.json" in files][:1]
+            left_out |= dict.fromkeys(denoiser)
+            for each in denoiser:
+                hf_hub_download(name, f"{each}/config.json")
+        variant = _variant([each for each in files if each.partition("/")[0] not in left_out])
+        use_safetensors = None if allow_pickle else True
+        return Path(DiffusionPipeline.download(name, variant=variant, use_safetensors=use_safetensors, **left_out))
     except ModelUnavailable:
         raise
     except Exception as error:  # huggingface_hub's own, those of its HTTP client, the system's

@@ -6,7 +6,10 @@ from typing import Final
 
 from stablediffusiond.engine.checkpoints.header import Header
 
-_FOLDER: Final = "name its folder in the layout of diffusers, or its hub id"
+_FOLDER: Final = (
+    "name its folder in the layout of diffusers, or its hub id; a file of its transformer goes with these as [model] "
+    "transformer"
+)
 _ADDED: Final = "it is added to a model, and [model] name has to name the model it was made for"
 _NO_PICTURES: Final = "text-to-image models can be served"
 _TEXT: Final = "it belongs into the folder that [model] text_encoders names"
@@ -57,6 +60,10 @@ _KINDS: Final = (
     _Kind(
         "a UNet, but of an upscaler, of a model that asks for more than a prompt (depth, image embeddings), or of a "
         "smaller relative", _FOLDER, r"^(model\.diffusion_model\.)?input_blocks\.",
+    ),
+    _Kind(
+        "a language model in the layout of llama.cpp",
+        "take it as safetensors, in the folder that [model] text_encoders names", r"^(enc\.|dec\.)?blk\.\d+\.",
     ),
     _Kind("a language model", _TEXT, r"^(model\.)?(embed_tokens|layers\.\d+\.self_attn)\."),
     _Kind(

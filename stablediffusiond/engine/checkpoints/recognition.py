@@ -29,7 +29,8 @@ def recognise(header: Header) -> Recognised:
     Raises:
         ModelUnavailable: it is something else, or its weights are in a format that is not read here.
     """
-    _refuse_quantised(header)
+    if not header.quantised:
+        _refuse_quantised(header)
     if (disguise := disguise_of(header)) is not None:
         raise ModelUnavailable(f"{header.path.name} {disguise}")
     for family in FAMILIES:

@@ -9,9 +9,10 @@ import diffusers
 import torch
 from torch import Tensor
 
-from stablediffusiond.engine.checkpoints import components, header
+from stablediffusiond.engine.checkpoints import components, gguf_file, header
 from stablediffusiond.engine.checkpoints.components import Component, Config
 from stablediffusiond.engine.checkpoints.families import VAE_PREFIXES, Edition, Family, TextEncoder
+from stablediffusiond.engine.checkpoints.gguf_file import GgufWeights
 from stablediffusiond.engine.checkpoints.original_config import OriginalConfig
 from stablediffusiond.engine.checkpoints.prediction import PredictionType, begins_without_signal, prediction_of
 from stablediffusiond.engine.checkpoints.recognition import Recognised, recognise
@@ -43,7 +44,7 @@ class SingleFile:
         if pickled:
             read, self._unpickled = unpickle(path)
         else:
-            read = header.read(path)
+            read = gguf_file.read(path) if path.suffix == gguf_file.SUFFIX else header.read(path)
         self.found: Recognised = recognise(read)
         self._name = path.name
         self._original = OriginalConfig(path)
@@ -78,7 +79,7 @@ class SingleFile:
         """
         family, edition = self.found.family, self.found.edition
         log.info("%s is %s%s", self._name, family.name, f", and by its name {edition.pattern}" if edition else "")
-        weights = Weights(self.found.header, dtype, self._unpickled)
+        weights = (GgufWeights if self.found.header.quantised else Weights)(self.found.header, dtype, self._unpickled)
         if not self.predicts and prediction_type:
             raise ModelUnavailable(
                 f"{self._name} is {family.name}, which predicts a flow: leave out [model] prediction_type"

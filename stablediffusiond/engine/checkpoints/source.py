@@ -9,16 +9,16 @@ from typing import Any, Final, Literal, Protocol
 import torch
 
 from stablediffusiond import sandbox
-from stablediffusiond.engine.checkpoints import hub, vae
+from stablediffusiond.engine.checkpoints import gguf_file, hub, vae
 from stablediffusiond.engine.checkpoints.components import Component
+from stablediffusiond.engine.checkpoints.denoiser_file import DenoiserFile
 from stablediffusiond.engine.checkpoints.folder import PICKLED, Folder, refusal
 from stablediffusiond.engine.checkpoints.single_file import SingleFile
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
 
 BUILT_IN: Final = Path(__file__).parents[2] / "doodle"
-_FILES: Final = (".safetensors", ".gguf", *PICKLED)
-_GGUF: Final = "GGUF files are not opened; take the same model as safetensors, in fp8, fp16 or bf16"
+_FILES: Final = (".safetensors", gguf_file.SUFFIX, *PICKLED)
 
 
 class Source(Protocol):
@@ -45,28 +45,35 @@ def find(settings: ModelSettings) -> Source:
     path = Path(name).expanduser()
     if path.suffix in _FILES:
         _require(path, "file")
-        if path.suffix == ".gguf":
-            raise ModelUnavailable(_GGUF)
         if path.suffix in PICKLED and not pickles:
             raise ModelUnavailable(refusal(path.name))
+        if settings.transformer is not None:
+            raise ModelUnavailable(
+                "is a single file: [model] transformer goes with a folder or a hub id; write the transformer's file "
+                "alone as [model] name, or name the folder there"
+            )
         return _InFile(path, settings)
     if name.startswith(("/", "./", "../", "~")) or path.is_dir():
         _require(path, "folder")
         return _InFolder(path, settings)
-    return _InFolder(hub.snapshot(name, allow_pickle=pickles), settings)
+    folder = hub.snapshot(name, allow_pickle=pickles, with_denoiser=settings.transformer is None)
+    return _InFolder(folder, settings)
 
 
 class _InFolder:
     def __init__(self, path: Path, settings: ModelSettings) -> None:
         self._settings = settings
-        self._folder = Folder(path, allow_pickle=settings.allow_pickle)
+        given = settings.transformer
+        self._folder = Folder(path, allow_pickle=settings.allow_pickle, with_denoiser=given is None)
+        self._denoiser = None if given is None else _denoiser(given.expanduser(), self._folder)
 
     @property
     def networks(self) -> frozenset[str]:
         return self._folder.networks
 
     def open(self, dtype: torch.dtype) -> Any:
-        pipeline = self._folder.open(dtype)
+        instead = {} if self._denoiser is None else {self._folder.denoiser[0]: self._denoiser.open(dtype)}
+        pipeline = self._folder.open(dtype, **instead)
         if self._settings.vae is not None:
             own = pipeline.vae
             pipeline.vae = _vae(self._settings, type(own).__name__, dict(own.config), dtype)
@@ -92,6 +99,13 @@ class _InFile:
         other = None if settings.vae is None else _vae(settings, *self._file.vae_config(), dtype)
         folder = None if settings.text_encoders is None else settings.text_encoders.expanduser()
         return self._file.open(dtype, prediction_type=settings.prediction_type, vae=other, text_encoders=folder)
+
+
+def _denoiser(file: Path, folder: Folder) -> DenoiserFile:
+    if file.suffix not in _FILES or file.suffix in PICKLED:
+        raise ModelUnavailable(f"[model] transformer: {file.name} is neither a .gguf nor a .safetensors file")
+    _require(file, "file")
+    return DenoiserFile(file, folder.denoiser[1], folder.denoiser_config())
 
 
 def _vae(settings: ModelSettings, architecture: str, config: dict[str, Any], dtype: torch.dtype) -> Component:

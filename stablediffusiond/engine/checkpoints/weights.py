@@ -16,7 +16,7 @@ _FLOAT8: Final = (torch.float8_e4m3fn, torch.float8_e5m2)
 #: Beside a weight in fp8: what it has to be multiplied by.
 _SCALES: Final = ("scale_weight", "weight_scale")
 #: Of use to programs that compute in fp8.
-_MARKS: Final = (*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
+MARKS: Final = (*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
 _NAMES: Final = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _NETWORK: Final = "model."
 _AVERAGED: Final = "model_ema."
@@ -45,7 +45,7 @@ class Weights:
         return self._read(names, prefix, as_prefix)
 
     def _read(self, names: dict[str, str], prefix: str, as_prefix: str) -> dict[str, Tensor]:
-        wanted = {name: stored for name, stored in names.items() if not name.endswith(_MARKS)}
+        wanted = {name: stored for name, stored in names.items() if not name.endswith(MARKS)}
         with self._reader() as tensor:
             return {
                 as_prefix + name[len(prefix) :]: self._number(tensor(stored), self._scale(tensor, stored))
