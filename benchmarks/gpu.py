@@ -195,7 +195,8 @@ def waits(bench: Bench, denoiser: PipelineDenoiser) -> dict[str, int]:
         torch.cuda.set_sync_debug_mode("default")
     for sample in samples:
         denoiser.drop(sample)
-    return dict(collections.Counter(f"{Path(each.filename).name}:{each.lineno}" for each in caught))
+    lines = (f"{Path(each.filename).name}:{each.lineno}" for each in caught if "synchronizing" in str(each.message))
+    return dict(collections.Counter(lines))
 
 
 def measured(bench: Bench, mode: CompileMode, steps_of: list[int], rows: Sequence[int] | None) -> dict[str, Any]:
