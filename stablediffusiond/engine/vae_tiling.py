@@ -63,9 +63,6 @@ class _Tiles:
             height, width = (int(side) * scale for side in given.shape[-2:])
             make = functools.partial(made_by, *args, **kwargs)
             *larger, smallest = self._parts(height, width)
-            if len(given) > 1 and larger:  # without room for several pictures each has a call of its own
-                with self._in_tiles(larger[0]):
-                    return make()
             for part in larger:
                 for sliced in (False, True)[: len(given)]:  # pictures that share a call, and then each by itself
                     with contextlib.suppress(_NoRoom):

@@ -204,22 +204,3 @@ def test_the_largest_picture_is_found_without_a_decoder_that_takes_tiles(
     monkeypatch.setattr(denoiser, "most_pixels_by", lambda pixels, work: most_pixels(_Device(), pixels, work))
     monkeypatch.setattr(denoiser._trials, "pixels", lambda: 64 * 64)
     assert denoiser.most_pixels() == pixels
-
-
-def test_several_pictures_without_room_are_no_reason_for_tiles() -> None:
-    """Each is decoded alone then, whole: what failed was their number."""
-    watched = Watched(vae, "auto", most=_WIDE * 8)
-    inner = watched.module.decoder.forward
-
-    def forward(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(z) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return inner(z, *args, **kwargs)
-
-    watched.module.decoder.forward = forward
-    latents = torch.randn(2, 4, 8, _WIDE)
-    with torch.inference_mode():
-        with pytest.raises(torch.OutOfMemoryError):
-            watched.module.decode(latents)
-        watched.module.decode(latents[:1])
-    assert watched.widths == [_WIDE]
