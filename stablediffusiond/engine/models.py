@@ -9,7 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from stablediffusiond import samplers
-from stablediffusiond.engine import quantization, schedulers
+from stablediffusiond.engine import attention, quantization, schedulers
 from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
@@ -51,6 +51,7 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
         decode_as_asked(pipeline)
         tile(pipeline, settings.vae_tiling)
         place(pipeline, chosen, settings)
+        attention.set_backend(pipeline, settings.attention, chosen)
     except ModelUnavailable as error:
         raise ModelUnavailable(_of(settings.name, error)) from None
     except ModelAway as error:

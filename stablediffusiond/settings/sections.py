@@ -117,6 +117,8 @@ class ModelSettings(Section):
     """fp8, int8: weights in eight bits, half the memory; nf4: in four; int8 and nf4 need a package (docs/models.md)."""
     offload: Literal["off", "group"] = "off"
     """group: weights lie in the machine's memory and come onto the GPU layer by layer; little memory, slower."""
+    attention: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "auto"
+    """auto (PyTorch's), or an attention backend of diffusers that is installed, as "flash" (docs/models.md)."""
     vae_tiling: VaeTiling = "auto"
     """auto: the VAE works in tiles on large pictures (over 1536 x 1536), and where memory ends; on; or off."""
     refiner: str | None = None
