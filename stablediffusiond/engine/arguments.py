@@ -85,6 +85,10 @@ class Arguments:
 
     # For the call
 
+    def takes(self, task: JobType, name: str) -> bool:
+        """Whether the pipeline for ``task`` has an argument ``name``."""
+        return name in self._taken[task]
+
     def of(self, task: Task, kind: Kind, generator: torch.Generator) -> dict[str, object]:
         """What the request of ``task`` asks for, as far as its pipeline takes it."""
         request = task.request

@@ -20,7 +20,7 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
     scheduler = pipelines.scheduler_for(sample.task, generator)
     pipeline = pipelines.for_image(request.type, scheduler)
     arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
-    if refiner is not None and refiner.serves(sample.task, pipeline):
+    if refiner is not None and refiner.serves(sample.task, pipelines):
         refining = refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
         image = ImageRun(PipelineRun(refining.draw), [(pipeline, scheduler), (refining.pipeline, refining.scheduler)])
     else:

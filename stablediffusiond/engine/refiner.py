@@ -4,7 +4,6 @@ Source: Podell et al., SDXL, https://arxiv.org/abs/2307.01952; in diffusers ``de
 and ``denoising_start`` of the second.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,9 +32,9 @@ class Refiner:
     pipelines: ModelPipelines
     switch: float
 
-    def serves(self, task: Task, first: Pipeline) -> bool:
-        """Whether a picture has steps for both, and its pipeline, which is ``first``, can end early."""
-        can_end_early = "denoising_end" in inspect.signature(type(first).__call__).parameters
+    def serves(self, task: Task, first: ModelPipelines) -> bool:
+        """Whether a picture has steps for both, and its pipeline, one of ``first``, can end early."""
+        can_end_early = first.arguments.takes(task.request.type, "denoising_end")
         return can_end_early and task.request.steps * (1 - self.switch) >= 1
 
     def refining(

@@ -197,9 +197,8 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
             rest[name] = value
         else:
             placeholder = prefilled and name in _PREFILLED_TRUE and value is True
-            if placeholder or not _is_looked_at(handling, masked=masked):
-                pass
-            elif not asks_for_nothing(value, handling.nothing):
+            asked = not placeholder and not asks_for_nothing(value, getattr(handling, "nothing", ()))
+            if asked and _is_looked_at(handling, masked=masked):
                 message = f"{name!r} asks for {handling.what}, which is not done here: {shown(value)}"
                 raise InvalidRequest(message, field=name)
             ignored.append(name)

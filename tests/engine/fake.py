@@ -29,7 +29,7 @@ class FakeDenoiser:
         self.forward_errors: dict[int, JobError] = {}
         #: By the number of pictures; two at once are no gain.
         self.decode_seconds = {1: 0.004, 2: 0.008}
-        #: A UNet call waits for this.
+        #: A call of the network waits for this.
         self.go = threading.Event()
         self.go.set()
         self.stepping = threading.Event()

@@ -14,7 +14,7 @@ SQUARE, WIDE = Kind(64, 64), Kind(96, 64)
 
 
 class Bench:
-    """A batcher with a device that takes a second for every UNet call."""
+    """A batcher with a device that takes a second for every call of the network."""
 
     def __init__(self, rows: int = ROWS, *, high_alone: bool = False) -> None:
         self.now = 0.0
@@ -38,7 +38,7 @@ class Bench:
         return samples
 
     def step(self, seconds: float = 1.0) -> list[Sample]:
-        """One UNet call; returns who was in it."""
+        """One call of the network; returns who was in it."""
         batch = self.batcher.next_batch()
         for sample in batch:
             sample.state, sample.steps = object(), sample.task.request.steps

@@ -52,7 +52,7 @@ def no_room_for_a_log(service: ServiceUnderTest, rng: random.Random) -> None:
 
 
 def clock_set(service: ServiceUnderTest, rng: random.Random) -> None:
-    """A daemon whose clock is set by hours with each UNet call of a job that has a deadline."""
+    """A daemon whose clock is set by hours with each call of the network of a job that has a deadline."""
     service.restart_requestd("clock_jumps", rng.randrange(len(service.requestds)))
 
 
