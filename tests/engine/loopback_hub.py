@@ -39,14 +39,23 @@ class SilentHub:
 
 
 class Hub:
-    """Has the model in ``folder`` as ``somebody/tiny``; with ``status`` it answers nothing but that."""
+    """Has the model in ``folder`` as ``somebody/tiny``; with ``status`` it answers nothing but that.
+
+    With ``stalls`` it is silent after half of each file of weights.
+    """
 
     def __init__(
-        self, folder: Path | None = None, status: int | None = None, headers: Mapping[str, str] | None = None
+        self,
+        folder: Path | None = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        stalls: bool = False,
     ) -> None:
         files = [] if folder is None else [each for each in folder.rglob("*") if each.is_file()]
         self.files = {} if folder is None else {str(each.relative_to(folder)): each.read_bytes() for each in files}
         self.status, self.headers = status, headers or {}
+        self.stalls, self.closing = stalls, threading.Event()
         #: The paths that were asked for.
         self.asked: list[str] = []
         hub = self
@@ -67,6 +76,7 @@ class Hub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -108,8 +118,15 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command == "HEAD":
+            return
+        if self.hub.stalls and self.path.endswith(".safetensors"):
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.hub.closing.wait()
+            self.close_connection = True
+            return
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -171,3 +171,14 @@ def test_offline_a_model_that_is_not_in_the_cache_is_not_asked_for(tmp_path: Pat
 def test_what_cannot_be_a_hub_id_is_said_to_be_nothing(name: str) -> None:
     with pytest.raises(ModelUnavailable, match="is no file, no folder, and no hub id"):
         hub.snapshot(name, allow_pickle=False)
+
+
+def test_a_hub_that_is_silent_in_the_middle_of_a_file_is_given_up_and_the_download_goes_on_later(
+    model: Path, tmp_path: Path
+) -> None:
+    with Hub(model, stalls=True) as stalling:
+        said = opened("somebody/tiny", stalling.endpoint, tmp_path / "cache", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert f"cannot be fetched from {stalling.endpoint} now" in said["error"]
+    assert (said["code"], said["seconds"] < 120) == (70, True), said
+    with Hub(model) as serving:
+        assert opened("somebody/tiny", serving.endpoint, tmp_path / "cache").get("kind") == "StableDiffusionPipeline"
