@@ -65,8 +65,7 @@ def _for_task(task: JobType, base: Pipeline) -> Pipeline | None:
     if (pipeline := _from_auto(task, base)) is not None:
         return pipeline
     if (kind := _by_name(task, type(base))) is not None:
-        # With a dtype of its own choice it would change that of the networks, which are shared.
-        return kind.from_pipe(base, torch_dtype=None)
+        return _over_the_same_networks(kind, base)
     return base if _serves(task, type(base)) else None
 
 
@@ -75,6 +74,13 @@ def _from_auto(task: JobType, base: Pipeline) -> Pipeline | None:
         return _AUTO[task].from_pipe(base)
     except ValueError:
         return None  # diffusers knows no class for it
+
+
+def _over_the_same_networks(kind: Any, base: Pipeline) -> Pipeline:
+    """What ``kind.from_pipe`` makes, which also casts the shared networks, to float32 if it is not told otherwise."""
+    taken = inspect.signature(kind.__init__).parameters
+    given = {**base.config, **base.components}
+    return kind(**{name: value for name, value in given.items() if name in taken})
 
 
 def _by_name(task: JobType, kind: type) -> Any | None:
