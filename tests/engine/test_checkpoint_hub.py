@@ -106,6 +106,15 @@ def test_what_a_hub_answers_says_whether_it_is_worth_another_try(
     assert caught.value.exit_code == code
 
 
+def test_a_repository_of_single_files_says_which_to_fetch(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/flux1-dev-Q4_K_S.gguf").write_bytes(b"GGUF")
+    with Hub(tmp_path / "files") as serving:
+        said = opened("somebody/tiny", serving.endpoint, tmp_path / "cache")
+    assert "it has no model_index.json; fetch one of its files, as flux1-dev-Q4_K_S.gguf, and name that" in said["error"]
+    assert said["code"] == 78
+
+
 def test_a_network_that_is_a_file_here_is_not_fetched(model: Path, tmp_path: Path) -> None:
     given = {"transformer": str(model / "unet/diffusion_pytorch_model.safetensors")}
     with Hub(model) as serving:

@@ -105,7 +105,11 @@ def _fetch(name: str, *, allow_pickle: bool, with_denoiser: bool) -> Path:
 
 def _require_index(files: list[str]) -> None:
     if INDEX not in files:
-        raise ModelUnavailable(f"is no model in the layout of diffusers: at {constants.ENDPOINT} it has no {INDEX}")
+        single = next((each for each in sorted(files) if each.endswith((".gguf", ".safetensors"))), None)
+        todo = f"; fetch one of its files, as {single}, and name that" if single else ""
+        raise ModelUnavailable(
+            f"is no model in the layout of diffusers: at {constants.ENDPOINT} it has no {INDEX}{todo}"
+        )
 
 
 def _variant(files: list[str]) -> str | None:
