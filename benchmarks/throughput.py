@@ -4,8 +4,8 @@
 
 Jobs go through RabbitMQ to the running daemon and their pictures are read from the socket, as PNG. Against it stand a
 loop of the diffusers pipeline, diffusers with static batches of eight (which knows all jobs beforehand), a Celery
-worker (acks late, prefetch 1) around the same pipeline, and the device's own limit: so many UNet calls at the best time
-per row and one decode an image, and nothing else. Each figure is the median over the rounds of ratios of neighbours.
+worker (acks late, prefetch 1) around the same pipeline, and the device's own limit: so many full calls of the UNet, and
+one decode an image, and nothing else. Each figure is the median over the rounds of ratios of neighbours.
 """
 
 import base64
@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from benchmarks import report
+from benchmarks.device_limit import device_limit
 from benchmarks.service import Service, running
 from stablediffusiond.client import Client, Image
 from stablediffusiond.engine.capacity import best_rows, measure
@@ -100,23 +101,6 @@ def share_outside_the_unet(pipeline: Any) -> float:
     return 1 - statistics.median(calls) / statistics.median(steps)
 
 
-def limit_seconds(pipeline: Any, jobs: list[Fields]) -> float:
-    """What the device takes for so many rows and pictures at its best."""
-    denoiser = PipelineDenoiser(pipeline, "limit")
-    table = measure(denoiser.time_rows)
-    rows = best_rows(table)
-    decode = min(_decode_seconds(denoiser) for _ in range(5))
-    return float(sum(2 * fields["steps"] * table[rows] / rows + decode for fields in jobs))
-
-
-def _decode_seconds(denoiser: PipelineDenoiser) -> float:
-    request = CompleteRequest(prompt="", steps=1)
-    sample = Sample(Task(0, request), 0, denoiser.kind_of(request), 2)
-    denoiser.begin([sample])
-    denoiser.step([sample], 2)
-    return seconds(lambda: denoiser.finish([sample]))
-
-
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -124,7 +108,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure_all(
-    pipeline: Any, service: Service, by_celery: Callable[[list[Fields]], list[bytes]], jobs: list[Fields], rounds: int
+    pipeline: Any,
+    service: Service,
+    by_celery: Callable[[list[Fields]], list[bytes]],
+    limit: Callable[[list[Fields]], float],
+    *,
+    jobs: list[Fields],
+    rounds: int,
 ) -> dict[str, list[float]]:
     """Seconds of each, round by round, in turn."""
     contestants: dict[str, Callable[[], object]] = {
@@ -142,7 +132,8 @@ def measure_all(
             took["alone"].append(seconds(partial(by_daemon, service.client, [fields])))
         for name, work in contestants.items():
             took[name].append(seconds(work))
-        took["limit"].append(limit_seconds(pipeline, jobs))
+            if name == "daemon":
+                took["limit"].append(limit(jobs))
         print({name: [round(each, 2) for each in values] for name, values in took.items()}, file=sys.stderr)
     return took
 
@@ -195,8 +186,12 @@ def main() -> None:
     chosen = parser.parse_args()
     jobs = requests(chosen.jobs, chosen.steps)
     pipeline = load_pipeline(ModelSettings(name=chosen.model))
-    with running(chosen.model) as service, celery(service.broker.url, chosen.model) as by_celery:
-        took = measure_all(pipeline, service, by_celery, jobs, chosen.rounds)
+    with (
+        device_limit(chosen.model) as limit,
+        running(chosen.model) as service,
+        celery(service.broker.url, chosen.model) as by_celery,
+    ):
+        took = measure_all(pipeline, service, by_celery, limit, jobs=jobs, rounds=chosen.rounds)
         memory = service.resident_megabytes()
     made = figures(took, len(jobs), memory)
     made["share_of_a_step_outside_the_unet"] = round(share_outside_the_unet(pipeline), 4)
