@@ -9,7 +9,9 @@ import torch
 from stablediffusiond.engine.job import Kind, Task
 from stablediffusiond.engine.model_defaults import ModelDefaults, guidance_argument
 from stablediffusiond.engine.networks import Pipeline, multiple_of, own_pixels
+from stablediffusiond.engine.prompts.encoding import weighs_words
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import prompt_syntax
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType, Request
 
@@ -29,6 +31,8 @@ class Arguments:
         some = next(iter(by_task.values()))
         self._own = own_pixels(some)
         self._multiple = multiple_of(some)
+        self._weighs_words = weighs_words(some)
+        self._reads_twice = getattr(some, "text_encoder_2", None) is not None
         self._guidance = {task: guidance_argument(pipeline) for task, pipeline in by_task.items()}
         self._taken = {
             task: frozenset(inspect.signature(type(pipeline).__call__).parameters) for task, pipeline in by_task.items()
@@ -45,6 +49,9 @@ class Arguments:
         if request.type not in self._by_task:
             known = ", ".join(self._by_task)
             raise InvalidRequest(f"this model cannot be used for {request.type}, only for {known}", field="type")
+        if self._weighs_words and request.prompt_syntax == "a1111":
+            prompt_syntax.check(request.prompt_to_read, "prompt")
+            prompt_syntax.check(request.negative_prompt, "negative_prompt")
         complete = CompleteRequest.of(request, self._defaults.steps, self._defaults.guidance_for(request.type))
         return complete, [*self._unused(complete), *self._rounded(request)]
 
@@ -65,6 +72,8 @@ class Arguments:
             warnings.append("'negative_prompt' is only looked at under guidance, 'guidance_scale' over 1")
         if "guidance_scale" in asked and self._guidance[request.type] not in taken:
             warnings.append("this model has no use for 'guidance_scale'")
+        if (request.clip_skip or 1) > 1 and "clip_skip" not in taken:
+            warnings.append("this model has no use for 'clip_skip'")
         if request.eta and "eta" not in taken:
             warnings.append("this model has no use for 'eta'")
         if "strength" in asked and request.image is not None and "strength" not in taken:
@@ -101,11 +110,12 @@ class Arguments:
         if guidance == "true_cfg_scale" and request.guided:
             negative = negative or _NOTHING
         wanted = {
-            "prompt": request.prompt,
+            "prompt": request.prompt_to_read,
             "negative_prompt": negative if self._takes_negative(request.type) else None,
             "num_inference_steps": steps,
             guidance: request.guidance_scale,
             "eta": request.eta,
+            "clip_skip": self._layers_skipped(request),
             "width": kind.width,
             "height": kind.height,
             "max_area": kind.pixels,  # else some scale what was asked for to their own size
@@ -117,6 +127,14 @@ class Arguments:
             "use_resolution_binning": False,  # which would draw another size, and scale it
         }
         return {name: value for name, value in wanted.items() if name in taken and value is not None}
+
+    def _layers_skipped(self, request: CompleteRequest) -> int | None:
+        """diffusers counts from the layer that the model reads by itself: the last, or in later models the one before.
+
+        Those are made for that one, and A1111 has 1 and 2 mean it.
+        """
+        own = 2 if self._reads_twice else 1
+        return None if request.clip_skip is None or request.clip_skip <= own else request.clip_skip - own
 
     def strength_of(self, task: Task) -> float | None:
         """How much of the image is drawn anew, where its pipeline begins in the middle of its steps."""

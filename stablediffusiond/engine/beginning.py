@@ -3,7 +3,7 @@
 import torch
 
 from stablediffusiond.engine.coalescing import PipelineRun
-from stablediffusiond.engine.image_run import ImageRun
+from stablediffusiond.engine.image_run import ImageRun, adapters_of
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
@@ -18,12 +18,16 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
     request = sample.task.request
     generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
     scheduler = pipelines.scheduler_for(sample.task, generator)
-    pipeline = pipelines.for_image(request.type, scheduler)
+    adapters = adapters_of(sample)
+    pipeline, unseen = pipelines.for_image(request, scheduler, adapters)
     arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
+    parts = [(pipeline, scheduler)]
     if refiner is not None and refiner.serves(sample.task, pipelines):
         refining = refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
-        image = ImageRun(PipelineRun(refining.draw), [(pipeline, scheduler), (refining.pipeline, refining.scheduler)])
+        parts.append((refining.pipeline, refining.scheduler))
+        run = PipelineRun(refining.draw, adapters)
     else:
-        image = ImageRun(PipelineRun(lambda: pipeline(**arguments).images), [(pipeline, scheduler)])
+        run = PipelineRun(lambda: pipeline(**arguments).images, adapters)
+    image = ImageRun(run, parts, unseen)
     image.run.start()
     return image

@@ -10,7 +10,7 @@ https://greenlet.readthedocs.io
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -19,12 +19,17 @@ from torch import Tensor
 from stablediffusiond.engine.call import NUMBERS, Call, beside_the_others, describe, make_together
 from stablediffusiond.engine.rows import Answer, map_tensors
 
+#: The argument that has the adapters of each row.
+ADAPTERS: Final = "adapters"
+
 
 class PipelineRun(greenlet):
     """One call of a pipeline. Everything that is done with it has to be done on the thread that made it."""
 
-    def __init__(self, draw: Callable[[], Any]) -> None:
+    def __init__(self, draw: Callable[[], Any], adapters: Hashable = ()) -> None:
+        """``adapters`` go with the rows of its calls, to networks that are held as ``adapted``."""
         super().__init__(draw)
+        self.adapters = adapters
         #: The call that it is suspended at; None before its start and after its end.
         self.call: Call | None = None
         #: What ``draw`` returned.
@@ -68,12 +73,14 @@ def hold(
     function: Callable[..., Answer] | None = None,
     *,
     suspend: bool = True,
+    adapted: bool = False,
 ) -> None:
     """Suspend each ``PipelineRun`` that calls this method of ``module``; calls from elsewhere are made as they are.
 
     Pipelines see float32, whatever the weights are: what goes in is cast to the dtype of ``module``, what comes out to
     float32, so that latents, guidance and the arithmetic of the scheduler lose nothing. With ``suspend=False`` calls
-    are only cast. ``function``, if given, makes the calls in place of the method.
+    are only cast. ``function``, if given, makes the calls in place of the method; where ``adapted`` is set, calls of
+    runs have an argument ``ADAPTERS`` more: a list with the adapters of each row.
     """
     original = getattr(module, method)
     signature = inspect.signature(original)
@@ -86,7 +93,8 @@ def hold(
         here = getcurrent()
         if not suspend or not isinstance(here, PipelineRun) or here.parent is None:
             return made_by(**arguments)
-        return here.parent.switch(describe(module, made_by, arguments))
+        for_each_row = {ADAPTERS: here.adapters} if adapted else {}
+        return here.parent.switch(describe(module, made_by, arguments, for_each_row))
 
     setattr(module, method, held)
 

@@ -30,7 +30,7 @@ class Denoiser(Protocol):
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         """Choose what ``request`` leaves to the model; with warnings about what the model has no use for.
 
-        May be called from any thread, as may the next two.
+        May be called from any thread, as may the next three.
 
         Raises:
             InvalidRequest: the model cannot draw it.
@@ -39,6 +39,14 @@ class Denoiser(Protocol):
 
     def kind_of(self, request: Request) -> Kind: ...
     def rows_of(self, request: CompleteRequest) -> int: ...
+    def read_adapters(self, request: Request) -> object:
+        """What ``Task.adapters`` is for ``request``; reads files, beside what the device does. From any thread, too.
+
+        Raises:
+            InvalidRequest, ModelError: it names LoRAs that are not there, or not for this model.
+        """
+        ...
+
     def time_rows(self, rows: int) -> float: ...
     def time_decodes(self, images: int) -> float: ...
     def most_pixels(self) -> int | None: ...

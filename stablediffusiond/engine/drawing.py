@@ -144,7 +144,8 @@ class Drawing:
             if place in failures:
                 self._fail(sample.task, failures[place])
             elif self._progress.begin(sample):
-                self._on_event(Begun(sample.task))
+                said = tuple(f"the model cannot read the end of the prompt: {each!r}" for each in sample.unseen)
+                self._on_event(Begun(sample.task, said))
 
     def _denoise(self, batch: list[Sample]) -> None:
         """One step of every image of ``batch``; the tasks of those that failed end."""

@@ -57,6 +57,14 @@ class Engine:
         """The rows that each of its images has in a call of the denoiser."""
         return self._denoiser.rows_of(request)
 
+    def read_adapters(self, request: Request) -> object:
+        """The LoRAs of ``request``, for its task. Files are read: takes its time.
+
+        Raises:
+            InvalidRequest, ModelError: they are not there, or not for this model.
+        """
+        return self._denoiser.read_adapters(request)
+
     def submit(self, task: Task) -> None:
         """Have ``task`` drawn; events follow."""
         self._commands.submit(task)

@@ -4,15 +4,17 @@ Compiled are calls as the model's own pictures make them, for row counts that we
 filled up to the next of them, and any other runs eagerly, since a recompilation would stop the traffic.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
 
 from stablediffusiond.engine.call import Call, describe, filled_up, make_together, repeated
 from stablediffusiond.engine.compiled import Compiled
+from stablediffusiond.engine.loras.by_rows import Adapters, added
 from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.engine.timing import seconds_of
 from stablediffusiond.settings import CompileMode
@@ -43,7 +45,11 @@ class Forward:
         """Whether there is a call to measure by."""
         return self._example is not None
 
-    def __call__(self, **arguments: Any) -> Answer:
+    def __call__(self, *, adapters: Sequence[Adapters] = (), **arguments: Any) -> Answer:
+        """Make a call; where one of its rows has LoRAs, ``adapters`` has those of each, and it runs eagerly."""
+        if any(adapters):
+            with added(self._module, adapters), self._left_out():
+                return self._eager(**arguments)
         if self._compiled is None:
             return self._eager(**arguments)
         call = describe(self._module, self, arguments)
@@ -52,7 +58,7 @@ class Forward:
             return self._compiled.compile(filled_up(call, call.rows))
         bucket = next((each for each in self._buckets if each >= call.rows), None)
         if bucket is None or call.key != self._compiled_key:
-            with self._compiled.left_out():
+            with self._left_out():
                 return self._eager(**arguments)
         answer = self._compiled(**filled_up(call, bucket))
         # CUDA graphs reuse the memory of their results: take ours out of it.
@@ -66,6 +72,9 @@ class Forward:
         if self._compiled is not None and rows not in self._buckets:
             self._compile_for(call)
         return seconds_of(call, self._device)
+
+    def _left_out(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._compiled is None else self._compiled.left_out()
 
     def _compile_for(self, call: Call) -> None:
         began = time.monotonic()

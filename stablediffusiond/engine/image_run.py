@@ -9,7 +9,9 @@ from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
 from stablediffusiond.engine.device_errors import raise_if_broken
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Sample
+from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.messages.loras import as_tags
 from stablediffusiond.messages.replies import ImageFacts
 
 
@@ -19,6 +21,7 @@ class ImageRun:
 
     run: PipelineRun
     parts: Sequence[tuple[Pipeline, ImageScheduler]]  #: one, or two if a second model refines
+    unseen: Sequence[str] = ()  #: the ends of its prompts that no text encoder has seen
 
     @property
     def scheduler(self) -> ImageScheduler:
@@ -44,11 +47,18 @@ def state_of(sample: Sample) -> ImageRun:
     return sample.state
 
 
+def adapters_of(sample: Sample) -> Adapters:
+    """What the denoiser has read for the image's task."""
+    if not isinstance(sample.task.adapters, tuple):
+        raise TypeError(f"the adapters of another denoiser: {type(sample.task.adapters)}")
+    return sample.task.adapters
+
+
 def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:
     """Have ``sample`` tell how far its run is, and what its next call of one of ``denoisers`` is like."""
     state = state_of(sample)
     call = state.run.call
-    sample.step, sample.steps = state.steps_done, state.steps
+    sample.step, sample.steps, sample.unseen = state.steps_done, state.steps, state.unseen
     sample.finished = call is None or call.module not in denoisers
     if call is not None and not sample.finished:
         sample.kind, sample.rows = sample.kind.with_structure((id(call.module), call.key)), call.rows
@@ -72,6 +82,7 @@ def facts_of(sample: Sample, model: str) -> ImageFacts:
         sampler=state_of(sample).scheduler.name,
         strength=request.strength if request.type != "txt2img" else None,
         eta=request.eta,
+        loras=as_tags(request.loras) or None,
         model=model,
     )
 

@@ -1,6 +1,6 @@
 """What is in flight: a task, its samples (one an image), and what is said of them. No tensor is touched here."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ class Task:
     deadline: float | None = None  #: by the engine's clock, time.monotonic
     init_image: Image | None = None  #: img2img, inpaint: RGB, of the size of what is drawn
     mask: Image | None = None  #: inpaint: L, of that size, white where to draw anew
+    adapters: object = ()  #: what the denoiser has read for its LoRAs
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Sample:
     steps: int = 0  #: denoising steps from first to last; known once begun
     step: int = 0  #: denoising steps done
     finished: bool = False  #: only to be decoded
+    unseen: Sequence[str] = ()  #: the ends of its prompts that the model cannot read; known once begun
     ending: bool = False  #: it was reported that its last step is near
 
     @property
@@ -77,6 +79,7 @@ class Sample:
 @dataclass(frozen=True)
 class Begun:
     task: Task
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

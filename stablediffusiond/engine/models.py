@@ -15,6 +15,7 @@ from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
 from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
 from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.malloc import keep_freed_memory
 from stablediffusiond.engine.memory_saving import device_of, place
 from stablediffusiond.engine.model_defaults import defaults_of
 from stablediffusiond.engine.networks import Pipeline, modules_of
@@ -23,7 +24,7 @@ from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.vae_tiling import is_tiled, tile
 from stablediffusiond.errors import DeviceAway, InvalidRequest, JobError, ModelAway, ModelUnavailable, OutOfMemory
-from stablediffusiond.settings import CompileMode, ModelSettings
+from stablediffusiond.settings import CompileMode, FolderSettings, ModelSettings
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
     return pipeline
 
 
-def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDenoiser:
+def load(
+    model: ModelSettings, compile_mode: CompileMode = "off", folders: FolderSettings | None = None
+) -> PipelineDenoiser:
     """The denoiser for the model that the settings name, warm: its first job is no slower than its second.
 
     Raises:
@@ -71,11 +74,15 @@ def load(model: ModelSettings, compile_mode: CompileMode = "off") -> PipelineDen
         ModelAway, DeviceAway: it cannot be now.
     """
     device = choose_device(model.device)
+    if device.torch.type == "cpu":
+        keep_freed_memory()
     pipeline = load_pipeline(model, device)
     try:
         defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
-        denoiser = PipelineDenoiser(pipeline, model.name, defaults, compile_mode, refiner)
+        denoiser = PipelineDenoiser(
+            pipeline, model.name, defaults=defaults, compile_mode=compile_mode, refiner=refiner, folders=folders
+        )
         denoiser.shortcoming = device.shortcoming
         # Where calls are replayed as CUDA graphs, what their steps need is not to be seen.
         tiled = all(is_tiled(each) for each in denoiser.decoders) and model.vae_tiling != "off"

@@ -15,6 +15,7 @@ from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
+from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
 from stablediffusiond.engine.networks import Pipeline
@@ -27,7 +28,7 @@ from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
-from stablediffusiond.settings import CompileMode
+from stablediffusiond.settings import CompileMode, FolderSettings
 
 
 class PipelineDenoiser(OnDevice):
@@ -37,13 +38,15 @@ class PipelineDenoiser(OnDevice):
         self,
         pipeline: Pipeline,
         name: str,
+        *,
         defaults: ModelDefaults | None = None,
         compile_mode: CompileMode = "off",
         refiner: Refiner | None = None,
+        folders: FolderSettings | None = None,
     ) -> None:
         self._name = name
         super().__init__(device_of(pipeline))
-        self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode)
+        self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
         self._denoisers = [model.denoiser for model in models]
@@ -72,6 +75,16 @@ class PipelineDenoiser(OnDevice):
     def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
+
+    @torch.inference_mode()
+    def read_adapters(self, request: Request) -> Adapters:
+        """The LoRAs of ``request``, those in its prompt first.
+
+        Raises:
+            InvalidRequest: there is no such LoRA, or it is not for this model.
+            ModelError: a file cannot be read.
+        """
+        return self._pipelines.loras.adapters(request.chosen_loras())
 
     @torch.inference_mode()
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:

@@ -11,45 +11,62 @@ from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
+from stablediffusiond.engine.loras.by_rows import Adapters, ByRows
+from stablediffusiond.engine.loras.library import LoraLibrary
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults
 from stablediffusiond.engine.networks import Pipeline, denoiser_of, is_autoencoder, modules_of
-from stablediffusiond.engine.prompts import PromptCache
+from stablediffusiond.engine.prompts.cache import PromptCache
+from stablediffusiond.engine.prompts.encoding import is_clip, read_in_chunks
 from stablediffusiond.engine.tasks import pipelines_by_task
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages.request import JobType
-from stablediffusiond.settings import CompileMode
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.settings import CompileMode, FolderSettings
 
 
 class ModelPipelines:
     """One model, opened; ``base`` is the pipeline that it was opened as."""
 
-    def __init__(self, base: Pipeline, defaults: ModelDefaults, compile_mode: CompileMode = "off") -> None:
+    def __init__(
+        self,
+        base: Pipeline,
+        defaults: ModelDefaults,
+        compile_mode: CompileMode = "off",
+        folders: FolderSettings | None = None,
+    ) -> None:
+        folders = folders or FolderSettings()
         self.base = base
         self.denoiser = denoiser_of(base)
         #: Makes the calls of ``denoiser``.
         self.forward = Forward(self.denoiser, device_of(base), compile_mode)
         self.decoders = [module for module in modules_of(base) if is_autoencoder(module)]
         self.prompts = PromptCache()
+        self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
         self.by_task = pipelines_by_task(base)
         self.arguments = Arguments(self.by_task, defaults)
         self._spacing = defaults.timestep_spacing
         for pipeline in self.by_task.values():
             pipeline.set_progress_bar_config(disable=True)
-        hold(self.denoiser, function=self.forward)
+        hold(self.denoiser, function=self.forward, adapted=True)
         for module in modules_of(base):
             if module in self.decoders:
                 hold(module, "decode")
                 hold(module, "encode", suspend=False)  # what is encoded waits for nobody
             elif module is not self.denoiser:
-                hold(module)
+                hold(module, function=ByRows(module), adapted=True)
+                if is_clip(module):
+                    read_in_chunks(module)
 
-    def for_image(self, task: JobType, scheduler: ImageScheduler) -> Pipeline:
-        """A pipeline for one image: its networks are shared, its scheduler and what its ``__call__`` notes are not."""
-        own = copy.copy(self.by_task[task])
+    def for_image(
+        self, request: CompleteRequest, scheduler: ImageScheduler, adapters: Adapters = ()
+    ) -> tuple[Pipeline, list[str]]:
+        """A pipeline for one image: its networks are shared, its scheduler and what its ``__call__`` notes are not.
+
+        Beside it, what will have those parts of the prompts that were not seen.
+        """
+        own = copy.copy(self.by_task[request.type])
         own.__dict__["scheduler"] = scheduler.scheduler  # past __setattr__, which would write it into the shared config
-        self.prompts.attach(own)
-        return own
+        return own, self.prompts.attach(own, request.prompt_syntax, adapters)
 
     def scheduler_for(self, task: Task, generator: torch.Generator) -> ImageScheduler:
         """The scheduler of an image whose noise comes from ``generator``.

@@ -45,7 +45,7 @@ class Refiner:
             task, request=task.request.model_copy(update={"type": "img2img"}), init_image=None, mask=None
         )
         scheduler = self.pipelines.scheduler_for(second_task, generator)
-        second = self.pipelines.for_image("img2img", scheduler)
+        second, _ = self.pipelines.for_image(second_task.request, scheduler)
         second_arguments = self.pipelines.arguments.of(second_task, kind, generator)
 
         def draw() -> Any:

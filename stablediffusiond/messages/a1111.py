@@ -87,13 +87,13 @@ _COMMON: Final[dict[str, Handling]] = {
     "s_noise": Refused("noise inside steps", (1,)),
     "refiner_checkpoint": Refused("a refiner"),
     "refiner_switch_at": DependsOn("refiner_checkpoint"),
-    "override_settings": Used("model; what else is in it is refused, unless it asks for nothing"),
+    "override_settings": Used("model and clip_skip; what else is in it is refused, unless it asks for nothing"),
     "override_settings_restore_afterwards": Ignored("a request changes no settings"),
     "script_name": Refused("a script"),
     "script_args": DependsOn("script_name"),
     "alwayson_scripts": Used("refused, unless all scripts in it are off"),
     "infotext": Refused("the parameters of a picture"),
-    "disable_extra_networks": Ignored("there are none"),
+    "disable_extra_networks": Refused("LoRAs in a prompt that are not applied"),
     "comments": Ignored("remarks"),
     "force_task_id": Ignored("jobs are known by id"),
     "do_not_save_samples": _FILES,
@@ -148,7 +148,7 @@ _BESIDE_IT: Final[dict[str, Handling]] = {
         _OF_THE_UI,
     ),
     # Forge and SD.Next
-    "clip_skip": Refused("another layer of the text encoder", (1,)),
+    "clip_skip": Used("clip_skip"),
     "distilled_cfg_scale": Ignored("only for distilled models"),
     "hr_cfg": _HIRES,
     "hr_distilled_cfg": _HIRES,
@@ -212,4 +212,4 @@ def _is_looked_at(handling: Handling, *, masked: bool) -> TypeGuard[Refused | Of
 def _is_left_out(name: str, value: object) -> bool:
     if name == "mask" and is_placeholder(value):
         return True
-    return name in {*_NAMES, "mask"} and asks_for_nothing(value)
+    return name in {*_NAMES, "mask", "clip_skip"} and asks_for_nothing(value, (1,) if name == "clip_skip" else ())

@@ -7,10 +7,11 @@ from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, s
 
 _SHOWN_CHARACTERS: Final = 100
 
+#: They stand for fields of ours (``aliases.py``), unless they have one of these values, or are empty.
+_USED: Final[dict[str, tuple[object, ...]]] = {"sd_model_checkpoint": (), "CLIP_stop_at_last_layers": (1,)}
 #: Setting -> what it asks for, and its values that ask for nothing, besides what is empty.
 _REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "sd_vae": ("another VAE", ("automatic",)),
-    "CLIP_stop_at_last_layers": ("another layer of the text encoder", (1,)),
     "samples_format": ("another format than PNG", ("png",)),
     "ddim_discretize": ("other timesteps", ("uniform",)),
     "initial_noise_multiplier": ("more or less noise", (1,)),
@@ -49,11 +50,11 @@ def reduce(settings: object) -> tuple[Body, list[str]]:
     unread: list[str] = []
     for name, value in _object("override_settings", settings).items():
         path = f"override_settings.{name[:_SHOWN_CHARACTERS]}"
-        if name == "sd_model_checkpoint" and not asks_for_nothing(value):
+        if name in _USED and not asks_for_nothing(value, _USED[name]):
             fields[path] = value
             continue
         unread.append(path)
-        if name in _IGNORED or (name not in _REFUSED and name.startswith(_IGNORED_BEGINNINGS)):
+        if name in {*_USED, *_IGNORED} or (name not in _REFUSED and name.startswith(_IGNORED_BEGINNINGS)):
             continue
         what, nothing = _REFUSED.get(name, ("something", ()))
         if not asks_for_nothing(value, nothing):

@@ -28,10 +28,14 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "strength": ("denoising_strength",),
     "image": ("init_img", "init_image", "source_image"),
     "mask": ("mask_image", "source_mask"),
+    "clip_skip": ("override_settings.CLIP_stop_at_last_layers",),
     "eta": ("ddim_eta",),
+    "loras": ("lora",),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
 UNFOLDED: Final = ("n_iter", "plms", "init_images", "models")
+#: Fields that may be lists or objects.
+_NESTED: Final = frozenset({"init_images", "models", "loras", *ALIASES["loras"]})
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
@@ -65,7 +69,7 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
     """
     body, ignored = a1111.reduce(_as_meant(body))
     for name, value in body.items():
-        if isinstance(value, dict) or (isinstance(value, list) and name not in {"init_images", "models"}):
+        if isinstance(value, dict | list) and name not in _NESTED:
             raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
     known = set(known)
     warnings = [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]

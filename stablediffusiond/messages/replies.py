@@ -47,6 +47,7 @@ class ImageFacts(Reply):
     sampler: str = Field(description="The sampler that was used, also where the model chose it")
     strength: float | None = Field(None, description="Only img2img and inpaint")
     eta: float
+    loras: str | None = Field(None, description="Those beside the prompt's own, as they would stand in it")
     model: str = Field(description="The name of the model that drew it")
 
 

@@ -13,6 +13,10 @@ from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
+from stablediffusiond.messages.loras import LoraUse, without_tags
+from stablediffusiond.messages.loras import in_prompt as loras_in
+from stablediffusiond.messages.loras import read as read_loras
+from stablediffusiond.messages.prompt_syntax import PromptSyntax
 from stablediffusiond.messages.text import decode
 from stablediffusiond.messages.values import Body, shown
 
@@ -31,6 +35,7 @@ _HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
+Loras = Annotated[tuple[LoraUse, ...], BeforeValidator(read_loras)]
 
 
 class Request(BaseModel):
@@ -46,7 +51,11 @@ class Request(BaseModel):
         None, description="The name of the model that the service has; default: that model"
     )
     prompt: Prompt = Field(description="What to draw")
+    prompt_syntax: PromptSyntax = Field(
+        "a1111", description="plain: prompts are taken letter by letter, without weights, LoRAs or BREAK"
+    )
     negative_prompt: Prompt = Field("", description="What not to draw; only under guidance")
+    loras: Loras = Field((), description="LoRAs, beside those that the prompt names as <lora:name:0.8>")
     width: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
     height: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
     steps: Annotated[int, Field(ge=1)] | None = Field(
@@ -65,6 +74,9 @@ class Request(BaseModel):
     mask: Picture | None = Field(
         None, description="inpaint: a picture's file, white where to draw anew, black where nothing changes", repr=False
     )
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(
+        None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
+    )
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     preview_every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Steps between two previews of an image; default: as the listener asks"
@@ -81,9 +93,19 @@ class Request(BaseModel):
     def chosen_sampler(self) -> samplers.Sampler | None:
         return samplers.find(self.sampler) if self.sampler else None
 
+    def chosen_loras(self) -> list[LoraUse]:
+        """Those of the prompt, and then those of the field."""
+        named = loras_in(self.prompt) if self.prompt_syntax == "a1111" else []
+        return [*named, *self.loras]
+
+    @property
+    def prompt_to_read(self) -> str:
+        """Without its LoRAs."""
+        return without_tags(self.prompt) if self.prompt_syntax == "a1111" else self.prompt
+
     def to_json(self) -> bytes:
         """The body to publish: what differs from the defaults, pictures in base64."""
-        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask"})
+        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask"}, mode="json")
         fields |= {"id": self.id, "seed": self.seed}
         for name, picture in (("image", self.image), ("mask", self.mask)):
             if picture is not None:
@@ -106,6 +128,8 @@ class Request(BaseModel):
         body.setdefault("type", _type_of(body))
         seed = seeds.read(body.get("seed", -1))
         body["seed"] = _derived_seed(job_id) if seed is None else seed
+        if "loras" in body:
+            body["loras"] = read_loras(body["loras"], read.spelt["loras"])
         try:
             request = cls.model_validate(body)
         except ValidationError as error:
@@ -124,6 +148,7 @@ class Request(BaseModel):
         if self.type != "inpaint" and self.mask is not None:
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
         self.chosen_sampler()
+        self.chosen_loras()
 
 
 def parse(body: bytes) -> Body:

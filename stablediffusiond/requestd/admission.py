@@ -124,6 +124,9 @@ def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -
 def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
     if request.steps > limits.max_steps:
         raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
+    if len(request.chosen_loras()) > limits.max_loras:
+        said = f"there must be at most {limits.max_loras} LoRAs in a request, not {len(request.chosen_loras())}"
+        raise InvalidRequest(said, field="loras")
     if request.count > limits.max_images:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
     if request.width and request.height:

@@ -21,6 +21,7 @@ from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.engine.capacity import Capacity, warm_up
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.malloc import have_one_heap
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
@@ -151,6 +152,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
         Link(settings.broker, "stablediffusiond replies") as publish_link,
         served(settings.metrics, "port") as metrics,
     ):
+        have_one_heap()
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
         loading = asyncio.create_task(_load(settings, device), name="loading")
         extending = asyncio.create_task(extend_start_timeout(loading), name="asking for extending")
@@ -193,7 +195,7 @@ def _import_and_load(settings: Settings) -> Denoiser:
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
     from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
-    return load(settings.model, settings.engine.compile)
+    return load(settings.model, settings.engine.compile, settings.folders)
 
 
 async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Task[None], reload: Reload) -> None:

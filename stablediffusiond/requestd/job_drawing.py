@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Previewed, Stepped, Task
 from stablediffusiond.errors import MessageTooLarge, TooLarge
 from stablediffusiond.logs import of_job
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.encoding import encode_png, encode_preview
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress
@@ -45,10 +46,12 @@ class JobDrawing:
         """
         request, init_image, mask = await self._init_images.open(accepted.request, self.limits)
         job.kind = self._engine.kind_of(request)
-        self._engine.submit(Task(job.key, request, accepted.deadline, init_image, mask))
+        adapters = await self._read_adapters(request)
+        self._engine.submit(Task(job.key, request, accepted.deadline, init_image, mask, adapters))
         while True:
             match await job.events.get():
-                case Begun():
+                case Begun(warnings=warnings):
+                    accepted.warnings.extend(warnings)
                     log.info("job %s begins", accepted.address.job_id, extra=of_job(accepted.address.job_id))
                     await self._start_previews(job, accepted)
                 case Stepped(step=step, steps=steps):
@@ -63,6 +66,16 @@ class JobDrawing:
                     raise error
                 case Finished(engine_seconds=engine_seconds):
                     return engine_seconds
+
+    async def _read_adapters(self, request: CompleteRequest) -> object:
+        """In a thread that ends with it: torch gives each thread that computes threads of its own, which would stay."""
+        if not request.chosen_loras():
+            return ()
+        reader = ThreadPoolExecutor(1, thread_name_prefix="adapters")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(reader, self._engine.read_adapters, request)
+        finally:
+            reader.shutdown(wait=False)
 
     async def _publish(self, where: ReplyAddress, drawn: Drawn) -> None:
         """Encode one picture and publish it.

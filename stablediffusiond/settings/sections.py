@@ -142,6 +142,15 @@ class ModelSettings(Section):
         return name
 
 
+class FolderSettings(Section):
+    """Files that requests name: each by its name without folder and suffix."""
+
+    loras: Path | None = None
+    """LoRAs, .safetensors files; those in folders below it, too (docs/models.md)."""
+    lora_bytes: PositiveInt = 1_073_741_824
+    """Memory of the device for LoRAs that stay there after their use."""
+
+
 class EngineSettings(Section):
     """How many images step together, and how the daemon ends."""
 
@@ -166,6 +175,8 @@ class LimitSettings(Section):
     """Denoising steps."""
     max_images: PositiveInt = 16
     """Images in one job."""
+    max_loras: PositiveInt = 8
+    """LoRAs in one request."""
     max_pixels: PositiveInt = 1_048_576
     """Width times height of one image."""
     max_request_bytes: PositiveInt = 16_777_216
@@ -211,6 +222,7 @@ class Settings(BaseSettings):
     queues: QueueSettings = QueueSettings()
     responses: ResponseSettings = ResponseSettings()
     model: ModelSettings = ModelSettings()
+    folders: FolderSettings = FolderSettings()
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()

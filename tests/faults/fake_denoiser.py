@@ -35,6 +35,9 @@ class FakeDenoiser:
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []
 
+    def read_adapters(self, request: Request) -> tuple[()]:
+        return ()
+
     def kind_of(self, request: Request) -> Kind:
         return Kind(request.width or 64, request.height or 64)
 

@@ -150,7 +150,8 @@ def test_null_is_the_same_as_absent(name: str) -> None:
 def test_its_own_defaults_ask_for_nothing() -> None:
     read(s_noise=1, initial_noise_multiplier=1.0, clip_skip="1")
     assert complaint(s_noise=1.003).field == "s_noise"
-    assert complaint(clip_skip=2).field == "clip_skip"
+    assert read(clip_skip=2)[0].clip_skip == 2
+    assert complaint(clip_skip=13).field == "clip_skip"
 
 
 def test_true_is_a_placeholder_only_beside_others() -> None:

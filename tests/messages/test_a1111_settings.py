@@ -24,7 +24,7 @@ def complaint(**fields: object) -> InvalidRequest:
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"CLIP_stop_at_last_layers": 2}, "override_settings.CLIP_stop_at_last_layers"),
+        ({"CLIP_stop_at_last_layers": 20}, "override_settings.CLIP_stop_at_last_layers"),
         ({"sd_vae": "vae-ft-mse-840000-ema-pruned.safetensors"}, "override_settings.sd_vae"),
         ({"samples_format": "webp"}, "override_settings.samples_format"),
         ({"sd_hypernetwork": "anime"}, "override_settings.sd_hypernetwork"),

@@ -156,7 +156,7 @@ def test_nothing_in_a_message_opens_a_file_or_a_connection(place: str, reached: 
 
 def test_the_limits_have_defaults() -> None:
     assert LIMITS.model_dump() == {
-        "max_steps": 150, "max_images": 16, "max_pixels": 1024 * 1024,
+        "max_steps": 150, "max_images": 16, "max_loras": 8, "max_pixels": 1024 * 1024,
         "max_request_bytes": 16 * 1024 * 1024, "max_reply_bytes": 12 * 1024 * 1024,
     }  # fmt: skip
     assert (MAX_PROMPT_CHARACTERS, MAX_PIXELS) == (10_000, 65_000_000)
@@ -167,6 +167,7 @@ def test_the_limits_have_defaults() -> None:
     [
         ({"steps": 151}, "invalid_request"),
         ({"count": 17}, "too_large"),
+        ({"loras": ["ink"] * 8, "prompt": "<lora:ink:1>"}, "invalid_request"),
         ({"width": 1032, "height": 1024}, "too_large"),
         ({"prompt": "x" * 10_001}, "invalid_request"),
         ({"image": "A" * 16 * 1024 * 1024}, "too_large"),

@@ -3,12 +3,15 @@
 import functools
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from stablediffusiond.engine.prompts.encoding import Encoded, encode, watched
 from stablediffusiond.engine.rows import map_tensors, tensors_of
+from stablediffusiond.messages.prompt_syntax import PromptSyntax
 
 #: Device memory for embeddings that are kept: 280 pairs of Stable Diffusion 1.5 in half precision.
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -19,37 +22,45 @@ class PromptCache:
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
         self._bytes = 0
 
-    def attach(self, pipeline: Any) -> None:
-        """Have this one image's ``pipeline`` look here first. Its embeddings are float32, as all that pipelines see."""
-        if (encode := getattr(pipeline, "encode_prompt", None)) is None:
-            return
+    def attach(self, pipeline: Any, syntax: PromptSyntax = "a1111", adapters: Hashable = ()) -> list[str]:
+        """Have this one image's ``pipeline`` look here first. Its embeddings are float32, as all that pipelines see.
 
-        @functools.wraps(encode)
+        ``adapters`` are what is added to the text encoders for it. What is returned will have those parts of its
+        prompts, once they are encoded, that no encoder has seen.
+        """
+        if (original := getattr(pipeline, "encode_prompt", None)) is None:
+            return watched(pipeline)
+        unseen: list[str] = []
+
+        @functools.wraps(original)
         def encode_prompt(*args: Any, **kwargs: Any) -> Any:
             key = _key(type(pipeline), args, kwargs)
-            if key is None:
-                return _as_float32(encode(*args, **kwargs))
-            if key not in self._kept:
-                self._keep(key, _as_float32(encode(*args, **kwargs)))
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            encoded = self._kept.get((key, syntax, adapters))
+            if encoded is None:
+                encoded = encode(pipeline, original, syntax, args, kwargs)
+                encoded = replace(encoded, embeddings=_as_float32(encoded.embeddings))
+            if key is not None:
+                self._keep((key, syntax, adapters), encoded)
+            unseen.extend(encoded.unseen)
+            return encoded.embeddings
 
         pipeline.__dict__["encode_prompt"] = encode_prompt
+        return unseen
 
     def clear(self) -> None:
         self._kept.clear()
         self._bytes = 0
 
-    def _keep(self, key: Hashable, embeddings: Any) -> None:
-        if key in self._kept:  # another image had it encoded while this one was suspended
-            return
-        self._kept[key] = embeddings
-        self._bytes += _bytes_of(embeddings)
+    def _keep(self, key: Hashable, encoded: Encoded) -> None:
+        if key not in self._kept:  # another image may have had it encoded while this one was suspended
+            self._kept[key] = encoded
+            self._bytes += _bytes_of(encoded.embeddings)
+        self._kept.move_to_end(key)
         while self._bytes > self._most_bytes and len(self._kept) > 1:
-            self._bytes -= _bytes_of(self._kept.popitem(last=False)[1])
+            self._bytes -= _bytes_of(self._kept.popitem(last=False)[1].embeddings)
 
 
 def _key(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
