@@ -30,6 +30,8 @@ COMMANDS: Final = {
 #: The fields of a request that are options, in the order of the help, with what stands for their value there.
 _FIELDS: Final = {
     "negative_prompt": "TEXT",
+    "prompt_syntax": "a1111|plain",
+    "clip_skip": "N",
     "seed": "N",
     "count": "N",
     "steps": "N",
@@ -38,6 +40,11 @@ _FIELDS: Final = {
     "width": "PIXELS",
     "height": "PIXELS",
     "strength": "X",
+    "mask_blur": "PIXELS",
+    "mask_fill": "KIND",
+    "mask_padding": "PIXELS",
+    "mask_invert": "",
+    "mask_from_alpha": "",
     "eta": "X",
     "priority": "low|normal|high",
     "deadline_seconds": "SECONDS",
@@ -64,6 +71,7 @@ Examples:
   stablediffusion_client "a red cat" --seed 42 -o cat.png
   stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
   stablediffusion_client "in watercolours" --image cat.png --strength 0.6
+  stablediffusion_client "a beach" --image cat.png --extend right=256
   stablediffusion_client '{"prompt": "cat", "seed": 42}'
   echo "a red cat" | stablediffusion_client - -o - | display
 """
@@ -88,6 +96,9 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for each of ``_FIELDS``, explained as the request itself explains it; values are checked there too."""
     for name, metavar in reversed(_FIELDS.items()):
         field = Request.model_fields[name]
+        if isinstance(field.default, bool):
+            command = click.option(f"--{name.replace('_', '-')}", flag_value="true", help=field.description)(command)
+            continue
         plain = isinstance(field.default, int | float | str) and name != "seed"
         shown = f"  [default: {field.default}]" if plain and field.default else ""
         option = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=f"{field.description}{shown}")
@@ -107,6 +118,10 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_request_options
 @click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this picture.")
 @click.option("--mask", metavar="FILE", type=click.Path(path_type=Path), help="Draw anew only where this is white.")
+@click.option("--extend", metavar="SIDE=PIXELS", multiple=True, help="Draw the image on: left, top, right or bottom.")
+@click.option(
+    "--lora", metavar="NAME[=SCALE]", multiple=True, help="A LoRA of the service; may be given several times."
+)
 @click.option("--wait/--no-wait", default=None, help="Wait for the pictures, or print the id and leave.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON; pictures are files still.")
@@ -118,11 +133,13 @@ def command(
     output: str | None,
     image: Path | None,
     mask: Path | None,
+    extend: tuple[str, ...],
+    lora: tuple[str, ...],
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
     config: Path | None,
-    **options: str | None,
+    **options: object,
 ) -> None:
     from stablediffusiond.cli import request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
@@ -131,7 +148,8 @@ def command(
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    request, warnings = request_arguments.request(prompt, options, {"image": image, "mask": mask})
+    options["loras"] = list(lora) or None
+    request, warnings = request_arguments.request(prompt, options, {"image": image, "mask": mask}, extend)
     for warning in warnings:
         click.echo(f"{_NAME}: {warning}", err=True)
     waiting = wait if wait is not None else bool(output or timeout) or not request_arguments.is_json(prompt)

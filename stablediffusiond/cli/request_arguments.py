@@ -8,7 +8,9 @@ import click
 
 from stablediffusiond.client.image_argument import read_file
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
-from stablediffusiond.messages.request import Request, parse
+from stablediffusiond.messages import picture_text
+from stablediffusiond.messages.body import parse
+from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.text import BYTE_ORDER_MARK, decode
 from stablediffusiond.messages.values import Body
 
@@ -28,7 +30,10 @@ def read(prompt: str) -> str:
 
 
 def request(
-    prompt: str, options: Mapping[str, object], pictures: Mapping[str, Path | None]
+    prompt: str,
+    options: Mapping[str, object],
+    pictures: Mapping[str, Path | None],
+    extend: tuple[str, ...] = (),
 ) -> tuple[Request, list[str]]:
     """The request and the warnings about it. Options stand beside the fields of JSON, and win over the same name.
 
@@ -50,4 +55,19 @@ def request(
             fields[name] = read_file(path, name)
         except InvalidRequest as error:
             raise click.UsageError(str(error).replace(f"'{name}'", f"--{name}")) from None
+    if extend:
+        fields = _extended(fields, extend)
     return Request.from_fields(fields)
+
+
+def _extended(fields: Body, texts: tuple[str, ...]) -> Body:
+    """``fields`` of a request that draws its image on; what they say themselves counts."""
+    from stablediffusiond.client.extending import extended, read_sides  # noqa: PLC0415 (Pillow takes its time)
+
+    try:
+        image = picture_text.read(fields.pop("image", None))
+    except ValueError:
+        image = None
+    if not isinstance(image, bytes):
+        raise click.UsageError("--extend draws an --image on, and there is none")
+    return {**extended(image, read_sides(texts)), **fields}

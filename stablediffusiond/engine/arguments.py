@@ -78,6 +78,8 @@ class Arguments:
             warnings.append("this model has no use for 'eta'")
         if "strength" in asked and request.image is not None and "strength" not in taken:
             warnings.append("this model has no use for 'strength'")
+        if not request.masked and any(name.startswith("mask_") for name in asked):
+            warnings.append("what begins with 'mask_' is only looked at beside a mask")
         return warnings
 
     def _takes_negative(self, task: JobType) -> bool:

@@ -50,7 +50,14 @@ class OfMask:
     nothing: tuple[object, ...] = ()
 
 
-Handling = Used | Refused | DependsOn | OfMask | Ignored
+@dataclass(frozen=True)
+class BesideMask:
+    """Beside a ``mask`` it stands for a field of ours; without one it has no effect."""
+
+    meaning: str
+
+
+Handling = Used | Refused | DependsOn | OfMask | BesideMask | Ignored
 
 _HIRES: Final = DependsOn("enable_hr")
 _FILES: Final = Ignored("the daemon writes no files")
@@ -127,14 +134,14 @@ _IMG2IMG: Final[dict[str, Handling]] = {
     "include_init_images": Ignored("replies carry what was drawn"),
     "mask": Used("mask"),
     "latent_mask": Refused("a mask of latents"),
-    "mask_blur": OfMask("a mask with softer edges", (4,)),
-    "mask_blur_x": OfMask("a mask with softer edges", (4,)),
-    "mask_blur_y": OfMask("a mask with softer edges", (4,)),
+    "mask_blur": BesideMask("mask_blur"),
+    "mask_blur_x": BesideMask("mask_blur, as mask_blur_y"),
+    "mask_blur_y": BesideMask("mask_blur, as mask_blur_x"),
     "mask_round": Ignored("a mask has grey levels"),
-    "inpainting_fill": OfMask("noise, or nothing, under the mask", (1,)),
-    "inpaint_full_res": Ignored("the whole picture is drawn at its own resolution"),
-    "inpaint_full_res_padding": Ignored("the whole picture is drawn at its own resolution"),
-    "inpainting_mask_invert": OfMask("the mask inverted"),
+    "inpainting_fill": BesideMask("mask_fill"),
+    "inpaint_full_res": BesideMask("mask_padding"),
+    "inpaint_full_res_padding": BesideMask("mask_padding, beside inpaint_full_res"),
+    "inpainting_mask_invert": BesideMask("mask_invert"),
 }
 
 #: What else comes in such bodies: A1111 skips what it does not know, so its clients send what they have.
@@ -168,6 +175,8 @@ _BESIDE_IT: Final[dict[str, Handling]] = {
 
 FIELDS: Final[dict[str, Handling]] = _COMMON | _TXT2IMG | _IMG2IMG | _BESIDE_IT
 
+#: What may be a mask; beside ours, fields of A1111's are not looked for.
+_MASKS: Final = ("mask", "mask_image", "source_mask", "mask_from_alpha")
 #: Names of samplers and schedules, for which the page leaves a placeholder, and old clients a number or nothing.
 _NAMES: Final = frozenset({"sampler_name", "sampler_index", "scheduler"})
 #: Its documentation page fills these in with ``true``, for want of a default.
@@ -181,7 +190,7 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
         InvalidRequest: one of them asks for something that is not done here.
     """
     prefilled = any(is_placeholder(value) for name, value in body.items() if name in FIELDS and name != "prompt")
-    masked = any(not asks_for_nothing(body.get(name)) for name in ("mask", "mask_image", "source_mask"))
+    masked = any(not asks_for_nothing(body.get(name)) for name in _MASKS)
     rest: Body = {}
     ignored: list[str] = []
     for name, value in body.items():
@@ -193,7 +202,7 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
         elif name in {"alwayson_scripts", "controlnet_units"}:
             a1111_settings.check_scripts(name, value)
             ignored.append(name)
-        elif handling is None or (isinstance(handling, Used) and not _is_left_out(name, value)):
+        elif handling is None or (_is_used(handling, masked=masked) and not _is_left_out(name, value)):
             rest[name] = value
         else:
             placeholder = prefilled and name in _PREFILLED_TRUE and value is True
@@ -207,6 +216,10 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
 
 def _is_looked_at(handling: Handling, *, masked: bool) -> TypeGuard[Refused | OfMask]:
     return isinstance(handling, Refused) or (isinstance(handling, OfMask) and masked)
+
+
+def _is_used(handling: Handling, *, masked: bool) -> bool:
+    return isinstance(handling, Used) or (isinstance(handling, BesideMask) and masked)
 
 
 def _is_left_out(name: str, value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages import a1111
+from stablediffusiond.messages import a1111, a1111_masks
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
 
 #: canonical field -> its other spellings.
@@ -28,12 +28,17 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "strength": ("denoising_strength",),
     "image": ("init_img", "init_image", "source_image"),
     "mask": ("mask_image", "source_mask"),
+    "mask_invert": ("inpainting_mask_invert",),
+    "mask_fill": ("inpainting_fill",),
     "clip_skip": ("override_settings.CLIP_stop_at_last_layers",),
     "eta": ("ddim_eta",),
     "loras": ("lora",),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
-UNFOLDED: Final = ("n_iter", "plms", "init_images", "models")
+UNFOLDED: Final = (
+    "n_iter", "plms", "init_images", "models",
+    "inpaint_full_res", "inpaint_full_res_padding", "mask_blur_x", "mask_blur_y",
+)  # fmt: skip
 #: Fields that may be lists or objects.
 _NESTED: Final = frozenset({"init_images", "models", "loras", *ALIASES["loras"]})
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
@@ -108,7 +113,7 @@ def _as_meant(body: Body) -> Body:
 def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     """The fields of ``body`` with those that stand for something else replaced by what they stand for."""
     body = dict(body)
-    fields = [*_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body)]
+    fields = [*_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body), *a1111_masks.unfold(body)]
     with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
     for name in ("strength", *ALIASES["strength"]):
         if name in body and not with_image and body.get("type") not in {"img2img", "inpaint"}:

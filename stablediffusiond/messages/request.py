@@ -3,22 +3,20 @@
 import base64
 import hashlib
 import json
-import re
 import uuid
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from stablediffusiond import samplers
-from stablediffusiond.errors import InvalidRequest, UnreadableMessage
+from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
 from stablediffusiond.messages.prompt_syntax import PromptSyntax
-from stablediffusiond.messages.text import decode
-from stablediffusiond.messages.values import Body, shown
+from stablediffusiond.messages.values import Body, is_true
 
 Priority = Literal["low", "normal", "high"]
 JobType = Literal["txt2img", "img2img", "inpaint"]
@@ -27,14 +25,12 @@ JobType = Literal["txt2img", "img2img", "inpaint"]
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
-#: A request has a few dozen fields. Beyond this a body is not even parsed: as Python objects it would fill memory.
-_MAX_PARTS: Final = 50_000
-#: The escape of half a character, which JSON lets pass and UTF-8 does not; most come in pairs and are harmless.
-_HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert"})
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
+MaskFill = Literal["original", "neighbours", "noise", "plain"]
 Loras = Annotated[tuple[LoraUse, ...], BeforeValidator(read_loras)]
 
 
@@ -74,6 +70,15 @@ class Request(BaseModel):
     mask: Picture | None = Field(
         None, description="inpaint: a picture's file, white where to draw anew, black where nothing changes", repr=False
     )
+    mask_from_alpha: bool = Field(default=False, description="inpaint: the image's own transparent parts are its mask")
+    mask_invert: bool = Field(default=False, description="inpaint: black is drawn anew, and white stays")
+    mask_blur: float = Field(0.0, ge=0, le=64, description="inpaint: pixels by which the mask's edge is softened")
+    mask_fill: MaskFill = Field(
+        "original", description="inpaint: what lies under the mask at first: original, neighbours, noise or plain"
+    )
+    mask_padding: Annotated[int, Field(ge=0, le=4096)] | None = Field(
+        None, description="inpaint: only the masked part is drawn, at full size, with so many pixels around it"
+    )
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(
         None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
     )
@@ -103,6 +108,10 @@ class Request(BaseModel):
         """Without its LoRAs."""
         return without_tags(self.prompt) if self.prompt_syntax == "a1111" else self.prompt
 
+    @property
+    def masked(self) -> bool:
+        return self.mask is not None or self.mask_from_alpha
+
     def to_json(self) -> bytes:
         """The body to publish: what differs from the defaults, pictures in base64."""
         fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask"}, mode="json")
@@ -122,7 +131,7 @@ class Request(BaseModel):
         read = canonical(fields, cls.model_fields)
         body = dict(read.fields)
         for name, value in body.items():
-            if isinstance(value, bool):  # which Python would take for the number 0 or 1
+            if isinstance(value, bool) and name not in BOOLEANS:  # which Python would take for the number 0 or 1
                 raise InvalidRequest(f"{read.spelt[name]!r} must not be true or false", field=read.spelt[name])
         job_id = body["id"] = _job_id(body.get("id") or default_id or uuid.uuid4())
         body.setdefault("type", _type_of(body))
@@ -143,47 +152,18 @@ class Request(BaseModel):
             raise InvalidRequest(f"{self.type} needs an 'image'", field="image")
         if self.type == "txt2img" and self.image is not None:
             raise InvalidRequest("txt2img takes no 'image'; leave the type out or set it to img2img", field="image")
-        if self.type == "inpaint" and self.mask is None:
+        if self.mask is not None and self.mask_from_alpha:
+            raise InvalidRequest("'mask' and 'mask_from_alpha' are both given; send one", field="mask_from_alpha")
+        if self.type == "inpaint" and not self.masked:
             raise InvalidRequest("inpaint needs a 'mask'", field="mask")
-        if self.type != "inpaint" and self.mask is not None:
+        if self.type != "inpaint" and self.masked:
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
         self.chosen_sampler()
         self.chosen_loras()
 
 
-def parse(body: bytes) -> Body:
-    """The JSON object in ``body``.
-
-    Raises:
-        UnreadableMessage: it is not UTF-8, not JSON or not an object.
-    """
-    if sum(body.count(mark) for mark in b",[{") > _MAX_PARTS:
-        raise UnreadableMessage(f"the body has more than {_MAX_PARTS} parts")
-    try:
-        fields: object = json.loads(decode(body, "the body"), object_pairs_hook=_once_each)
-        if _HALF_CHARACTER.search(body):
-            json.dumps(fields, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UnreadableMessage("the body is not Unicode: it has half of a surrogate pair") from None
-    except (ValueError, RecursionError) as error:
-        raise UnreadableMessage(f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise UnreadableMessage(f"the body is JSON but no object: {type(fields).__name__}")
-    return fields
-
-
-def _once_each(pairs: list[tuple[str, object]]) -> Body:
-    """An object of JSON; a name that is given twice must have the same value."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        for name, value in pairs:
-            if fields[name] != value:
-                raise ValueError(f"{shown(name)} is given twice, with different values")
-    return fields
-
-
 def _type_of(body: Body) -> JobType:
-    if "mask" in body:
+    if "mask" in body or is_true(body.get("mask_from_alpha")):
         return "inpaint"
     return "img2img" if "image" in body else "txt2img"
 

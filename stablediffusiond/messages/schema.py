@@ -11,7 +11,7 @@ from stablediffusiond.messages import a1111, seeds
 from stablediffusiond.messages.aliases import ALIASES, IGNORED
 from stablediffusiond.messages.dead_letter import DeadLetterFacts
 from stablediffusiond.messages.replies import Cancel, Done, Failed, ImageFacts, PreviewFacts, Progress
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.request import BOOLEANS, Request
 from stablediffusiond.messages.status import Ask, ServiceStatus, WorkerStatus
 
 Schema = dict[str, object]
@@ -30,6 +30,10 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 }
 
 
+_LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
+_FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
+
+
 def request_schema() -> Schema:
     """The schema of a request in every spelling that the daemon takes, numbers as text included."""
     schema = Request.model_json_schema()
@@ -38,6 +42,10 @@ def request_schema() -> Schema:
     del properties["seed"]["default"], properties["seed"]["exclusiveMaximum"]
     properties |= {name: _nullable(_also_as_text(field)) for name, field in properties.items() if name != "prompt"}
     properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
+    properties["loras"] = {"type": ["array", "object", "string", "null"], "description": _LORAS}
+    for name in BOOLEANS:
+        properties[name] = {**properties[name], "type": ["boolean", "integer", "string", "null"]}
+    properties["mask_fill"] = {"type": ["string", "integer", "null"], "description": _FILLS}
     for name, others in ALIASES.items():
         for other in others:
             if "." not in other:
@@ -68,6 +76,8 @@ def _handling(handling: a1111.Handling) -> str:
             return f"A1111's: looked at only beside {field}, which is refused; ignored, with a warning"
         case a1111.OfMask(what=what):
             return f"A1111's: looked at only beside a mask; asks for {what}, and is refused unless it asks for nothing"
+        case a1111.BesideMask(meaning=meaning):
+            return f"A1111's: beside a mask, {meaning}; else ignored, with a warning"
         case a1111.Ignored(why=why):
             return f"A1111's: ignored, with a warning: {why}"
         case a1111.Used(meaning=meaning):

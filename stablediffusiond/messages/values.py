@@ -26,6 +26,10 @@ def is_false(value: object) -> bool:
     return value is False or (isinstance(value, str) and value.strip().lower() == "false")
 
 
+def is_true(value: object) -> bool:
+    return value is True or value == 1 or (isinstance(value, str) and value.strip().lower() in {"true", "1", "yes"})
+
+
 def shown(value: object) -> str:
     """A value of a request, for an error message: cut off where it is long."""
     try:

@@ -35,6 +35,14 @@ def resized(picture: Image.Image, size: Size) -> Image.Image:
     return on_white
 
 
+def clear_parts(picture: Image.Image, size: Size) -> Image.Image | None:
+    """White where ``picture`` is transparent, black where it is opaque, L at ``size``; None where nothing can be."""
+    picture = _resizable(picture)
+    if picture.mode not in {"LA", "RGBA"}:
+        return None
+    return ImageChops.invert(picture.getchannel("A").resize(size, Image.Resampling.LANCZOS, reducing_gap=3))
+
+
 def _resizable(picture: Image.Image) -> Image.Image:
     """``picture`` in a mode whose pixels may be mixed: a mean of two palette entries is no colour."""
     picture.load()

@@ -63,8 +63,30 @@ def open_init_image(data: bytes, width: int, height: int) -> Image.Image:
     return open_at(data, lambda _: (width, height))
 
 
-def open_at(data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
+def open_alpha_at(data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
+    """What is transparent in the picture in ``data`` as a mask, L: white is transparent.
+
+    Raises:
+        InvalidRequest: nothing is.
+        Exception: as ``open_at``.
+    """
+
+    def clear(picture: Image.Image, size: Size) -> Image.Image:
+        if (mask := colours.clear_parts(picture, size)) is None:
+            raise InvalidRequest("'image' has no transparent parts that could be its mask", field="mask_from_alpha")
+        return mask
+
+    return open_at(data, size_for, clear)
+
+
+def open_at(
+    data: bytes,
+    size_for: Callable[[Size], Size],
+    resized: Callable[[Image.Image, Size], Image.Image] | None = None,
+) -> Image.Image:
     """The picture in ``data`` as RGB, upright, at the size that ``size_for`` makes of its own, upright one.
+
+    ``resized`` makes something else of it, if it is given.
 
     Raises:
         InvalidRequest: no picture in one of ``FORMATS``, or a broken one.
@@ -77,7 +99,7 @@ def open_at(data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
             warnings.simplefilter("ignore")  # of large pictures, whose size is looked at, and of EXIF that is none
             bounds.check_file(data)
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            return _open(picture, data, size_for)
+            return _open(picture, data, size_for, resized or colours.resized)
     except UnidentifiedImageError:
         raise InvalidRequest(f"'image' is no {NAMES}{bounds.what_else(data)}", field="image") from None
     except Image.DecompressionBombError:
@@ -88,7 +110,12 @@ def open_at(data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
         raise InvalidRequest(f"'image' is broken: {error}", field="image") from None
 
 
-def _open(picture: Image.Image, data: bytes, size_for: Callable[[Size], Size]) -> Image.Image:
+def _open(
+    picture: Image.Image,
+    data: bytes,
+    size_for: Callable[[Size], Size],
+    resized: Callable[[Image.Image, Size], Image.Image],
+) -> Image.Image:
     orientation = _orientation(picture)
     lies = orientation in _LYING
     width, height = size_for(picture.size[::-1] if lies else picture.size)
@@ -97,7 +124,7 @@ def _open(picture: Image.Image, data: bytes, size_for: Callable[[Size], Size]) -
         bounds.check_jpeg(picture.size, data)
         picture.draft(None, (2 * size[0], 2 * size[1]))  # decoded at a fraction of its size
     bounds.check_decoded(picture)
-    small = colours.resized(picture, size)
+    small = resized(picture, size)
     upright = small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
     upright.info.clear()  # its orientation, profile and transparency are obeyed, and hold for it no more
     return upright

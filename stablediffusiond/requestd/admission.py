@@ -9,8 +9,9 @@ from datetime import datetime
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request, parse
+from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request
 from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.settings import LimitSettings
 

@@ -20,7 +20,7 @@ from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import Crashed as CrashedError
 from stablediffusiond.errors import UnreadableMessage
 from stablediffusiond.logs import of_job
-from stablediffusiond.messages.request import parse
+from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.values import Body
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import address

@@ -3,17 +3,32 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
 
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, OutOfMemory, TooLarge
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
-from stablediffusiond.pictures.opening import open_at
+from stablediffusiond.pictures import masks
+from stablediffusiond.pictures.masks import Overlay
+from stablediffusiond.pictures.opening import open_alpha_at, open_at
 from stablediffusiond.pictures.sizes import Size, in_proportion
 from stablediffusiond.requestd.admission import check_size
 from stablediffusiond.settings import LimitSettings
+
+#: The largest picture of which a part is drawn: it is sent back whole.
+_MOST_WHOLE_PIXELS: Final = 16_777_216
+
+
+class InitPictures(NamedTuple):
+    """Of one job, opened."""
+
+    request: CompleteRequest  #: with the size at which it is drawn
+    image: Image | None = None  #: RGB, at that size
+    mask: Image | None = None  #: L, at that size
+    overlay: Overlay | None = None  #: what a drawn picture lies on
 
 
 class InitImages:
@@ -23,10 +38,8 @@ class InitImages:
         self._kind_of = kind_of
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="opener")
 
-    async def open(
-        self, request: CompleteRequest, limits: LimitSettings
-    ) -> tuple[CompleteRequest, Image | None, Image | None]:
-        """``request`` with the size at which it is drawn, and its picture and mask, if it has them, at that size.
+    async def open(self, request: CompleteRequest, limits: LimitSettings) -> InitPictures:
+        """The pictures of ``request``, and the size at which it is drawn.
 
         Raises:
             InvalidRequest, TooLarge, OutOfMemory: the picture cannot be opened, or there are more pixels to draw than
@@ -34,7 +47,7 @@ class InitImages:
         """
         if request.image is None:
             check_size(request, _size(self._kind_of(request)), limits)
-            return request, None, None
+            return InitPictures(request)
         own = _size(self._kind_of(request.model_copy(update={"width": None, "height": None})))
 
         def size_for(picture: Size) -> Size:
@@ -43,20 +56,60 @@ class InitImages:
             check_size(request, size, limits)
             return size
 
-        picture, mask = await asyncio.get_running_loop().run_in_executor(
-            self._opener, _open, request.image, request.mask, size_for
-        )
-        return request.model_copy(update={"width": picture.width, "height": picture.height}), picture, mask
+        work = _open_part if request.masked and request.mask_padding is not None else _open
+        return await asyncio.get_running_loop().run_in_executor(self._opener, work, request, request.image, size_for)
 
 
-def _open(image: bytes, mask: bytes | None, size_for: Callable[[Size], Size]) -> tuple[Image, Image | None]:
+def _open(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Size]) -> InitPictures:
+    """The whole picture is drawn."""
     picture = open_at(image, size_for)
-    if mask is None:
-        return picture, None
-    try:
-        return picture, open_at(mask, lambda _: picture.size).convert("L")
-    except (InvalidRequest, TooLarge, OutOfMemory) as error:
-        raise type(error)(str(error).replace("'image'", "'mask'"), field="mask") from None
+    sized = request.model_copy(update={"width": picture.width, "height": picture.height})
+    if not request.masked:
+        return InitPictures(sized, picture)
+    picture, mask = _with_mask(request, image, size_for, picture)
+    under = masks.filled(picture, mask, request.mask_fill, request.seed)
+    return InitPictures(sized, under, mask, Overlay(picture, mask, (0, 0, *picture.size)))
+
+
+def _open_part(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Size]) -> InitPictures:
+    """Only what is around the mask is drawn, at a size of its own."""
+    picture, mask = _with_mask(request, image, _as_it_is, open_at(image, _as_it_is))
+    box = masks.box_around(mask, request.mask_padding or 0)
+    size = size_for((box[2] - box[0], box[3] - box[1]))
+    box = masks.in_shape(box, size, picture.size)
+    under = masks.filled(picture, mask, request.mask_fill, request.seed)
+    return InitPictures(
+        request.model_copy(update={"width": size[0], "height": size[1]}),
+        under.crop(box).resize(size, Resampling.LANCZOS),
+        mask.crop(box).resize(size, Resampling.LANCZOS),
+        Overlay(picture, mask, box),
+    )
+
+
+def _with_mask(
+    request: CompleteRequest, image: bytes, size_for: Callable[[Size], Size], picture: Image
+) -> tuple[Image, Image]:
+    """``picture``, which is what ``image`` holds, and the mask for it, L, with the edge that was asked for.
+
+    Where it is transparent there is nothing that a soft edge could let through, so there it is filled at once.
+    """
+    if request.mask is None:
+        mask = open_alpha_at(image, size_for)
+        fill = "neighbours" if request.mask_fill == "original" else request.mask_fill
+        picture = masks.filled(picture, mask, fill, request.seed)
+    else:
+        try:
+            mask = open_at(request.mask, lambda _: picture.size).convert("L")
+        except (InvalidRequest, TooLarge, OutOfMemory) as error:
+            raise type(error)(str(error).replace("'image'", "'mask'"), field="mask") from None
+    return picture, masks.with_edge(mask, invert=request.mask_invert, blur=request.mask_blur)
+
+
+def _as_it_is(picture: Size) -> Size:
+    if picture[0] * picture[1] > _MOST_WHOLE_PIXELS:
+        said = f"a part of it is drawn in a picture of at most {_MOST_WHOLE_PIXELS} pixels"
+        raise TooLarge(f"'image' has {picture[0]}x{picture[1]} pixels; {said}", field="image")
+    return picture
 
 
 def _size(kind: Kind) -> Size:

@@ -7,11 +7,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Previewed, Stepped, Task
+from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Pixels, Previewed, Stepped, Task
 from stablediffusiond.errors import MessageTooLarge, TooLarge
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.pictures.encoding import encode_png, encode_preview
+from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.requestd import reply_messages
 from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress
 from stablediffusiond.requestd.in_flight import InFlightJob
@@ -44,7 +45,7 @@ class JobDrawing:
         Raises:
             JobError: the job has failed.
         """
-        request, init_image, mask = await self._init_images.open(accepted.request, self.limits)
+        request, init_image, mask, overlay = await self._init_images.open(accepted.request, self.limits)
         job.kind = self._engine.kind_of(request)
         adapters = await self._read_adapters(request)
         self._engine.submit(Task(job.key, request, accepted.deadline, init_image, mask, adapters))
@@ -60,7 +61,7 @@ class JobDrawing:
                 case Previewed() as previewed:
                     await self._publish_preview(accepted, previewed)
                 case Drawn() as drawn:
-                    await self._publish(accepted.address, drawn)
+                    await self._publish(accepted.address, drawn, overlay)
                     on_published()
                 case Failed(error=error):
                     raise error
@@ -77,13 +78,13 @@ class JobDrawing:
         finally:
             reader.shutdown(wait=False)
 
-    async def _publish(self, where: ReplyAddress, drawn: Drawn) -> None:
+    async def _publish(self, where: ReplyAddress, drawn: Drawn, overlay: Overlay | None) -> None:
         """Encode one picture and publish it.
 
         Raises:
             TooLarge: brokers do not take a message of that size.
         """
-        png = await self._in_encoder_thread(encode_png, drawn.pixels)
+        png = await self._in_encoder_thread(_encode, drawn.pixels, overlay)
         if len(png) > self.limits.max_reply_bytes:
             raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self.limits.max_reply_bytes}")
         try:
@@ -106,3 +107,7 @@ class JobDrawing:
     async def _in_encoder_thread(self, work: Callable[[*Arguments], Made], *arguments: *Arguments) -> Made:
         """Encode a picture in a thread beside the engine's, which does nothing but step."""
         return await asyncio.get_running_loop().run_in_executor(self._encoders, work, *arguments)
+
+
+def _encode(pixels: Pixels, overlay: Overlay | None) -> bytes:
+    return encode_png(pixels if overlay is None else overlay.under(pixels))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stablediffusiond.client import Client, Done, Failed
 from stablediffusiond.client import Image as Drawn
-from stablediffusiond.messages.request import parse
+from stablediffusiond.messages.body import parse
 from tests.end_to_end.conftest import Service
 from tests.pictures.files import encoded
 

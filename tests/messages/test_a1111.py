@@ -10,7 +10,8 @@ from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.a1111 import FIELDS, DependsOn, Ignored, OfMask, Refused, Used
 from stablediffusiond.messages.aliases import ALIASES, UNFOLDED
-from stablediffusiond.messages.request import Request, parse
+from stablediffusiond.messages.body import parse
+from stablediffusiond.messages.request import Request
 
 BODIES = {file.stem: file for file in (Path(__file__).parent / "a1111").glob("*.json")}
 PROTOCOL = Path(__file__).parents[2] / "docs/protocol.md"
@@ -133,13 +134,37 @@ def test_what_depends_on_another_field_depends_on_one_that_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "asks", "asks_for_nothing"),
-    [("mask_blur", 32, 4), ("inpainting_fill", 2, 0), ("inpainting_mask_invert", 1, 0)],
+    ("fields", "ours"),
+    [
+        ({"mask_blur": 32}, {"mask_blur": 32}),
+        ({"mask_blur_x": 3, "mask_blur_y": "3"}, {"mask_blur": 3}),
+        ({"mask_blur": 4, "mask_blur_x": 4, "mask_blur_y": 4}, {"mask_blur": 4}),
+        ({"inpainting_fill": 0}, {"mask_fill": "neighbours"}),
+        ({"inpainting_fill": "1"}, {"mask_fill": "original"}),
+        ({"inpainting_fill": 2}, {"mask_fill": "noise"}),
+        ({"inpainting_fill": 3}, {"mask_fill": "plain"}),
+        ({"inpainting_mask_invert": 1}, {"mask_invert": True}),
+        ({"inpainting_mask_invert": 0}, {"mask_invert": False}),
+        ({"inpaint_full_res": True, "inpaint_full_res_padding": 32}, {"mask_padding": 32}),
+        ({"inpaint_full_res": 1}, {"mask_padding": 0}),
+        ({"inpaint_full_res": False, "inpaint_full_res_padding": 32}, {"mask_padding": None}),
+    ],
 )
-def test_what_is_about_a_mask_is_looked_at_beside_one(name: str, asks: object, asks_for_nothing: object) -> None:
-    assert read(init_images=[PNG], **{name: asks})[0].type == "img2img"
-    assert read(init_images=[PNG], mask=PNG, **{name: asks_for_nothing})[0].type == "inpaint"
-    assert complaint(init_images=[PNG], mask=PNG, **{name: asks}).field == name
+def test_what_is_about_a_mask_is_looked_at_beside_one(fields: dict[str, object], ours: dict[str, object]) -> None:
+    without, warnings = read(init_images=[PNG], **fields)
+    assert without == read(init_images=[PNG])[0]
+    assert all(repr(name) in warnings for name in fields)
+    request = read(init_images=[PNG], mask=PNG, **fields)[0]
+    assert {name: getattr(request, name) for name in ours} == ours
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"inpainting_fill": 4}, {"inpainting_mask_invert": "x"}, {"mask_blur": 65}, {"mask_blur_x": 1, "mask_blur_y": 2},
+     {"expanded_mask": "x"}, {"inpaint_full_res": True, "inpaint_full_res_padding": -5}],
+)  # fmt: skip
+def test_a_mask_that_cannot_be_is_refused_by_the_name_of_the_field(fields: dict[str, object]) -> None:
+    assert complaint(init_images=[PNG], mask=PNG, **fields).field in {*fields, "mask_padding"}
 
 
 @pytest.mark.parametrize("name", sorted({*FIELDS, *OURS} - {"prompt", "id"}))

@@ -3,7 +3,8 @@ import codecs
 import pytest
 
 from stablediffusiond.errors import UnreadableMessage
-from stablediffusiond.messages.request import Request, parse
+from stablediffusiond.messages.body import parse
+from stablediffusiond.messages.request import Request
 
 BODY = '{"prompt": "ein Käse", "steps": 12}'
 

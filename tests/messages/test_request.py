@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages.aliases import ALIASES, IGNORED
-from stablediffusiond.messages.request import MAX_ID_BYTES, MAX_PROMPT_CHARACTERS, Request, parse
+from stablediffusiond.messages.body import parse
+from stablediffusiond.messages.request import MAX_ID_BYTES, MAX_PROMPT_CHARACTERS, Request
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
 
@@ -34,10 +35,11 @@ def test_a_prompt_is_enough() -> None:
 def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
     values: dict[str, object] = {
         "type": "txt2img", "sampler": "Euler a", "image": PNG, "mask": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64,
-        "loras": ["ink:0.5"],
+        "loras": ["ink:0.5"], "mask_invert": "true", "mask_fill": "noise",
     }  # fmt: skip
     value = values.get(canonical, 3)
-    beside: dict[str, object] = {"image": PNG} if canonical == "mask" else {}
+    beside: dict[str, object] = {"image": PNG} if canonical.startswith("mask") else {}
+    beside |= {"mask": PNG} if canonical.startswith("mask_") else {}
     assert getattr(request(id="x", **{alias: value}, **beside), canonical) == getattr(
         request(id="x", **{canonical: value}, **beside), canonical
     )

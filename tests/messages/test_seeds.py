@@ -3,8 +3,9 @@ import json
 import pytest
 
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.replies import ImageFacts
-from stablediffusiond.messages.request import Request, parse
+from stablediffusiond.messages.request import Request
 
 LARGEST = 2**64 - 1
 

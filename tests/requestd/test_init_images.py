@@ -7,7 +7,7 @@ from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, TooLarge
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
-from stablediffusiond.requestd.init_images import InitImages
+from stablediffusiond.requestd.init_images import InitImages, InitPictures
 from stablediffusiond.settings import LimitSettings
 from tests.pictures.files import encoded
 
@@ -16,10 +16,7 @@ def kind_of(request: Request) -> Kind:
     return Kind(request.width or 512, request.height or 512)
 
 
-Opened = tuple[CompleteRequest, Image.Image | None, Image.Image | None]
-
-
-async def opened(limits: LimitSettings | None = None, /, **fields: object) -> Opened:
+async def opened(limits: LimitSettings | None = None, /, **fields: object) -> InitPictures:
     request, _ = Request.from_fields({"prompt": "cat", **fields})
     return await InitImages(kind_of).open(CompleteRequest.of(request), limits or LimitSettings())
 
@@ -40,7 +37,7 @@ def photograph(width: int = 1600, height: int = 1200, **options: object) -> byte
 async def test_a_photograph_keeps_its_proportions_unless_both_sides_are_given(
     asked: dict[str, object], size: tuple[int, int]
 ) -> None:
-    request, picture, _ = await opened(image=photograph(), **asked)
+    request, picture, *_ = await opened(image=photograph(), **asked)
     assert picture is not None
     assert (request.width, request.height) == picture.size == size
 
@@ -53,7 +50,7 @@ async def test_a_photograph_that_lies_on_its_side_is_upright_first() -> None:
 
 
 async def test_without_an_image_nothing_changes() -> None:
-    request, picture, _ = await opened()
+    request, picture, *_ = await opened()
     assert picture is None
     assert request.width is request.height is None
 
@@ -85,12 +82,12 @@ async def test_pictures_are_opened_one_at_a_time() -> None:
     images = InitImages(kind_of)
     request, _ = Request.from_fields({"prompt": "cat", "image": photograph()})
     made = await asyncio.gather(*(images.open(CompleteRequest.of(request), LimitSettings()) for _ in range(8)))
-    assert {picture.size for _, picture, _ in made if picture} == {(592, 440)}
+    assert {picture.size for _, picture, *_ in made if picture} == {(592, 440)}
     assert len(images._opener._threads) == 1
 
 
 async def test_a_mask_gets_the_size_of_its_picture_whatever_its_own_is() -> None:
-    request, picture, mask = await opened(image=photograph(), mask=encoded(Image.new("L", (30, 30), 255), "PNG"))
+    request, picture, mask, _ = await opened(image=photograph(), mask=encoded(Image.new("L", (30, 30), 255), "PNG"))
     assert request.type == "inpaint"
     assert picture is not None
     assert mask is not None
@@ -106,3 +103,62 @@ async def test_what_is_no_mask_is_refused_by_its_name() -> None:
 async def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="'image' is no PNG"):
         await opened(image=b"cat")
+
+
+def masked(box: tuple[int, int, int, int], size: tuple[int, int] = (1600, 1200)) -> bytes:
+    made = Image.new("L", size)
+    made.paste(255, box)
+    return encoded(made, "PNG")
+
+
+async def test_a_mask_lies_on_the_picture_at_the_size_that_is_drawn() -> None:
+    request, picture, mask, overlay = await opened(image=photograph(), mask=masked((0, 0, 800, 1200)), mask_invert=True)
+    assert picture is not None
+    assert mask is not None
+    assert overlay is not None
+    assert mask.size == picture.size == overlay.picture.size == (request.width, request.height)
+    assert (mask.getpixel((0, 0)), mask.getpixel((591, 0))) == (0, 255)
+
+
+async def test_only_the_masked_part_is_drawn_at_full_size() -> None:
+    request, picture, mask, overlay = await opened(
+        image=photograph(), mask=masked((400, 400, 500, 500)), mask_padding=28, width=512, height=512
+    )
+    assert picture is not None
+    assert mask is not None
+    assert overlay is not None
+    assert picture.size == mask.size == (request.width, request.height) == (512, 512)
+    assert overlay.box == (372, 372, 528, 528)
+    assert overlay.picture.size == (1600, 1200)
+    assert (mask.getpixel((0, 0)), mask.getpixel((256, 256))) == (0, 255)
+
+
+async def test_without_a_size_the_part_keeps_its_proportions() -> None:
+    request, _, _, overlay = await opened(
+        image=photograph(), mask=masked((400, 400, 800, 600)), mask_padding=0
+    )
+    assert overlay is not None
+    assert overlay.box == (398, 400, 802, 600)  # in multiples of 8 it is a little wider
+    assert (request.width or 0) / (request.height or 1) == pytest.approx(2, rel=0.03)
+
+
+async def test_what_is_transparent_is_the_mask_if_asked_for() -> None:
+    picture = Image.new("RGBA", (512, 512), (255, 0, 0, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 256, 512))
+    _, opened_picture, mask, _ = await opened(image=encoded(picture, "PNG"), mask_from_alpha="true")
+    assert mask is not None
+    assert opened_picture is not None
+    assert (mask.getpixel((10, 10)), mask.getpixel((500, 10))) == (255, 0)
+    assert opened_picture.getpixel((10, 10)) == (255, 0, 0), "a soft edge would show the white below"
+    with pytest.raises(InvalidRequest, match="no transparent parts"):
+        await opened(image=photograph(), mask_from_alpha=True)
+
+
+async def test_a_mask_with_nothing_to_draw_is_refused_where_a_part_is_asked_for() -> None:
+    with pytest.raises(InvalidRequest, match="nothing white"):
+        await opened(image=photograph(), mask=masked((0, 0, 0, 0)), mask_padding=0)
+
+
+async def test_a_part_of_a_picture_that_is_too_large_to_send_back_is_refused() -> None:
+    with pytest.raises(TooLarge, match="at most 16777216 pixels"):
+        await opened(image=photograph(5000, 4000), mask=masked((0, 0, 90, 90), (500, 400)), mask_padding=0)
