@@ -33,6 +33,8 @@ _FIELDS: Final = {
     "prompt_syntax": "a1111|plain",
     "clip_skip": "N",
     "seed": "N",
+    "subseed": "N",
+    "subseed_strength": "X",
     "count": "N",
     "steps": "N",
     "guidance_scale": "X",
@@ -46,6 +48,8 @@ _FIELDS: Final = {
     "mask_invert": "",
     "mask_from_alpha": "",
     "eta": "X",
+    "tiling": "",
+    "guidance_rescale": "X",
     "priority": "low|normal|high",
     "deadline_seconds": "SECONDS",
     "id": "TEXT",
@@ -99,7 +103,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(field.default, bool):
             command = click.option(f"--{name.replace('_', '-')}", flag_value="true", help=field.description)(command)
             continue
-        plain = isinstance(field.default, int | float | str) and name != "seed"
+        plain = isinstance(field.default, int | float | str) and name not in {"seed", "subseed"}
         shown = f"  [default: {field.default}]" if plain and field.default else ""
         option = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=f"{field.description}{shown}")
         command = option(command)

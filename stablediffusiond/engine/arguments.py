@@ -6,9 +6,10 @@ from typing import Final
 
 import torch
 
+from stablediffusiond.engine.altered import has_edges
 from stablediffusiond.engine.job import Kind, Task
 from stablediffusiond.engine.model_defaults import ModelDefaults, guidance_argument
-from stablediffusiond.engine.networks import Pipeline, multiple_of, own_pixels
+from stablediffusiond.engine.networks import Pipeline, denoiser_of, multiple_of, own_pixels
 from stablediffusiond.engine.prompts.encoding import weighs_words
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import prompt_syntax
@@ -33,6 +34,7 @@ class Arguments:
         self._multiple = multiple_of(some)
         self._weighs_words = weighs_words(some)
         self._reads_twice = getattr(some, "text_encoder_2", None) is not None
+        self._has_edges = has_edges(denoiser_of(some))
         self._guidance = {task: guidance_argument(pipeline) for task, pipeline in by_task.items()}
         self._taken = {
             task: frozenset(inspect.signature(type(pipeline).__call__).parameters) for task, pipeline in by_task.items()
@@ -70,17 +72,19 @@ class Arguments:
             warnings.append("this model has no use for 'negative_prompt'")
         elif request.negative_prompt and not request.guided:
             warnings.append("'negative_prompt' is only looked at under guidance, 'guidance_scale' over 1")
-        if "guidance_scale" in asked and self._guidance[request.type] not in taken:
-            warnings.append("this model has no use for 'guidance_scale'")
-        if (request.clip_skip or 1) > 1 and "clip_skip" not in taken:
-            warnings.append("this model has no use for 'clip_skip'")
-        if request.eta and "eta" not in taken:
-            warnings.append("this model has no use for 'eta'")
-        if "strength" in asked and request.image is not None and "strength" not in taken:
-            warnings.append("this model has no use for 'strength'")
         if not request.masked and any(name.startswith("mask_") for name in asked):
             warnings.append("what begins with 'mask_' is only looked at beside a mask")
-        return warnings
+        varied = hasattr(self._by_task[request.type], "prepare_latents")
+        of_no_use = {
+            "guidance_scale": "guidance_scale" in asked and self._guidance[request.type] not in taken,
+            "guidance_rescale": request.guidance_rescale and "guidance_rescale" not in taken,
+            "clip_skip": (request.clip_skip or 1) > 1 and "clip_skip" not in taken,
+            "eta": request.eta and "eta" not in taken,
+            "strength": "strength" in asked and request.image is not None and "strength" not in taken,
+            "subseed_strength": request.subseed_strength and not varied,
+            "tiling": request.tiling and not self._has_edges,
+        }
+        return [*warnings, *(f"this model has no use for {name!r}" for name, idle in of_no_use.items() if idle)]
 
     def _takes_negative(self, task: JobType) -> bool:
         told_its_guidance = "true_cfg_scale" in self._taken[task] and self._guidance[task] != "true_cfg_scale"
@@ -117,6 +121,7 @@ class Arguments:
             "num_inference_steps": steps,
             guidance: request.guidance_scale,
             "eta": request.eta,
+            "guidance_rescale": request.guidance_rescale,
             "clip_skip": self._layers_skipped(request),
             "width": kind.width,
             "height": kind.height,

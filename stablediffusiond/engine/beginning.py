@@ -1,12 +1,18 @@
 """From a sample to a pipeline that is suspended at its first call."""
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from stablediffusiond.engine.coalescing import PipelineRun
 from stablediffusiond.engine.image_run import ImageRun, adapters_of
 from stablediffusiond.engine.job import Sample
+from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
+from stablediffusiond.engine.variations import vary
 
 
 def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) -> ImageRun:
@@ -21,13 +27,19 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
     adapters = adapters_of(sample)
     pipeline, unseen = pipelines.for_image(request, scheduler, adapters)
     arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
+    if request.subseed_strength and hasattr(pipeline, "prepare_latents"):
+        vary(pipeline, generator, request.image_subseed(sample.index), request.subseed_strength)
     parts = [(pipeline, scheduler)]
     if refiner is not None and refiner.serves(sample.task, pipelines):
         refining = refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
         parts.append((refining.pipeline, refining.scheduler))
-        run = PipelineRun(refining.draw, adapters)
+        draw = refining.draw
     else:
-        run = PipelineRun(lambda: pipeline(**arguments).images, adapters)
-    image = ImageRun(run, parts, unseen)
+        draw = functools.partial(_images, pipeline, arguments)
+    image = ImageRun(PipelineRun(draw, adapters, wraps_around=request.tiling), parts, unseen)
     image.run.start()
     return image
+
+
+def _images(pipeline: Pipeline, arguments: Mapping[str, object]) -> Any:
+    return pipeline(**arguments).images

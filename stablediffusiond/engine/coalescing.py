@@ -10,7 +10,7 @@ https://greenlet.readthedocs.io
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -19,17 +19,16 @@ from torch import Tensor
 from stablediffusiond.engine.call import NUMBERS, Call, beside_the_others, describe, make_together
 from stablediffusiond.engine.rows import Answer, map_tensors
 
-#: The argument that has the adapters of each row.
-ADAPTERS: Final = "adapters"
-
 
 class PipelineRun(greenlet):
     """One call of a pipeline. Everything that is done with it has to be done on the thread that made it."""
 
-    def __init__(self, draw: Callable[[], Any], adapters: Hashable = ()) -> None:
-        """``adapters`` go with the rows of its calls, to networks that are held as ``adapted``."""
+    def __init__(self, draw: Callable[[], Any], adapters: Hashable = (), *, wraps_around: bool = False) -> None:
+        """``adapters`` go with the rows of its calls, to networks that are held as ``altered``."""
         super().__init__(draw)
         self.adapters = adapters
+        #: Whether these networks are to see no edges.
+        self.wraps_around = wraps_around
         #: The call that it is suspended at; None before its start and after its end.
         self.call: Call | None = None
         #: What ``draw`` returned.
@@ -73,14 +72,14 @@ def hold(
     function: Callable[..., Answer] | None = None,
     *,
     suspend: bool = True,
-    adapted: bool = False,
+    altered: bool = False,
 ) -> None:
     """Suspend each ``PipelineRun`` that calls this method of ``module``; calls from elsewhere are made as they are.
 
     Pipelines see float32, whatever the weights are: what goes in is cast to the dtype of ``module``, what comes out to
     float32, so that latents, guidance and the arithmetic of the scheduler lose nothing. With ``suspend=False`` calls
-    are only cast. ``function``, if given, makes the calls in place of the method; where ``adapted`` is set, calls of
-    runs have an argument ``ADAPTERS`` more: a list with the adapters of each row.
+    are only cast. ``function``, if given, makes the calls in place of the method; where ``altered`` is set, it is
+    told of what a run asks for beside that: ``adapters``, a list with those of each row, and ``wraps_around``.
     """
     original = getattr(module, method)
     signature = inspect.signature(original)
@@ -91,9 +90,13 @@ def hold(
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         arguments |= arguments.pop("kwargs", {})
         here = getcurrent()
-        if not suspend or not isinstance(here, PipelineRun) or here.parent is None:
+        if not isinstance(here, PipelineRun) or here.parent is None:
             return made_by(**arguments)
-        for_each_row = {ADAPTERS: here.adapters} if adapted else {}
+        if altered and here.wraps_around:
+            arguments["wraps_around"] = True
+        if not suspend:
+            return made_by(**arguments)
+        for_each_row = {"adapters": here.adapters} if altered else {}
         return here.parent.switch(describe(module, made_by, arguments, for_each_row))
 
     setattr(module, method, held)

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from stablediffusiond.engine.altered import altered
 from stablediffusiond.engine.call import Call, describe, filled_up, make_together, repeated
 from stablediffusiond.engine.compiled import Compiled
-from stablediffusiond.engine.loras.by_rows import Adapters, added
+from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.engine.timing import seconds_of
 from stablediffusiond.settings import CompileMode
@@ -45,10 +46,10 @@ class Forward:
         """Whether there is a call to measure by."""
         return self._example is not None
 
-    def __call__(self, *, adapters: Sequence[Adapters] = (), **arguments: Any) -> Answer:
-        """Make a call; where one of its rows has LoRAs, ``adapters`` has those of each, and it runs eagerly."""
-        if any(adapters):
-            with added(self._module, adapters), self._left_out():
+    def __call__(self, *, adapters: Sequence[Adapters] = (), wraps_around: bool = False, **arguments: Any) -> Answer:
+        """Make a call; where the network is altered for it, it runs eagerly."""
+        if any(adapters) or wraps_around:
+            with altered(self._module, adapters, wraps_around=wraps_around), self._left_out():
                 return self._eager(**arguments)
         if self._compiled is None:
             return self._eager(**arguments)

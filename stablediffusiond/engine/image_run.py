@@ -61,7 +61,7 @@ def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:
     sample.step, sample.steps, sample.unseen = state.steps_done, state.steps, state.unseen
     sample.finished = call is None or call.module not in denoisers
     if call is not None and not sample.finished:
-        sample.kind, sample.rows = sample.kind.with_structure((id(call.module), call.key)), call.rows
+        sample.kind, sample.rows = sample.kind.with_structure((id(call.function), call.key)), call.rows
 
 
 def facts_of(sample: Sample, model: str) -> ImageFacts:
@@ -82,6 +82,11 @@ def facts_of(sample: Sample, model: str) -> ImageFacts:
         sampler=state_of(sample).scheduler.name,
         strength=request.strength if request.type != "txt2img" else None,
         eta=request.eta,
+        clip_skip=request.clip_skip,
+        subseed=request.image_subseed(sample.index) if request.subseed_strength else None,
+        subseed_strength=request.subseed_strength or None,
+        tiling=request.tiling or None,
+        guidance_rescale=request.guidance_rescale or None,
         loras=as_tags(request.loras) or None,
         model=model,
     )

@@ -6,12 +6,13 @@ import functools
 import torch
 
 from stablediffusiond.engine import schedulers
+from stablediffusiond.engine.altered import Altered
 from stablediffusiond.engine.arguments import Arguments
 from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
-from stablediffusiond.engine.loras.by_rows import Adapters, ByRows
+from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.loras.library import LoraLibrary
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults
@@ -47,13 +48,14 @@ class ModelPipelines:
         self._spacing = defaults.timestep_spacing
         for pipeline in self.by_task.values():
             pipeline.set_progress_bar_config(disable=True)
-        hold(self.denoiser, function=self.forward, adapted=True)
+        hold(self.denoiser, function=self.forward, altered=True)
         for module in modules_of(base):
             if module in self.decoders:
-                hold(module, "decode")
-                hold(module, "encode", suspend=False)  # what is encoded waits for nobody
+                hold(module, "decode", Altered(module, "decode"), altered=True)
+                # What is encoded waits for nobody.
+                hold(module, "encode", Altered(module, "encode"), altered=True, suspend=False)
             elif module is not self.denoiser:
-                hold(module, function=ByRows(module), adapted=True)
+                hold(module, function=Altered(module, "forward"), altered=True)
                 if is_clip(module):
                     read_in_chunks(module)
 

@@ -70,8 +70,8 @@ _COMMON: Final[dict[str, Handling]] = {
     "negative_prompt": Used("negative_prompt"),
     "styles": Refused("styles of the web UI"),
     "seed": Used("seed"),
-    "subseed": DependsOn("subseed_strength"),
-    "subseed_strength": Refused("a variation"),
+    "subseed": Used("subseed"),
+    "subseed_strength": Used("subseed_strength"),
     "seed_resize_from_h": Refused("the noise of another size"),
     "seed_resize_from_w": Refused("the noise of another size"),
     "sampler_name": Used("sampler"),
@@ -84,7 +84,7 @@ _COMMON: Final[dict[str, Handling]] = {
     "width": Used("width"),
     "height": Used("height"),
     "restore_faces": Refused("restored faces"),
-    "tiling": Refused("a picture that tiles"),
+    "tiling": Used("tiling"),
     "eta": Used("eta"),
     "denoising_strength": Used("strength, beside an image"),
     "s_min_uncond": Refused("steps without guidance"),
@@ -202,10 +202,10 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
         elif name in {"alwayson_scripts", "controlnet_units"}:
             a1111_settings.check_scripts(name, value)
             ignored.append(name)
-        elif handling is None or (_is_used(handling, masked=masked) and not _is_left_out(name, value)):
+        elif handling is None or _says_something(name, value, handling, prefilled=prefilled, masked=masked):
             rest[name] = value
         else:
-            placeholder = prefilled and name in _PREFILLED_TRUE and value is True
+            placeholder = _is_prefilled(name, value, prefilled=prefilled)
             asked = not placeholder and not asks_for_nothing(value, getattr(handling, "nothing", ()))
             if asked and _is_looked_at(handling, masked=masked):
                 message = f"{name!r} asks for {handling.what}, which is not done here: {shown(value)}"
@@ -218,11 +218,15 @@ def _is_looked_at(handling: Handling, *, masked: bool) -> TypeGuard[Refused | Of
     return isinstance(handling, Refused) or (isinstance(handling, OfMask) and masked)
 
 
-def _is_used(handling: Handling, *, masked: bool) -> bool:
-    return isinstance(handling, Used) or (isinstance(handling, BesideMask) and masked)
+def _says_something(name: str, value: object, handling: Handling, *, prefilled: bool, masked: bool) -> bool:
+    """Whether it stands for a field of ours, and has a value that is not its way to say nothing."""
+    if not isinstance(handling, Used) and not (isinstance(handling, BesideMask) and masked):
+        return False
+    if (name == "mask" and is_placeholder(value)) or _is_prefilled(name, value, prefilled=prefilled):
+        return False
+    may_be_nothing = name in {*_NAMES, "mask", "clip_skip", "tiling"}
+    return not (may_be_nothing and asks_for_nothing(value, (1,) if name == "clip_skip" else ()))
 
 
-def _is_left_out(name: str, value: object) -> bool:
-    if name == "mask" and is_placeholder(value):
-        return True
-    return name in {*_NAMES, "mask", "clip_skip"} and asks_for_nothing(value, (1,) if name == "clip_skip" else ())
+def _is_prefilled(name: str, value: object, *, prefilled: bool) -> bool:
+    return prefilled and name in _PREFILLED_TRUE and value is True

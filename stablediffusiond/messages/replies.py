@@ -47,6 +47,13 @@ class ImageFacts(Reply):
     sampler: str = Field(description="The sampler that was used, also where the model chose it")
     strength: float | None = Field(None, description="Only img2img and inpaint")
     eta: float
+    clip_skip: int | None = Field(None, description="Only where it was asked for")
+    subseed: Annotated[int, PlainSerializer(_exact), WithJsonSchema({"type": ["integer", "string"]})] | None = Field(
+        None, description="Only of a variation: this image's own subseed"
+    )
+    subseed_strength: float | None = Field(None, description="Only of a variation")
+    tiling: bool | None = Field(None, description="Only of a picture that tiles")
+    guidance_rescale: float | None = Field(None, description="Only where it was asked for")
     loras: str | None = Field(None, description="Those beside the prompt's own, as they would stand in it")
     model: str = Field(description="The name of the model that drew it")
 

@@ -16,7 +16,7 @@ from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
 from stablediffusiond.messages.prompt_syntax import PromptSyntax
-from stablediffusiond.messages.values import Body, is_true
+from stablediffusiond.messages.values import Body, asks_for_nothing, is_true
 
 Priority = Literal["low", "normal", "high"]
 JobType = Literal["txt2img", "img2img", "inpaint"]
@@ -25,7 +25,7 @@ JobType = Literal["txt2img", "img2img", "inpaint"]
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
-BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert"})
+BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "tiling"})
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
@@ -62,6 +62,14 @@ class Request(BaseModel):
     )
     sampler: str | None = Field(None, description="Default: the model's own scheduler", examples=list(samplers.NAMES))
     seed: int = Field(0, ge=0, lt=seeds.SEEDS, description='Absent, null, -1 or "random": derived from the id')
+    subseed: int = Field(0, ge=0, lt=seeds.SEEDS, description="The seed of a variation; default: as that of seed")
+    subseed_strength: float = Field(
+        0.0, ge=0, le=1, description="From 0, the picture of the seed, to 1, that of the subseed; image k: subseed + k"
+    )
+    tiling: bool = Field(default=False, description="A picture whose left edge continues its right one, and so on")
+    guidance_rescale: float = Field(
+        0.0, ge=0, le=1, description="How much of the contrast is taken back that guidance adds; for v-prediction 0.7"
+    )
     count: int = Field(1, ge=1, description="Images; image k has seed + k")
     strength: float = Field(0.75, gt=0, le=1, description="img2img, inpaint: how much to change")
     image: Picture | None = Field(
@@ -93,7 +101,11 @@ class Request(BaseModel):
 
     def image_seed(self, index: int) -> int:
         """The seed of image ``index``: a job for that image alone, with this seed, draws the same picture."""
-        return (self.seed + index) % seeds.SEEDS
+        return self.seed if self.subseed_strength else (self.seed + index) % seeds.SEEDS
+
+    def image_subseed(self, index: int) -> int:
+        """Variations have one seed, and each a subseed of its own, as in A1111."""
+        return (self.subseed + index) % seeds.SEEDS
 
     def chosen_sampler(self) -> samplers.Sampler | None:
         return samplers.find(self.sampler) if self.sampler else None
@@ -137,6 +149,11 @@ class Request(BaseModel):
         body.setdefault("type", _type_of(body))
         seed = seeds.read(body.get("seed", -1))
         body["seed"] = _derived_seed(job_id) if seed is None else seed
+        if asks_for_nothing(body.get("subseed_strength", 0)):
+            body.pop("subseed", None)
+        else:
+            subseed = seeds.read(body.get("subseed", -1), "subseed")
+            body["subseed"] = _derived_seed(f"subseed of {job_id}") if subseed is None else subseed
         if "loras" in body:
             body["loras"] = read_loras(body["loras"], read.spelt["loras"])
         try:

@@ -40,6 +40,7 @@ def request_schema() -> Schema:
     properties: dict[str, Schema] = dict(schema["properties"])
     properties["seed"] |= {"minimum": -1, "maximum": seeds.SEEDS - 1}
     del properties["seed"]["default"], properties["seed"]["exclusiveMaximum"]
+    properties["subseed"] = {**properties["seed"], "description": str(properties["subseed"]["description"])}
     properties |= {name: _nullable(_also_as_text(field)) for name, field in properties.items() if name != "prompt"}
     properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
     properties["loras"] = {"type": ["array", "object", "string", "null"], "description": _LORAS}

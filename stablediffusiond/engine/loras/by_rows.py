@@ -5,7 +5,7 @@ concerned answer through ``_Adapted``. So a file is there as soon as it is read,
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,18 +28,6 @@ class AppliedLora:
 
 #: Those of one picture; equal ones add the same.
 Adapters = tuple[AppliedLora, ...]
-
-
-class ByRows:
-    """Calls ``network`` by its ``forward``; with LoRAs, if there are ``adapters`` for its rows."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-        self._forward: Callable[..., Any] = network.forward
-
-    def __call__(self, *, adapters: Sequence[Adapters] = (), **arguments: Any) -> Any:
-        with added(self._network, adapters):
-            return self._forward(**arguments)
 
 
 class _Span(NamedTuple):

@@ -1,0 +1,50 @@
+"""Calls of a network that is another one while they last: with LoRAs for some rows, or without edges."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from stablediffusiond.engine.loras.by_rows import Adapters, added
+
+
+class Altered:
+    """Calls a method of ``network``."""
+
+    def __init__(self, network: nn.Module, method: str) -> None:
+        self._network = network
+        self._function: Callable[..., Any] = getattr(network, method)
+
+    def __call__(self, *, adapters: Sequence[Adapters] = (), wraps_around: bool = False, **arguments: Any) -> Any:
+        """``adapters`` are those of each row; ``wraps_around`` is for pictures that tile."""
+        with altered(self._network, adapters, wraps_around=wraps_around):
+            return self._function(**arguments)
+
+
+@contextlib.contextmanager
+def altered(network: nn.Module, adapters: Sequence[Adapters], *, wraps_around: bool) -> Iterator[None]:
+    """While it lasts, ``network`` adds the LoRAs of each row, and its convolutions see the other edge behind each."""
+    with added(network, adapters), _wrapping_around(network) if wraps_around else contextlib.nullcontext():
+        yield
+
+
+def has_edges(network: nn.Module) -> bool:
+    """Whether it sees edges by its convolutions, and not by numbers for each place."""
+    return bool(_padded(network)) and getattr(network, "pos_embed", None) is None
+
+
+@contextlib.contextmanager
+def _wrapping_around(network: nn.Module) -> Iterator[None]:
+    padded = _padded(network)
+    try:
+        for layer in padded:
+            layer.padding_mode = "circular"
+        yield
+    finally:
+        for layer in padded:
+            layer.padding_mode = "zeros"
+
+
+def _padded(network: nn.Module) -> list[nn.Conv2d]:
+    return [each for each in network.modules() if isinstance(each, nn.Conv2d) and each.padding != (0, 0)]
