@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from stablediffusiond.engine.coalescing import PipelineRun
-from stablediffusiond.engine.image_run import ImageRun, adapters_of
+from stablediffusiond.engine.controlnets import arguments_of
+from stablediffusiond.engine.image_run import ImageRun
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.engine.networks import Pipeline
-from stablediffusiond.engine.pipelines import ModelPipelines
+from stablediffusiond.engine.pipelines import NO_FILES, ModelPipelines, RequestFiles
 from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.variations import vary
 
@@ -24,9 +25,11 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
     request = sample.task.request
     generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
     scheduler = pipelines.scheduler_for(sample.task, generator)
-    adapters = adapters_of(sample)
-    pipeline, unseen = pipelines.for_image(request, scheduler, adapters)
+    files = sample.task.files if isinstance(sample.task.files, RequestFiles) else NO_FILES
+    pipeline, unseen = pipelines.for_image(request, scheduler, files)
     arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
+    if files.controlnets:
+        arguments |= arguments_of(pipeline, request.control, sample.task.controls)
     if request.subseed_strength and hasattr(pipeline, "prepare_latents"):
         vary(pipeline, generator, request.image_subseed(sample.index), request.subseed_strength)
     parts = [(pipeline, scheduler)]
@@ -36,7 +39,7 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
         draw = refining.draw
     else:
         draw = functools.partial(_images, pipeline, arguments)
-    image = ImageRun(PipelineRun(draw, adapters, wraps_around=request.tiling), parts, unseen)
+    image = ImageRun(PipelineRun(draw, files.adapters, wraps_around=request.tiling), parts, unseen)
     image.run.start()
     return image
 

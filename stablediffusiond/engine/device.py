@@ -39,11 +39,11 @@ class Denoiser(Protocol):
 
     def kind_of(self, request: Request) -> Kind: ...
     def rows_of(self, request: CompleteRequest) -> int: ...
-    def read_adapters(self, request: Request) -> object:
-        """What ``Task.adapters`` is for ``request``; reads files, beside what the device does. From any thread, too.
+    def read_files(self, request: Request) -> object:
+        """What ``Task.files`` is for ``request``: LoRAs and ControlNets. Beside what the device does; from any thread.
 
         Raises:
-            InvalidRequest, ModelError: it names LoRAs that are not there, or not for this model.
+            InvalidRequest, ModelError: it names files that are not there, or not for this model.
         """
         ...
 

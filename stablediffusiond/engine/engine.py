@@ -57,13 +57,13 @@ class Engine:
         """The rows that each of its images has in a call of the denoiser."""
         return self._denoiser.rows_of(request)
 
-    def read_adapters(self, request: Request) -> object:
-        """The LoRAs of ``request``, for its task. Files are read: takes its time.
+    def read_files(self, request: Request) -> object:
+        """The LoRAs and ControlNets of ``request``, for its task: takes its time.
 
         Raises:
             InvalidRequest, ModelError: they are not there, or not for this model.
         """
-        return self._denoiser.read_adapters(request)
+        return self._denoiser.read_files(request)
 
     def submit(self, task: Task) -> None:
         """Have ``task`` drawn; events follow."""

@@ -9,7 +9,6 @@ from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
 from stablediffusiond.engine.device_errors import raise_if_broken
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Sample
-from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.messages.loras import as_tags
 from stablediffusiond.messages.replies import ImageFacts
@@ -45,13 +44,6 @@ def state_of(sample: Sample) -> ImageRun:
     if not isinstance(sample.state, ImageRun):
         raise TypeError(f"a sample of another denoiser: {type(sample.state)}")
     return sample.state
-
-
-def adapters_of(sample: Sample) -> Adapters:
-    """What the denoiser has read for the image's task."""
-    if not isinstance(sample.task.adapters, tuple):
-        raise TypeError(f"the adapters of another denoiser: {type(sample.task.adapters)}")
-    return sample.task.adapters
 
 
 def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:

@@ -23,7 +23,8 @@ class Task:
     deadline: float | None = None  #: by the engine's clock, time.monotonic
     init_image: Image | None = None  #: img2img, inpaint: RGB, of the size of what is drawn
     mask: Image | None = None  #: inpaint: L, of that size, white where to draw anew
-    adapters: object = ()  #: what the denoiser has read for its LoRAs
+    controls: Sequence[Image] = ()  #: one for each of its ControlNets: RGB, of that size
+    files: object = None  #: what the denoiser has read of the files that it names
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Kind, Pixels, Sample
-from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
 from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.on_device import OnDevice
-from stablediffusiond.engine.pipelines import ModelPipelines
+from stablediffusiond.engine.pipelines import ModelPipelines, RequestFiles
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.trials import Trials
@@ -77,14 +76,14 @@ class PipelineDenoiser(OnDevice):
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
 
     @torch.inference_mode()
-    def read_adapters(self, request: Request) -> Adapters:
-        """The LoRAs of ``request``, those in its prompt first.
+    def read_files(self, request: Request) -> RequestFiles:
+        """The LoRAs of ``request``, those in its prompt first, and its ControlNets.
 
         Raises:
-            InvalidRequest: there is no such LoRA, or it is not for this model.
+            InvalidRequest: there is no such file, or it is not for this model.
             ModelError: a file cannot be read.
         """
-        return self._pipelines.loras.adapters(request.chosen_loras())
+        return self._pipelines.read_files(request)
 
     @torch.inference_mode()
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:

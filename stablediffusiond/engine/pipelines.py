@@ -2,6 +2,8 @@
 
 import copy
 import functools
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 
@@ -9,6 +11,7 @@ from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.altered import Altered
 from stablediffusiond.engine.arguments import Arguments
 from stablediffusiond.engine.coalescing import hold
+from stablediffusiond.engine.controlnets import ControlNets, controlled
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
@@ -22,7 +25,19 @@ from stablediffusiond.engine.prompts.encoding import is_clip, read_in_chunks
 from stablediffusiond.engine.tasks import pipelines_by_task
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.request import JobType, Request
 from stablediffusiond.settings import CompileMode, FolderSettings
+
+
+@dataclass(frozen=True)
+class RequestFiles:
+    """What was read of the files that a request names."""
+
+    adapters: Adapters = ()
+    controlnets: tuple[Any, ...] = ()
+
+
+NO_FILES: Final = RequestFiles()
 
 
 class ModelPipelines:
@@ -42,6 +57,8 @@ class ModelPipelines:
         self.forward = Forward(self.denoiser, device_of(base), compile_mode)
         self.decoders = [module for module in modules_of(base) if is_autoencoder(module)]
         self.prompts = PromptCache()
+        self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes)
+        self._with_controlnets: dict[JobType, tuple[tuple[Any, ...], Pipeline]] = {}
         self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
         self.by_task = pipelines_by_task(base)
         self.arguments = Arguments(self.by_task, defaults)
@@ -59,16 +76,33 @@ class ModelPipelines:
                 if is_clip(module):
                     read_in_chunks(module)
 
+    def read_files(self, request: Request) -> RequestFiles:
+        """The files that ``request`` names.
+
+        Raises:
+            InvalidRequest: there is no such file, or it is not for this model.
+            ModelError: a file cannot be read.
+        """
+        return RequestFiles(self.loras.adapters(request.chosen_loras()), self.controlnets.read(request.control))
+
     def for_image(
-        self, request: CompleteRequest, scheduler: ImageScheduler, adapters: Adapters = ()
+        self, request: CompleteRequest, scheduler: ImageScheduler, files: RequestFiles = NO_FILES
     ) -> tuple[Pipeline, list[str]]:
         """A pipeline for one image: its networks are shared, its scheduler and what its ``__call__`` notes are not.
 
         Beside it, what will have those parts of the prompts that were not seen.
         """
-        own = copy.copy(self.by_task[request.type])
+        own = copy.copy(self._controlled(request.type, files.controlnets))
         own.__dict__["scheduler"] = scheduler.scheduler  # past __setattr__, which would write it into the shared config
-        return own, self.prompts.attach(own, request.prompt_syntax, adapters)
+        return own, self.prompts.attach(own, request.prompt_syntax, files.adapters)
+
+    def _controlled(self, task: JobType, networks: tuple[Any, ...]) -> Pipeline:
+        if not networks:
+            return self.by_task[task]
+        known = self._with_controlnets.get(task)
+        if known is None or known[0] != networks:  # those of the last job: whoever asks for one, asks again
+            known = self._with_controlnets[task] = networks, controlled(self.by_task[task], task, networks)
+        return known[1]
 
     def scheduler_for(self, task: Task, generator: torch.Generator) -> ImageScheduler:
         """The scheduler of an image whose noise comes from ``generator``.

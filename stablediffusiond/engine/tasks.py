@@ -65,7 +65,7 @@ def _for_task(task: JobType, base: Pipeline) -> Pipeline | None:
     if (pipeline := _from_auto(task, base)) is not None:
         return pipeline
     if (kind := _by_name(task, type(base))) is not None:
-        return _over_the_same_networks(kind, base)
+        return with_more(kind, base)
     return base if _serves(task, type(base)) else None
 
 
@@ -76,10 +76,13 @@ def _from_auto(task: JobType, base: Pipeline) -> Pipeline | None:
         return None  # diffusers knows no class for it
 
 
-def _over_the_same_networks(kind: Any, base: Pipeline) -> Pipeline:
-    """What ``kind.from_pipe`` makes, which also casts the shared networks, to float32 if it is not told otherwise."""
+def with_more(kind: Any, base: Pipeline, **more: Any) -> Pipeline:
+    """A pipeline of ``kind`` over the networks of ``base``, and ``more``.
+
+    That is what ``kind.from_pipe`` makes, which also casts the networks, to float32 if it is not told otherwise.
+    """
     taken = inspect.signature(kind.__init__).parameters
-    given = {**base.config, **base.components}
+    given = {**base.config, **base.components, **more}
     return kind(**{name: value for name, value in given.items() if name in taken})
 
 

@@ -98,7 +98,7 @@ _COMMON: Final[dict[str, Handling]] = {
     "override_settings_restore_afterwards": Ignored("a request changes no settings"),
     "script_name": Refused("a script"),
     "script_args": DependsOn("script_name"),
-    "alwayson_scripts": Used("refused, unless all scripts in it are off"),
+    "alwayson_scripts": Used("control, of its controlnet; refused, if other scripts in it are on"),
     "infotext": Refused("the parameters of a picture"),
     "disable_extra_networks": Refused("LoRAs in a prompt that are not applied"),
     "comments": Ignored("remarks"),
@@ -161,7 +161,7 @@ _BESIDE_IT: Final[dict[str, Handling]] = {
     "hr_distilled_cfg": _HIRES,
     "hr_additional_modules": _HIRES,
     # Auto-Photoshop-StableDiffusion-Plugin and SillyTavern
-    "controlnet_units": Used("refused, unless all units are off"),
+    "controlnet_units": Used("control"),
     "expanded_mask": OfMask("an expanded mask"),
     "mask_expansion": OfMask("an expanded mask"),
     **dict.fromkeys(
@@ -200,8 +200,9 @@ def reduce(body: Body) -> tuple[Body, list[str]]:
             rest |= settings
             ignored += ignored_settings
         elif name in {"alwayson_scripts", "controlnet_units"}:
-            a1111_settings.check_scripts(name, value)
-            ignored.append(name)
+            units = a1111_settings.controlnet_units(name, value)
+            rest |= units
+            ignored += [] if units else [name]
         elif handling is None or _says_something(name, value, handling, prefilled=prefilled, masked=masked):
             rest[name] = value
         else:

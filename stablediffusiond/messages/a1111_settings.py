@@ -62,17 +62,24 @@ def reduce(settings: object) -> tuple[Body, list[str]]:
     return fields, unread
 
 
-def check_scripts(field: str, scripts: object) -> None:
-    """Raise InvalidRequest for a script that is on."""
-    if isinstance(scripts, list):  # units of ControlNet, as they came before they were a script
-        if not _is_off(scripts):
-            raise InvalidRequest(f"{field!r} asks for ControlNet, which is not done here", field=field)
-        return
+def controlnet_units(field: str, scripts: object) -> Body:
+    """The units of ControlNet that are on, as a field of ours, by the name that is said of them in errors.
+
+    Raises:
+        InvalidRequest: another script is on.
+    """
+    if isinstance(scripts, list):  # as they came before they were a script
+        return {} if _is_off(scripts) else {field: scripts}
+    found: Body = {}
     for name, script in _object(field, scripts).items():
         arguments = script.get("args") if isinstance(script, dict) else script
-        if name.lower() not in _OF_THE_UI and not _is_off(arguments):
-            path = f"{field}.{name[:_SHOWN_CHARACTERS]}"
+        if name.lower() in _OF_THE_UI or _is_off(arguments):
+            continue
+        path = f"{field}.{name[:_SHOWN_CHARACTERS]}"
+        if name.lower() != "controlnet":
             raise InvalidRequest(f"{path!r} asks for a script, which is not run here", field=path)
+        found["alwayson_scripts.controlnet"] = arguments
+    return found
 
 
 def _object(field: str, value: object) -> dict[str, object]:

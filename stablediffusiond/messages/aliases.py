@@ -33,6 +33,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "clip_skip": ("override_settings.CLIP_stop_at_last_layers",),
     "eta": ("ddim_eta",),
     "loras": ("lora",),
+    "control": ("controlnet_units", "alwayson_scripts.controlnet"),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
 UNFOLDED: Final = (
@@ -40,7 +41,7 @@ UNFOLDED: Final = (
     "inpaint_full_res", "inpaint_full_res_padding", "mask_blur_x", "mask_blur_y",
 )  # fmt: skip
 #: Fields that may be lists or objects.
-_NESTED: Final = frozenset({"init_images", "models", "loras", *ALIASES["loras"]})
+_NESTED: Final = frozenset({"init_images", "models", "loras", "control", *ALIASES["loras"], *ALIASES["control"]})
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.values import Body, asks_for_nothing, shown
 
 Scale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
@@ -24,7 +25,6 @@ _SPELLINGS: Final = {
 #: Fields of AI Horde and stable-diffusion.cpp that change nothing here, as long as they ask for nothing.
 _ASK_FOR_NOTHING: Final = frozenset({"is_version", "inject_trigger", "is_high_noise"})
 _TAG: Final = re.compile(r"<(?P<kind>lora|lyco|locon|hypernet):(?P<arguments>[^<>]*)>", re.IGNORECASE)
-_SUFFIX: Final = re.compile(r"\.(safetensors|pt|ckpt|bin)$", re.IGNORECASE)
 
 
 class LoraUse(BaseModel):
@@ -117,9 +117,8 @@ def _checked(use: Body, field: str) -> LoraUse:
     name = use.get("name")
     if not isinstance(name, str) or not name.strip():
         raise InvalidRequest(f"a LoRA of {field!r} has no name", field=field)
-    plain = _SUFFIX.sub("", re.split(r"[/\\]", name.strip())[-1])
     try:
-        return LoraUse.model_validate({**use, "name": plain})
+        return LoraUse.model_validate({**use, "name": file_name(name)})
     except ValueError:
         said = "its scales must be numbers from -10 to 10, and its name at most 200 letters"
         raise InvalidRequest(f"the LoRA {shown(name)} of {field!r}: {said}", field=field) from None

@@ -12,6 +12,8 @@ from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
+from stablediffusiond.messages.controls import ControlUse
+from stablediffusiond.messages.controls import read as read_controls
 from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
@@ -31,6 +33,7 @@ Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
 MaskFill = Literal["original", "neighbours", "noise", "plain"]
+Controls = Annotated[tuple[ControlUse, ...], BeforeValidator(read_controls)]
 Loras = Annotated[tuple[LoraUse, ...], BeforeValidator(read_loras)]
 
 
@@ -90,6 +93,7 @@ class Request(BaseModel):
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(
         None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
     )
+    control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, start, end")
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     preview_every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Steps between two previews of an image; default: as the listener asks"
@@ -126,8 +130,10 @@ class Request(BaseModel):
 
     def to_json(self) -> bytes:
         """The body to publish: what differs from the defaults, pictures in base64."""
-        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask"}, mode="json")
+        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask", "control"}, mode="json")
         fields |= {"id": self.id, "seed": self.seed}
+        if self.control:
+            fields["control"] = [use.to_fields() for use in self.control]
         for name, picture in (("image", self.image), ("mask", self.mask)):
             if picture is not None:
                 fields[name] = base64.b64encode(picture).decode()
@@ -154,8 +160,9 @@ class Request(BaseModel):
         else:
             subseed = seeds.read(body.get("subseed", -1), "subseed")
             body["subseed"] = _derived_seed(f"subseed of {job_id}") if subseed is None else subseed
-        if "loras" in body:
-            body["loras"] = read_loras(body["loras"], read.spelt["loras"])
+        for name, reader in (("loras", read_loras), ("control", read_controls)):
+            if name in body:
+                body[name] = reader(body[name], read.spelt[name])
         try:
             request = cls.model_validate(body)
         except ValidationError as error:
@@ -175,6 +182,8 @@ class Request(BaseModel):
             raise InvalidRequest("inpaint needs a 'mask'", field="mask")
         if self.type != "inpaint" and self.masked:
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
+        if self.image is None and any(use.image is None for use in self.control):
+            raise InvalidRequest("a ControlNet of 'control' needs an 'image'", field="control")
         self.chosen_sampler()
         self.chosen_loras()
 

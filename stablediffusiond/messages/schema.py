@@ -31,6 +31,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 
 
 _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
+_CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end: docs/protocol.md"
 _FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
 
 
@@ -44,6 +45,7 @@ def request_schema() -> Schema:
     properties |= {name: _nullable(_also_as_text(field)) for name, field in properties.items() if name != "prompt"}
     properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
     properties["loras"] = {"type": ["array", "object", "string", "null"], "description": _LORAS}
+    properties["control"] = {"type": ["array", "object", "null"], "description": _CONTROL}
     for name in BOOLEANS:
         properties[name] = {**properties[name], "type": ["boolean", "integer", "string", "null"]}
     properties["mask_fill"] = {"type": ["string", "integer", "null"], "description": _FILLS}

@@ -1,6 +1,5 @@
 """From a message to a request that this service is willing to draw."""
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request
 from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.settings import LimitSettings
@@ -105,12 +105,7 @@ def names_model(asked: str, served: str) -> bool:
 
     Its last part is enough, without a file's suffix and without the hash that A1111 puts behind a title.
     """
-    return asked == served or _model_key(asked) in {_model_key(served), served.lower()}
-
-
-def _model_key(name: str) -> str:
-    title = re.sub(r" \[[0-9a-f]+\]$", "", name.strip().lower())
-    return re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", re.split(r"[/\\]", title.rstrip("/\\"))[-1])
+    return asked == served or file_name(asked).lower() in {file_name(served).lower(), served.lower()}
 
 
 def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -> None:
@@ -128,6 +123,9 @@ def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
     if len(request.chosen_loras()) > limits.max_loras:
         said = f"there must be at most {limits.max_loras} LoRAs in a request, not {len(request.chosen_loras())}"
         raise InvalidRequest(said, field="loras")
+    if len(request.control) > limits.max_controls:
+        said = f"there must be at most {limits.max_controls} ControlNets in a request, not {len(request.control)}"
+        raise InvalidRequest(said, field="control")
     if request.count > limits.max_images:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
     if request.width and request.height:

@@ -1,9 +1,9 @@
 """The pictures that a job begins with, its mask, and the size at which it is drawn."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVarTuple
 
 from PIL.Image import Image, Resampling
 
@@ -18,6 +18,8 @@ from stablediffusiond.pictures.sizes import Size, in_proportion
 from stablediffusiond.requestd.admission import check_size
 from stablediffusiond.settings import LimitSettings
 
+Arguments = TypeVarTuple("Arguments")
+
 #: The largest picture of which a part is drawn: it is sent back whole.
 _MOST_WHOLE_PIXELS: Final = 16_777_216
 
@@ -29,6 +31,7 @@ class InitPictures(NamedTuple):
     image: Image | None = None  #: RGB, at that size
     mask: Image | None = None  #: L, at that size
     overlay: Overlay | None = None  #: what a drawn picture lies on
+    controls: Sequence[Image] = ()  #: for its ControlNets, RGB, at that size
 
 
 class InitImages:
@@ -46,8 +49,10 @@ class InitImages:
                 this service gives.
         """
         if request.image is None:
-            check_size(request, _size(self._kind_of(request)), limits)
-            return InitPictures(request)
+            size = _size(self._kind_of(request))
+            check_size(request, size, limits)
+            opened = InitPictures(request)
+            return opened if not request.control else await self._in_turn(_with_controls, opened, size)
         own = _size(self._kind_of(request.model_copy(update={"width": None, "height": None})))
 
         def size_for(picture: Size) -> Size:
@@ -57,7 +62,32 @@ class InitImages:
             return size
 
         work = _open_part if request.masked and request.mask_padding is not None else _open
-        return await asyncio.get_running_loop().run_in_executor(self._opener, work, request, request.image, size_for)
+        opened = await self._in_turn(work, request, request.image, size_for)
+        if not request.control or opened.image is None:
+            return opened
+        return await self._in_turn(_with_controls, opened, opened.image.size)
+
+    async def _in_turn(self, work: Callable[[*Arguments], InitPictures], *arguments: *Arguments) -> InitPictures:
+        return await asyncio.get_running_loop().run_in_executor(self._opener, work, *arguments)
+
+
+def _with_controls(opened: InitPictures, size: Size) -> InitPictures:
+    """``opened`` with the pictures of its ControlNets; one that has none looks at what the job begins with."""
+    controls = []
+    for use in opened.request.control:
+        if use.image is not None:
+            controls.append(_named("control", use.image, size))
+        elif opened.image is not None:
+            controls.append(opened.image)
+    return opened._replace(controls=controls)
+
+
+def _named(field: str, data: bytes, size: Size) -> Image:
+    """The picture in ``data`` at ``size``; errors name ``field``."""
+    try:
+        return open_at(data, lambda _: size)
+    except (InvalidRequest, TooLarge, OutOfMemory) as error:
+        raise type(error)(str(error).replace("'image'", repr(field)), field=field) from None
 
 
 def _open(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Size]) -> InitPictures:
@@ -98,10 +128,7 @@ def _with_mask(
         fill = "neighbours" if request.mask_fill == "original" else request.mask_fill
         picture = masks.filled(picture, mask, fill, request.seed)
     else:
-        try:
-            mask = open_at(request.mask, lambda _: picture.size).convert("L")
-        except (InvalidRequest, TooLarge, OutOfMemory) as error:
-            raise type(error)(str(error).replace("'image'", "'mask'"), field="mask") from None
+        mask = _named("mask", request.mask, picture.size).convert("L")
     return picture, masks.with_edge(mask, invert=request.mask_invert, blur=request.mask_blur)
 
 

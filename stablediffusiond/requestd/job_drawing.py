@@ -45,10 +45,12 @@ class JobDrawing:
         Raises:
             JobError: the job has failed.
         """
-        request, init_image, mask, overlay = await self._init_images.open(accepted.request, self.limits)
+        opened = await self._init_images.open(accepted.request, self.limits)
+        request = opened.request
         job.kind = self._engine.kind_of(request)
-        adapters = await self._read_adapters(request)
-        self._engine.submit(Task(job.key, request, accepted.deadline, init_image, mask, adapters))
+        files = await self._read_files(request)
+        task = Task(job.key, request, accepted.deadline, opened.image, opened.mask, opened.controls, files)
+        self._engine.submit(task)
         while True:
             match await job.events.get():
                 case Begun(warnings=warnings):
@@ -61,20 +63,20 @@ class JobDrawing:
                 case Previewed() as previewed:
                     await self._publish_preview(accepted, previewed)
                 case Drawn() as drawn:
-                    await self._publish(accepted.address, drawn, overlay)
+                    await self._publish(accepted.address, drawn, opened.overlay)
                     on_published()
                 case Failed(error=error):
                     raise error
                 case Finished(engine_seconds=engine_seconds):
                     return engine_seconds
 
-    async def _read_adapters(self, request: CompleteRequest) -> object:
+    async def _read_files(self, request: CompleteRequest) -> object:
         """In a thread that ends with it: torch gives each thread that computes threads of its own, which would stay."""
-        if not request.chosen_loras():
-            return ()
-        reader = ThreadPoolExecutor(1, thread_name_prefix="adapters")
+        if not request.chosen_loras() and not request.control:
+            return None
+        reader = ThreadPoolExecutor(1, thread_name_prefix="files")
         try:
-            return await asyncio.get_running_loop().run_in_executor(reader, self._engine.read_adapters, request)
+            return await asyncio.get_running_loop().run_in_executor(reader, self._engine.read_files, request)
         finally:
             reader.shutdown(wait=False)
 

@@ -149,6 +149,10 @@ class FolderSettings(Section):
     """LoRAs, .safetensors files; those in folders below it, too (docs/models.md)."""
     lora_bytes: PositiveInt = 1_073_741_824
     """Memory of the device for LoRAs that stay there after their use."""
+    controlnets: Path | None = None
+    """ControlNets: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
+    controlnet_bytes: PositiveInt = 4_294_967_296
+    """Memory of the device for ControlNets that stay there after their use."""
 
 
 class EngineSettings(Section):
@@ -177,6 +181,8 @@ class LimitSettings(Section):
     """Images in one job."""
     max_loras: PositiveInt = 8
     """LoRAs in one request."""
+    max_controls: PositiveInt = 4
+    """ControlNets in one request."""
     max_pixels: PositiveInt = 1_048_576
     """Width times height of one image."""
     max_request_bytes: PositiveInt = 16_777_216

@@ -37,8 +37,8 @@ class FakeDenoiser:
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []
 
-    def read_adapters(self, request: Request) -> tuple[()]:
-        return ()
+    def read_files(self, request: Request) -> None:
+        return None
 
     def kind_of(self, request: Request) -> Kind:
         return Kind(request.width or 64, request.height or 64)

@@ -108,8 +108,8 @@ def together(denoiser: PipelineDenoiser, sets: Sequence[Weights]) -> list[torch.
     samples = []
     for key, weights in enumerate(sets):
         asked = request(key, weights)
-        adapters = denoiser.read_adapters(asked)
-        samples.append(Sample(Task(key, asked, adapters=adapters), 0, denoiser.kind_of(asked), 2))
+        files = denoiser.read_files(asked)
+        samples.append(Sample(Task(key, asked, files=files), 0, denoiser.kind_of(asked), 2))
     assert denoiser.begin(samples) == {}
     while stepping := [sample for sample in samples if not sample.finished]:
         assert len({sample.kind for sample in stepping}) == 1

@@ -65,7 +65,7 @@ def test_the_checkpoint_in_the_settings_is_the_model() -> None:
         ({"ADetailer": {"args": [True, {"ad_model": "face_yolov8n.pt"}]}}, "alwayson_scripts.ADetailer"),
         ({"ADetailer": {"args": [{"ad_model": "face_yolov8n.pt"}]}}, "alwayson_scripts.ADetailer"),
         ({"reactor": {"args": {"source": "x"}}}, "alwayson_scripts.reactor"),
-        ({"ControlNet": {"args": [{"enabled": False}, {"model": "canny"}]}}, "alwayson_scripts.ControlNet"),
+        ({"ControlNet": {"args": [{"enabled": False}, {"model": "canny"}]}}, "control"),
         ({"Refiner": [True, "xl_refiner", 0.8]}, "alwayson_scripts.Refiner"),
         ({"x" * 1000: {"args": [1]}}, f"alwayson_scripts.{'x' * 100}"),
         ("something", "alwayson_scripts"),

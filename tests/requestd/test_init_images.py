@@ -87,7 +87,7 @@ async def test_pictures_are_opened_one_at_a_time() -> None:
 
 
 async def test_a_mask_gets_the_size_of_its_picture_whatever_its_own_is() -> None:
-    request, picture, mask, _ = await opened(image=photograph(), mask=encoded(Image.new("L", (30, 30), 255), "PNG"))
+    request, picture, mask, *_ = await opened(image=photograph(), mask=encoded(Image.new("L", (30, 30), 255), "PNG"))
     assert request.type == "inpaint"
     assert picture is not None
     assert mask is not None
@@ -112,7 +112,7 @@ def masked(box: tuple[int, int, int, int], size: tuple[int, int] = (1600, 1200))
 
 
 async def test_a_mask_lies_on_the_picture_at_the_size_that_is_drawn() -> None:
-    request, picture, mask, overlay = await opened(image=photograph(), mask=masked((0, 0, 800, 1200)), mask_invert=True)
+    request, picture, mask, overlay, _ = await opened(image=photograph(), mask=masked((0, 0, 800, 1200)), mask_invert=True)
     assert picture is not None
     assert mask is not None
     assert overlay is not None
@@ -121,7 +121,7 @@ async def test_a_mask_lies_on_the_picture_at_the_size_that_is_drawn() -> None:
 
 
 async def test_only_the_masked_part_is_drawn_at_full_size() -> None:
-    request, picture, mask, overlay = await opened(
+    request, picture, mask, overlay, _ = await opened(
         image=photograph(), mask=masked((400, 400, 500, 500)), mask_padding=28, width=512, height=512
     )
     assert picture is not None
@@ -134,7 +134,7 @@ async def test_only_the_masked_part_is_drawn_at_full_size() -> None:
 
 
 async def test_without_a_size_the_part_keeps_its_proportions() -> None:
-    request, _, _, overlay = await opened(
+    request, _, _, overlay, _ = await opened(
         image=photograph(), mask=masked((400, 400, 800, 600)), mask_padding=0
     )
     assert overlay is not None
@@ -145,7 +145,7 @@ async def test_without_a_size_the_part_keeps_its_proportions() -> None:
 async def test_what_is_transparent_is_the_mask_if_asked_for() -> None:
     picture = Image.new("RGBA", (512, 512), (255, 0, 0, 255))
     picture.paste((0, 0, 0, 0), (0, 0, 256, 512))
-    _, opened_picture, mask, _ = await opened(image=encoded(picture, "PNG"), mask_from_alpha="true")
+    _, opened_picture, mask, *_ = await opened(image=encoded(picture, "PNG"), mask_from_alpha="true")
     assert mask is not None
     assert opened_picture is not None
     assert (mask.getpixel((10, 10)), mask.getpixel((500, 10))) == (255, 0)
@@ -162,3 +162,17 @@ async def test_a_mask_with_nothing_to_draw_is_refused_where_a_part_is_asked_for(
 async def test_a_part_of_a_picture_that_is_too_large_to_send_back_is_refused() -> None:
     with pytest.raises(TooLarge, match="at most 16777216 pixels"):
         await opened(image=photograph(5000, 4000), mask=masked((0, 0, 90, 90), (500, 400)), mask_padding=0)
+
+
+async def test_controls_have_the_size_of_what_is_drawn() -> None:
+    control = {"model": "canny", "image": encoded(Image.new("L", (30, 30), 255), "PNG")}
+    *_, controls = await opened(control=[control, control], width=640, height=512)
+    assert [(each.mode, each.size) for each in controls] == [("RGB", (640, 512))] * 2
+    _, picture, _, _, controls = await opened(image=photograph(), control={"model": "canny"})
+    assert controls == [picture], "without one of its own it looks at the job's"
+
+
+async def test_what_is_no_control_picture_is_refused_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match="'control' is no PNG") as caught:
+        await opened(control={"model": "canny", "image": b"no picture"})
+    assert caught.value.field == "control"

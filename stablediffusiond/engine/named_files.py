@@ -1,0 +1,112 @@
+"""Files that requests name: found in a folder by their names, read when first asked for, kept by bytes."""
+
+import difflib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from stablediffusiond.errors import InvalidRequest, ModelError
+
+log = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+_SUFFIX: Final = ".safetensors"
+#: What makes a folder one thing, in the layout of diffusers.
+_CONFIG: Final = "config.json"
+
+
+class NamedFiles:
+    """What is in ``folder``, each a ``kind``; ``field`` of a request names them, ``setting`` is where the folder is."""
+
+    def __init__(self, kind: str, field: str, setting: str, folder: Path | None) -> None:
+        self._kind = kind
+        self._field = field
+        self._setting = setting
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return sorted(self.paths())
+
+    def paths(self) -> dict[str, Path]:
+        """By their names. Looked up anew each time: whoever copies a file there may ask for it at once."""
+        if self._folder is None or not self._folder.is_dir():
+            return {}
+        folders = {path.parent for path in self._folder.rglob(_CONFIG)}
+        files = (path for path in self._folder.rglob(f"*{_SUFFIX}") if path.is_file() and path.parent not in folders)
+        return {path.name: path for path in sorted(folders)} | {path.stem: path for path in sorted(files)}
+
+    def find(self, name: str) -> Path:
+        """The file called ``name``; another case is no other name, as long as one file alone is meant.
+
+        Raises:
+            InvalidRequest: there is none; it says which is the nearest.
+        """
+        paths = self.paths()
+        if name in paths:
+            return paths[name]
+        folded = [path for known, path in paths.items() if known.casefold() == name.casefold()]
+        if len(folded) == 1:
+            return folded[0]
+        raise InvalidRequest(f"there is no {self._kind} {name!r} here{self._nearest(name, paths)}", field=self._field)
+
+    def kept(self, read: Callable[[Path], Read], bytes_of: Callable[[Read], int], most_bytes: int) -> "Kept[Read]":
+        """What ``read`` makes of them; the latest used stay, up to ``most_bytes``."""
+        return Kept(self, self._kind, read, bytes_of, most_bytes)
+
+    def _nearest(self, name: str, paths: dict[str, Path]) -> str:
+        if not paths:
+            return f": this service has none ({self._setting})"
+        near = difflib.get_close_matches(name.casefold(), [known.casefold() for known in paths], n=1, cutoff=0.5)
+        if near:
+            return f"; did you mean {next(known for known in paths if known.casefold() == near[0])!r}?"
+        return f"; {len(paths)} others are, as {min(paths)!r}"
+
+
+class Kept(Generic[Read]):
+    """Safe from any thread; one file is read at a time."""
+
+    def __init__(
+        self,
+        files: NamedFiles,
+        kind: str,
+        read: Callable[[Path], Read],
+        bytes_of: Callable[[Read], int],
+        most_bytes: int,
+    ) -> None:
+        self._files = files
+        self._kind = kind
+        self._read = read
+        self._bytes_of = bytes_of
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[Path, int], Read] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, names: Sequence[str]) -> tuple[Read, ...]:
+        """What ``names`` name.
+
+        Raises:
+            InvalidRequest: there is no such file.
+            ModelError: it cannot be read.
+            Exception: what reading it raises.
+        """
+        paths = [self._files.find(name) for name in names]
+        with self._lock:
+            return tuple(self._one(path) for path in paths)
+
+    def _one(self, path: Path) -> Read:
+        try:
+            key = path, path.stat().st_mtime_ns
+        except OSError as error:
+            raise ModelError(f"the {self._kind} {path.stem!r} cannot be read: {error.strerror}") from error
+        if key not in self._kept:
+            made = self._read(path)
+            log.info("the %s %s is read: %.1f MB", self._kind, path.stem, self._bytes_of(made) / 1e6)
+            self._kept[key] = made
+        self._kept.move_to_end(key)
+        while sum(map(self._bytes_of, self._kept.values())) > self._most_bytes and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return self._kept[key]

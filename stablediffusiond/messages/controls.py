@@ -1,0 +1,118 @@
+"""ControlNets that a request asks for: our own words, and the units of A1111's ControlNet script."""
+
+import base64
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import picture_text
+from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, shown
+
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+#: Field -> what A1111's units and others call it.
+_SPELLINGS: Final = {
+    "model": ("model", "name"),
+    "image": ("image", "input_image"),
+    "scale": ("scale", "weight", "controlnet_conditioning_scale"),
+    "start": ("start", "guidance_start", "control_guidance_start"),
+    "end": ("end", "guidance_end", "control_guidance_end"),
+}
+_SWITCHES: Final = ("enabled", "is_enabled")
+#: What else units have: its value that asks for nothing, or None where any value changes nothing here.
+_OF_UNITS: Final[dict[str, tuple[object, ...] | None]] = {
+    "module": ("none",), "preprocessor": ("none",),
+    "control_mode": (0, "balanced"),
+    "mask": (), "mask_image": (), "effective_region_mask": (), "advanced_weighting": (), "ipadapter_input": (),
+    "resize_mode": None, "processor_res": None, "threshold_a": None, "threshold_b": None, "pixel_perfect": None,
+    "low_vram": None, "lowvram": None, "use_preview_as_input": None, "generated_image": None, "save_detected_map": None,
+    "hr_option": None, "inpaint_crop_input_image": None, "batch_images": None, "input_mode": None,
+    "union_control_type": None,
+    "animatediff_batch": None, "batch_modifiers": None, "batch_image_files": None, "batch_keyframe_idx": None,
+    "batch_image_dir": None, "batch_mask_dir": None, "batch_mask_gallery": None, "output_dir": None, "loopback": None,
+    "pulid_mode": None, "is_ui": None,
+}  # fmt: skip
+
+
+class ControlUse(BaseModel):
+    """One ControlNet of one request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="A file's or folder's name")
+    image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
+        None, description="The picture that guides it, ready made; default: the job's own image", repr=False
+    )
+    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="How much it counts")
+    start: Part = Field(0.0, description="The part of the steps after which it begins")
+    end: Part = Field(1.0, description="The part of the steps after which it ends")
+
+    def to_fields(self) -> Body:
+        """As a request on its way has it."""
+        image = {} if self.image is None else {"image": base64.b64encode(self.image).decode()}
+        return {**self.model_dump(exclude_defaults=True, exclude={"image"}), **image}
+
+
+def read(value: object, field: str = "control") -> tuple[ControlUse, ...]:
+    """A request's ControlNets; units that are switched off, or have no model, ask for nothing.
+
+    Raises:
+        InvalidRequest: they are none, or ask for what is not done here.
+    """
+    given = value if isinstance(value, list | tuple) else [value]
+    uses = []
+    for each in given:
+        if isinstance(each, ControlUse):
+            uses.append(each)
+        elif not isinstance(each, Mapping):
+            said = "must be a list like [{'model': 'canny', 'image': '…', 'scale': 0.8}]"
+            raise InvalidRequest(f"{field!r} {said}", field=field)
+        elif not _is_off(each):
+            uses.append(_read_one(each, field))
+    return tuple(uses)
+
+
+def _is_off(unit: Mapping[str, object]) -> bool:
+    if any(is_false(unit[switch]) for switch in _SWITCHES if switch in unit):
+        return True
+    return all(asks_for_nothing(unit.get(name)) for name in _SPELLINGS["model"]) and any(
+        name in _OF_UNITS or name in _SWITCHES for name in unit
+    )
+
+
+def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:
+    fields = {name: each for name, each in unit.items() if each is not None and name not in _SWITCHES}
+    for name in _OF_UNITS.keys() & fields.keys():
+        said, nothing = fields.pop(name), _OF_UNITS[name]
+        if nothing is not None and not asks_for_nothing(said, nothing):
+            raise InvalidRequest(f"{name!r} of {field!r} is not done here: {shown(said)}", field=field)
+    found: Body = {}
+    for name, spellings in _SPELLINGS.items():
+        if given := [fields.pop(each) for each in spellings if each in fields]:
+            found[name] = given[0]
+    if fields:
+        unknown, known = shown(next(iter(fields))), ", ".join(_SPELLINGS)
+        raise InvalidRequest(f"{field!r} knows no {unknown}; known: {known}", field=field)
+    return _checked(found, field)
+
+
+def _checked(use: Body, field: str) -> ControlUse:
+    image = use.get("image")
+    if isinstance(image, Mapping):  # as old clients send it, with a mask beside it
+        use = {**use, "image": image.get("image")}
+    elif asks_for_nothing(image):
+        use.pop("image", None)
+    if isinstance(use.get("model"), str):
+        use = {**use, "model": file_name(str(use["model"]))}
+    try:
+        made = ControlUse.model_validate(use)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "model"
+        raise InvalidRequest(f"{name!r} of {field!r}: {first['msg'].lower()}", field=field) from None
+    if made.start >= made.end:
+        raise InvalidRequest(f"a ControlNet of {field!r} ends before it begins", field=field)
+    return made
