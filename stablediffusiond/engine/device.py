@@ -30,7 +30,7 @@ class Denoiser(Protocol):
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         """Choose what ``request`` leaves to the model; with warnings about what the model has no use for.
 
-        May be called from any thread, as may the next three.
+        May be called from any thread, as may the next four.
 
         Raises:
             InvalidRequest: the model cannot draw it.
@@ -39,6 +39,10 @@ class Denoiser(Protocol):
 
     def kind_of(self, request: Request) -> Kind: ...
     def rows_of(self, request: CompleteRequest) -> int: ...
+    def names_files(self, request: Request) -> bool:
+        """Whether ``read_files`` has anything to do for ``request``."""
+        ...
+
     def read_files(self, request: Request) -> object:
         """What ``Task.files`` is for ``request``: LoRAs and ControlNets. Beside what the device does; from any thread.
 

@@ -57,6 +57,10 @@ class Engine:
         """The rows that each of its images has in a call of the denoiser."""
         return self._denoiser.rows_of(request)
 
+    def names_files(self, request: Request) -> bool:
+        """Whether ``read_files`` has anything to do."""
+        return self._denoiser.names_files(request)
+
     def read_files(self, request: Request) -> object:
         """The LoRAs and ControlNets of ``request``, for its task: takes its time.
 

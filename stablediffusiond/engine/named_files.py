@@ -14,7 +14,6 @@ log = logging.getLogger(__name__)
 
 Read = TypeVar("Read")
 
-_SUFFIX: Final = ".safetensors"
 #: What makes a folder one thing, in the layout of diffusers.
 _CONFIG: Final = "config.json"
 
@@ -22,11 +21,14 @@ _CONFIG: Final = "config.json"
 class NamedFiles:
     """What is in ``folder``, each a ``kind``; ``field`` of a request names them, ``setting`` is where the folder is."""
 
-    def __init__(self, kind: str, field: str, setting: str, folder: Path | None) -> None:
+    def __init__(
+        self, kind: str, field: str, setting: str, folder: Path | None, suffixes: Sequence[str] = (".safetensors",)
+    ) -> None:
         self._kind = kind
         self._field = field
         self._setting = setting
         self._folder = folder
+        self._suffixes = suffixes
 
     def names(self) -> list[str]:
         return sorted(self.paths())
@@ -36,7 +38,11 @@ class NamedFiles:
         if self._folder is None or not self._folder.is_dir():
             return {}
         folders = {path.parent for path in self._folder.rglob(_CONFIG)}
-        files = (path for path in self._folder.rglob(f"*{_SUFFIX}") if path.is_file() and path.parent not in folders)
+        files = (
+            path
+            for path in self._folder.rglob("*")
+            if path.suffix in self._suffixes and path.is_file() and path.parent not in folders
+        )
         return {path.name: path for path in sorted(folders)} | {path.stem: path for path in sorted(files)}
 
     def find(self, name: str) -> Path:

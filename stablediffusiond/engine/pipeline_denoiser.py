@@ -75,6 +75,9 @@ class PipelineDenoiser(OnDevice):
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
 
+    def names_files(self, request: Request) -> bool:
+        return self._pipelines.names_files(request)
+
     @torch.inference_mode()
     def read_files(self, request: Request) -> RequestFiles:
         """The LoRAs of ``request``, those in its prompt first, and its ControlNets.

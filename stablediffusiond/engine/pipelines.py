@@ -12,6 +12,7 @@ from stablediffusiond.engine.altered import Altered
 from stablediffusiond.engine.arguments import Arguments
 from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.controlnets import ControlNets, controlled
+from stablediffusiond.engine.embeddings import Embedding, Embeddings
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
@@ -21,7 +22,7 @@ from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults
 from stablediffusiond.engine.networks import Pipeline, denoiser_of, is_autoencoder, modules_of
 from stablediffusiond.engine.prompts.cache import PromptCache
-from stablediffusiond.engine.prompts.encoding import is_clip, read_in_chunks
+from stablediffusiond.engine.prompts.encoding import Reading, clip_encoders, is_clip, read_in_chunks
 from stablediffusiond.engine.tasks import pipelines_by_task
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
@@ -35,6 +36,7 @@ class RequestFiles:
 
     adapters: Adapters = ()
     controlnets: tuple[Any, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
 
 
 NO_FILES: Final = RequestFiles()
@@ -57,6 +59,7 @@ class ModelPipelines:
         self.forward = Forward(self.denoiser, device_of(base), compile_mode)
         self.decoders = [module for module in modules_of(base) if is_autoencoder(module)]
         self.prompts = PromptCache()
+        self.embeddings = Embeddings(base, clip_encoders(base), folders.embeddings)
         self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes)
         self._with_controlnets: dict[JobType, tuple[tuple[Any, ...], Pipeline]] = {}
         self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
@@ -83,7 +86,16 @@ class ModelPipelines:
             InvalidRequest: there is no such file, or it is not for this model.
             ModelError: a file cannot be read.
         """
-        return RequestFiles(self.loras.adapters(request.chosen_loras()), self.controlnets.read(request.control))
+        looked_through = request.prompt_syntax == "a1111"
+        return RequestFiles(
+            self.loras.adapters(request.chosen_loras()),
+            self.controlnets.read(request.control),
+            self.embeddings.in_prompts(request.prompt_to_read, request.negative_prompt) if looked_through else (),
+        )
+
+    def names_files(self, request: Request) -> bool:
+        """Whether there is anything to read for ``request``."""
+        return bool(request.control or request.chosen_loras() or self.embeddings.some)
 
     def for_image(
         self, request: CompleteRequest, scheduler: ImageScheduler, files: RequestFiles = NO_FILES
@@ -94,7 +106,7 @@ class ModelPipelines:
         """
         own = copy.copy(self._controlled(request.type, files.controlnets))
         own.__dict__["scheduler"] = scheduler.scheduler  # past __setattr__, which would write it into the shared config
-        return own, self.prompts.attach(own, request.prompt_syntax, files.adapters)
+        return own, self.prompts.attach(own, Reading(request.prompt_syntax, files.embeddings), files.adapters)
 
     def _controlled(self, task: JobType, networks: tuple[Any, ...]) -> Pipeline:
         if not networks:

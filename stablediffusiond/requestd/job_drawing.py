@@ -72,7 +72,7 @@ class JobDrawing:
 
     async def _read_files(self, request: CompleteRequest) -> object:
         """In a thread that ends with it: torch gives each thread that computes threads of its own, which would stay."""
-        if not request.chosen_loras() and not request.control:
+        if not self._engine.names_files(request):
             return None
         reader = ThreadPoolExecutor(1, thread_name_prefix="files")
         try:

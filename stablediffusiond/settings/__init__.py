@@ -1,20 +1,16 @@
 """Typed settings: ``sections`` has a class for each section of the file, ``loading`` reads file and environment."""
 
 from stablediffusiond.settings.loading import find, load
+from stablediffusiond.settings.model import CompileMode, FolderSettings, ModelSettings, Quantize, VaeTiling
 from stablediffusiond.settings.sections import (
     BrokerSettings,
-    CompileMode,
     EngineSettings,
-    FolderSettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
-    ModelSettings,
-    Quantize,
     QueueSettings,
     ResponseSettings,
     Settings,
-    VaeTiling,
 )
 
 __all__ = [

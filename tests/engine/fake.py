@@ -37,6 +37,9 @@ class FakeDenoiser:
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []
 
+    def names_files(self, request: Request) -> bool:
+        return False
+
     def read_files(self, request: Request) -> None:
         return None
 

@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
-from stablediffusiond.engine.prompts.encoding import encode, read_in_chunks, weighs_words
+from stablediffusiond.engine.prompts.encoding import Reading, encode, read_in_chunks, weighs_words
 from stablediffusiond.engine.prompts.tokenizers import ClipTokenizer
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
@@ -42,7 +42,7 @@ def given(pipeline: Any, prompt: str, negative: str = "") -> dict[str, Any]:
 
 def read(pipeline: Any, prompt: str, negative: str = "", syntax: Any = "a1111") -> tuple[Any, tuple[str, ...]]:
     with torch.no_grad():
-        encoded = encode(pipeline, pipeline.encode_prompt, syntax, (), given(pipeline, prompt, negative))
+        encoded = encode(pipeline, pipeline.encode_prompt, Reading(syntax), (), given(pipeline, prompt, negative))
     return encoded.embeddings, encoded.unseen
 
 

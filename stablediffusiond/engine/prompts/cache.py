@@ -9,12 +9,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from stablediffusiond.engine.prompts.encoding import Encoded, encode, watched
+from stablediffusiond.engine.prompts.encoding import Encoded, Reading, encode, watched
 from stablediffusiond.engine.rows import map_tensors, tensors_of
-from stablediffusiond.messages.prompt_syntax import PromptSyntax
 
 #: Device memory for embeddings that are kept: 280 pairs of Stable Diffusion 1.5 in half precision.
 _MOST_BYTES: Final = 64 * 1024 * 1024
+_AS_WRITTEN: Final = Reading()
 
 
 class PromptCache:
@@ -25,7 +25,7 @@ class PromptCache:
         self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
         self._bytes = 0
 
-    def attach(self, pipeline: Any, syntax: PromptSyntax = "a1111", adapters: Hashable = ()) -> list[str]:
+    def attach(self, pipeline: Any, reading: Reading = _AS_WRITTEN, adapters: Hashable = ()) -> list[str]:
         """Have this one image's ``pipeline`` look here first. Its embeddings are float32, as all that pipelines see.
 
         ``adapters`` are what is added to the text encoders for it. What is returned will have those parts of its
@@ -38,12 +38,12 @@ class PromptCache:
         @functools.wraps(original)
         def encode_prompt(*args: Any, **kwargs: Any) -> Any:
             key = _key(type(pipeline), args, kwargs)
-            encoded = self._kept.get((key, syntax, adapters))
+            encoded = self._kept.get((key, reading, adapters))
             if encoded is None:
-                encoded = encode(pipeline, original, syntax, args, kwargs)
+                encoded = encode(pipeline, original, reading, args, kwargs)
                 encoded = replace(encoded, embeddings=_as_float32(encoded.embeddings))
             if key is not None:
-                self._keep((key, syntax, adapters), encoded)
+                self._keep((key, reading, adapters), encoded)
             unseen.extend(encoded.unseen)
             return encoded.embeddings
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from stablediffusiond.engine.embeddings import Embedding
 from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.prompts.tokenizers import ClipTokenizer, OneRowTokenizer, PromptTokenizer
 from stablediffusiond.messages.prompt_syntax import PromptSyntax, is_plain
@@ -31,9 +32,24 @@ class Encoded:
     unseen: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How prompts are read."""
+
+    syntax: PromptSyntax = "a1111"
+    embeddings: tuple[Embedding, ...] = ()  #: whose names are words of their own
+
+
 def weighs_words(pipeline: Pipeline) -> bool:
     """Whether prompts for this model may have weights: those that are read by CLIP, alone or with others."""
-    return hasattr(pipeline, "encode_prompt") and any(is_clip(encoder) for _, encoder in _readers(pipeline))
+    return bool(clip_encoders(pipeline))
+
+
+def clip_encoders(pipeline: Pipeline) -> dict[str, Any]:
+    """The text encoders of ``pipeline`` that read 77 tokens at a time, by the names of their components."""
+    if not hasattr(pipeline, "encode_prompt"):
+        return {}
+    return {_READERS[name]: encoder for name, encoder in _readers(pipeline) if is_clip(encoder)}
 
 
 def read_in_chunks(encoder: nn.Module) -> None:
@@ -72,13 +88,13 @@ def watched(pipeline: Pipeline) -> list[str]:
 
 
 def encode(
-    pipeline: Pipeline, original: Any, syntax: PromptSyntax, args: Sequence[Any], kwargs: Mapping[str, Any]
+    pipeline: Pipeline, original: Any, reading: Reading, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Encoded:
     """``original``, the ``encode_prompt`` of one image's ``pipeline``, called; with the weights of its prompts."""
     given = inspect.signature(original).bind(*args, **kwargs).arguments
     texts = [text for name in _TEXTS if isinstance(text := _one_text(given.get(name)), str)]
     unseen: list[str] = []
-    tokenizers = _tokenizers(pipeline, syntax if weighs_words(pipeline) else "plain", texts, unseen)
+    tokenizers = _tokenizers(pipeline, reading if weighs_words(pipeline) else Reading("plain"), texts, unseen)
     before = {name: getattr(pipeline, name) for name in tokenizers}
     pipeline.__dict__.update(tokenizers)
     try:
@@ -104,14 +120,18 @@ def is_clip(encoder: Any) -> bool:
 
 
 def _tokenizers(
-    pipeline: Pipeline, syntax: PromptSyntax, texts: Sequence[str], unseen: list[str]
+    pipeline: Pipeline, reading: Reading, texts: Sequence[str], unseen: list[str]
 ) -> dict[str, PromptTokenizer]:
     """What stands in for the tokenizers of ``pipeline``: not for those of CLIP, where prompts are short and plain."""
     made: dict[str, PromptTokenizer] = {}
-    plain = syntax == "plain" or all(map(is_plain, texts))
+    plain = reading.syntax == "plain" or (all(map(is_plain, texts)) and not reading.embeddings)
     for name, encoder in _readers(pipeline):
         own = getattr(pipeline, name)
-        made[name] = ClipTokenizer(own, syntax) if is_clip(encoder) else OneRowTokenizer(own, syntax, unseen)
+        if is_clip(encoder):
+            words = {each.name: each.ids[_READERS[name]] for each in reading.embeddings}
+            made[name] = ClipTokenizer(own, reading.syntax, words)
+        else:
+            made[name] = OneRowTokenizer(own, reading.syntax, unseen)
     clip = {name: each for name, each in made.items() if isinstance(each, ClipTokenizer)}
     lengths = [len(each.chunks_of(_converted(text, pipeline, each))) for each in clip.values() for text in texts]
     chunks = max(lengths, default=1)

@@ -4,7 +4,8 @@ their encoder does not see.
 What they are called with is what diffusers' pipelines call a tokenizer with, one or several texts and a length.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -60,10 +61,22 @@ class PromptTokenizer:
 class ClipTokenizer(PromptTokenizer):
     """For an encoder that reads 77 tokens at a time: as many chunks as a prompt needs, one behind the other."""
 
-    def __init__(self, tokenizer: Any, syntax: PromptSyntax) -> None:
+    def __init__(self, tokenizer: Any, syntax: PromptSyntax, words: Mapping[str, Sequence[int]] | None = None) -> None:
+        """``words`` are tokens of their own (``embeddings.py``)."""
         super().__init__(tokenizer, syntax)
+        self._words = {name.casefold(): ids for name, ids in (words or {}).items()}
+        names = sorted(map(re.escape, self._words), key=len, reverse=True)
+        self._word = re.compile(rf"(?<!\w)({'|'.join(names)})(?!\w)", re.IGNORECASE) if names else None
         #: At least so many: positive and negative prompt have to be of one length.
         self.chunks = 1
+
+    def _ids(self, text: str) -> Sequence[int]:
+        if self._word is None:
+            return super()._ids(text)
+        ids: list[int] = []
+        for place, part in enumerate(self._word.split(text)):
+            ids += self._words[part.casefold()] if place % 2 else super()._ids(part)
+        return ids
 
     def chunks_of(self, text: str) -> list[list[Token]]:
         """The tokens of ``text`` by chunks that the encoder can read."""
