@@ -23,6 +23,7 @@ _INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 #: First argument -> the module whose ``command`` it runs.
 COMMANDS: Final = {
     "status": "stablediffusiond.cli.status",
+    "models": "stablediffusiond.cli.models",
     "cancel": "stablediffusiond.cli.cancel",
     "dead": "stablediffusiond.cli.dead",
 }
@@ -64,6 +65,7 @@ its pictures go to the queue `results`, unless --wait or --output asks for them 
 \b
 Commands:
   stablediffusion_client status        what is queued, who draws, and how fast
+  stablediffusion_client models        samplers, LoRAs, ControlNets that requests may name
   stablediffusion_client cancel ID...  end jobs
   stablediffusion_client dead          what was put aside for operators
 

@@ -103,9 +103,9 @@ class AsyncClient:
         """As ``Client.cancel``."""
         await self._here().cancel(job_id, Deadline(timeout_seconds))
 
-    async def status(self, *, timeout_seconds: float | None = None) -> ServiceStatus:
+    async def status(self, *, offer: bool = False, timeout_seconds: float | None = None) -> ServiceStatus:
         """As ``Client.status``."""
-        return await self._here().status(Deadline(timeout_seconds))
+        return await self._here().status(Deadline(timeout_seconds), offer=offer)
 
     def _here(self) -> Core:
         """The core, which is of the first event loop that it is used in."""

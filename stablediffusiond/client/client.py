@@ -139,13 +139,15 @@ class Client:
         """
         self._loop.run(self._core.cancel(job_id, Deadline(timeout_seconds)))
 
-    def status(self, *, timeout_seconds: float | None = None) -> ServiceStatus:
+    def status(self, *, offer: bool = False, timeout_seconds: float | None = None) -> ServiceStatus:
         """How the service is: its queues, and the answers of the request daemons that come within two seconds.
+
+        With ``offer`` each says, too, what requests may name: samplers, LoRAs, embeddings, ControlNets.
 
         Raises:
             BrokerError: the broker cannot be reached.
         """
-        return self._loop.run(self._core.status(Deadline(timeout_seconds)))
+        return self._loop.run(self._core.status(Deadline(timeout_seconds), offer=offer))
 
     def _begin_anew(self) -> None:
         """In a forked child."""

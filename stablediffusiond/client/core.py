@@ -164,9 +164,9 @@ class Core:
         async with deadline.limit(f"the broker has not confirmed that it has the cancellation of {job_id}"):
             await self._submitter.publish(_cancellation(job_id), "", exchange=self._topology.control, mandatory=False)
 
-    async def status(self, deadline: Deadline) -> ServiceStatus:
+    async def status(self, deadline: Deadline, *, offer: bool = False) -> ServiceStatus:
         async with deadline.limit("the broker has not answered how many messages its queues have"):
-            return await self._submitter.query_status(self._topology)
+            return await self._submitter.query_status(self._topology, offer=offer)
 
     async def close(self) -> None:
         if self._closed:

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 _ANSWER_SECONDS: Final = 2.0
 
 
-async def query_status(connection: Connection, topology: Topology) -> ServiceStatus:
-    """Ask the broker and all request daemons, and wait for a short time.
+async def query_status(connection: Connection, topology: Topology, *, offer: bool = False) -> ServiceStatus:
+    """Ask the broker and all request daemons, and wait for a short time; with ``offer``, also what requests may name.
 
     Raises:
         BrokerError: the connection is gone.
@@ -41,7 +41,7 @@ async def query_status(connection: Connection, topology: Topology) -> ServiceSta
     found = await depths(connection, names.values())
     crashed = found.get(topology.crashed)
     connected = None if crashed is None else crashed.consumers
-    workers = [] if connected == 0 else await _ask(connection, topology, connected)
+    workers = [] if connected == 0 else await _ask(connection, topology, connected, Ask(status=True, offer=offer))
     return ServiceStatus(
         queues={role: _queue(role, name, found.get(name), connected) for role, name in names.items()},
         workers=workers,
@@ -50,7 +50,7 @@ async def query_status(connection: Connection, topology: Topology) -> ServiceSta
     )
 
 
-async def _ask(connection: Connection, topology: Topology, connected: int | None) -> list[WorkerStatus]:
+async def _ask(connection: Connection, topology: Topology, connected: int | None, ask: Ask) -> list[WorkerStatus]:
     """The answers of the request daemons, ``connected`` of them or as many as answer in time."""
     workers: list[WorkerStatus] = []
     answers: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -58,7 +58,7 @@ async def _ask(connection: Connection, topology: Topology, connected: int | None
     channel.lost.add_done_callback(lambda _: answers.put_nowait(None))  # no such exchange: no daemon was ever there
     await channel.consume_answers(answers.put_nowait)
     question = Message(
-        Ask(status=True).model_dump_json().encode(),
+        ask.model_dump_json(exclude_defaults=True).encode(),
         content_type="application/json",
         reply_to=DIRECT_REPLY_TO,
         persistent=False,

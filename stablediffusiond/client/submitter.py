@@ -79,9 +79,9 @@ class Submitter:
             except BrokerError as error:
                 log.debug("%s is not published: %s", message.message_id, error)
 
-    async def query_status(self, topology: Topology) -> ServiceStatus:
-        """How the service is. Raises BrokerError."""
-        return await self._unless_closed(self._query_status(topology))
+    async def query_status(self, topology: Topology, *, offer: bool) -> ServiceStatus:
+        """How the service is, and with ``offer``, what requests may name. Raises BrokerError."""
+        return await self._unless_closed(self._query_status(topology, offer=offer))
 
     async def delete_queue(self, name: str) -> None:
         """Delete the queue ``name`` with what it holds. Raises BrokerError."""
@@ -140,9 +140,9 @@ class Submitter:
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, longest_seconds)
 
-    async def _query_status(self, topology: Topology) -> ServiceStatus:
+    async def _query_status(self, topology: Topology, *, offer: bool) -> ServiceStatus:
         connection = await self._connect()
-        return await query_status(connection, topology)
+        return await query_status(connection, topology, offer=offer)
 
     async def _delete_queue(self, name: str) -> None:
         channel = await self._open_channel()

@@ -8,6 +8,7 @@ from stablediffusiond.errors import JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import Offer
 
 
 class Denoiser(Protocol):
@@ -49,6 +50,10 @@ class Denoiser(Protocol):
         Raises:
             InvalidRequest, ModelError: it names files that are not there, or not for this model.
         """
+        ...
+
+    def offer(self) -> Offer:
+        """What requests may name; looks into files, and may be called from any thread."""
         ...
 
     def time_rows(self, rows: int) -> float: ...

@@ -27,6 +27,7 @@ from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import Offer
 from stablediffusiond.settings import CompileMode, FolderSettings
 
 
@@ -74,6 +75,10 @@ class PipelineDenoiser(OnDevice):
     def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
+
+    def offer(self) -> Offer:
+        """What requests may name, as the files in the folders are now."""
+        return self._pipelines.offer()
 
     def names_files(self, request: Request) -> bool:
         return self._pipelines.names_files(request)

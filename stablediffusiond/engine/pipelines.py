@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 
+from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.altered import Altered
 from stablediffusiond.engine.arguments import Arguments
@@ -27,6 +28,7 @@ from stablediffusiond.engine.tasks import pipelines_by_task
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType, Request
+from stablediffusiond.messages.status import Offer
 from stablediffusiond.settings import CompileMode, FolderSettings
 
 
@@ -91,6 +93,23 @@ class ModelPipelines:
             self.loras.adapters(request.chosen_loras()),
             self.controlnets.read(request.control),
             self.embeddings.in_prompts(request.prompt_to_read, request.negative_prompt) if looked_through else (),
+        )
+
+    def offer(self) -> Offer:
+        """What requests may name, and what they get that name nothing."""
+        complete, _ = self.arguments.complete(Request(type=next(iter(self.by_task)), prompt=""))
+        width, height = self.arguments.size_of(Request(prompt=""))
+        return Offer(
+            tasks=list(self.by_task),
+            width=width,
+            height=height,
+            steps=complete.steps,
+            guidance_scale=complete.guidance_scale,
+            sampler=schedulers.name_of(self.base.scheduler),
+            samplers=list(samplers.NAMES),
+            loras=self.loras.facts(),
+            embeddings=self.embeddings.names(),
+            controlnets=self.controlnets.names(),
         )
 
     def names_files(self, request: Request) -> bool:

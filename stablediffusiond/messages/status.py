@@ -18,6 +18,7 @@ class Ask(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Literal[True]
+    offer: bool = Field(default=False, description="Whether it says, too, what requests may name")
 
 
 class StatusPart(BaseModel):
@@ -45,6 +46,29 @@ class JobStatus(StatusPart):
     images: int | None = Field(None, description="Images asked for; known once the request has been read")
 
 
+class LoraFacts(StatusPart):
+    """A LoRA, as far as its file says."""
+
+    name: str
+    family: str | None = Field(None, description="Of the models that it was made for")
+    triggers: list[str] = Field(default_factory=list, description="Words that call for what it has learnt")
+
+
+class Offer(StatusPart):
+    """What requests to one request daemon may name, and what they get that name nothing."""
+
+    tasks: list[str] = Field(description="Types of jobs that its model can be used for")
+    width: int = Field(description="Pixels of the model's own size")
+    height: int
+    steps: int
+    guidance_scale: float
+    sampler: str = Field(description="The model's own")
+    samplers: list[str] = Field(description="Those that may be asked for; not every model takes every one")
+    loras: list[LoraFacts] = Field(default_factory=list)
+    embeddings: list[str] = Field(default_factory=list, description="Words that stand for trained vectors")
+    controlnets: list[str] = Field(default_factory=list)
+
+
 class WorkerStatus(StatusPart):
     """The answer of one request daemon."""
 
@@ -67,6 +91,7 @@ class WorkerStatus(StatusPart):
     jobs_failed: int = Field(ge=0, description="Since its start")
     paused: str | None = Field(None, description="Why no step is made, if none is")
     healthy: bool = Field(description="Whether the device has answered lately")
+    offer: Offer | None = Field(None, description="Only where it was asked for")
 
 
 class QueueStatus(StatusPart):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from stablediffusiond.broker.message import Message
 from stablediffusiond.errors import UnreadableMessage
 from stablediffusiond.messages.replies import Cancel
-from stablediffusiond.messages.status import Ask, WorkerStatus
+from stablediffusiond.messages.status import Ask, Offer, WorkerStatus
 from stablediffusiond.messages.text import decode
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 
@@ -25,10 +25,16 @@ class Control:
     """Obeys and answers."""
 
     def __init__(
-        self, cancel: Callable[[str], None], status: Callable[[], WorkerStatus], replies: ReplyPublisher
+        self,
+        cancel: Callable[[str], None],
+        status: Callable[[], WorkerStatus],
+        offer: Callable[[], Offer],
+        replies: ReplyPublisher,
     ) -> None:
+        """``offer`` looks into files."""
         self._cancel = cancel
         self._status = status
+        self._offer = offer
         self._replies = replies
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -44,14 +50,20 @@ class Control:
         match word:
             case Cancel(cancel=job_id):
                 self._cancel(job_id)
-            case Ask():
-                self._answer(message)
+            case Ask(offer=offer):
+                self._answer(message, offer=offer)
 
-    def _answer(self, question: Message) -> None:
+    def _answer(self, question: Message, *, offer: bool) -> None:
         if question.reply_to is None or len(self._answering) >= _ANSWERS_AT_ONCE:
             log.debug("a question is not answered: it says not whom, or too many were asked")
             return
-        answer = self._replies.answer(question.reply_to, question.correlation_id, self._status())
+        answer = self._say(question.reply_to, question.correlation_id, offer=offer)
         task = asyncio.create_task(answer, name="answering how we are")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
+
+    async def _say(self, reply_to: str, correlation_id: str | None, *, offer: bool) -> None:
+        status = self._status()
+        if offer:
+            status = status.model_copy(update={"offer": await asyncio.to_thread(self._offer)})
+        await self._replies.answer(reply_to, correlation_id, status)

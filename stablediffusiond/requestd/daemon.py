@@ -77,7 +77,7 @@ class Daemon:
             report=self.report, counters=self.processor.counters, engine=self.engine, publisher=publisher,
             consume_link=consume_link, publish_link=publish_link,
         )  # fmt: skip
-        control = Control(self.processor.cancel, self.report.full, replies)
+        control = Control(self.processor.cancel, self.report.full, denoiser.offer, replies)
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
         self.consumer = RequestConsumer(
             consume_link, topology, self.processor, self.crashed,

@@ -71,6 +71,24 @@ def test_an_ordinary_client_sees_the_queues_the_daemon_and_its_jobs(operated: Op
     assert (after.jobs, after.jobs_failed) == ([], failed + 1)
 
 
+def test_models_says_what_requests_may_name(operated: Operated, client: Client) -> None:
+    code, shown, _ = operated.run("models")
+    assert code == 0
+    for words in (r"^doodle  on \S+, fake, float32$", r"^  by itself    64x64, 50 steps, guidance 7.5, Euler$", r"LoRAs +ink +\(x; y, z\)$"):
+        assert re.search(words, shown, re.M), shown
+    said = json.loads(operated.run("models", "--json")[1])
+    assert (said["model"], said["tasks"], said["controlnets"]) == ("doodle", ["txt2img"], ["edges"])
+    [worker] = client.status().workers
+    assert worker.offer is None, "it looks into files, and only where it was asked for"
+    nowhere = environment_of(operated.url, Topology("nobody", operated.topology.results))
+    done = subprocess.run(
+        [sys.executable, "-m", "stablediffusiond.cli", "models"],
+        env=nowhere, cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no request daemon has answered" in done.stderr
+
+
 def test_what_was_drawn_is_counted(operated: Operated, client: Client) -> None:
     [before] = client.status().workers
     job_id = client.enqueue(prompt="cat", steps=2, count=3)

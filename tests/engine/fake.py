@@ -10,6 +10,7 @@ from stablediffusiond.errors import JobError, OutOfMemory
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import LoraFacts, Offer
 
 
 class FakeDenoiser:
@@ -36,6 +37,12 @@ class FakeDenoiser:
 
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []
+
+    def offer(self) -> Offer:
+        return Offer(
+            tasks=["txt2img"], width=64, height=64, steps=50, guidance_scale=7.5, sampler="Euler", samplers=["Euler"],
+            loras=[LoraFacts(name="ink", family="x", triggers=["y", "z"])], controlnets=["edges"],
+        )  # fmt: skip
 
     def names_files(self, request: Request) -> bool:
         return False

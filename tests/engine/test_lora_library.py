@@ -41,7 +41,8 @@ def used(library: LoraLibrary, *names: str) -> list[Any]:
 
 def test_a_lora_is_its_files_name_in_whatever_case(pipeline: Any, folder: Path) -> None:
     library = LoraLibrary(pipeline, folder, BYTES)
-    assert library.names() == ["Glass", "ink", "wool"]
+    assert [facts.name for facts in library.facts()] == ["Glass", "ink", "wool"]
+    assert {facts.family for facts in library.facts()} == {"Stable Diffusion 1"}
     assert [lora.name for lora in used(library, "ink", "glass", "WOOL")] == ["ink", "Glass", "wool"]
 
 

@@ -13,6 +13,7 @@ from stablediffusiond.errors import JobError, ModelError, OutOfMemory
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.status import Offer
 from tests.faults import failing_prompts
 
 _STEP_SECONDS = 0.01
@@ -34,6 +35,9 @@ class FakeDenoiser:
 
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []
+
+    def offer(self) -> Offer:
+        return Offer(tasks=["txt2img"], width=64, height=64, steps=50, guidance_scale=7.5, sampler="Euler", samplers=[])
 
     def names_files(self, request: Request) -> bool:
         return False

@@ -93,7 +93,7 @@ def done() -> Message:
             wire(reply_messages.preview(WHERE, PreviewFacts(id="job-1", index=1, step=7, steps=20), b"a JPEG")),
         ),
         ("cancel", json.loads(Cancel(cancel="job-1").model_dump_json())),
-        ("ask", json.loads(Ask(status=True).model_dump_json())),
+        ("ask", json.loads(Ask(status=True).model_dump_json(exclude_defaults=True))),
         ("status", wire(reply_messages.status("corr-1", WORKER))),
         ("service", json.loads(SERVICE.model_dump_json(exclude_none=True))),
         ("unroutable", wire(reply_messages.unroutable(done(), "results.gone"))),

@@ -5,13 +5,17 @@ from typing import cast
 import pytest
 
 from stablediffusiond.broker.message import Message
-from stablediffusiond.messages.status import WorkerStatus
+from stablediffusiond.messages.status import Offer, WorkerStatus
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 
 
 def nothing() -> WorkerStatus:
     raise AssertionError
+
+
+def no_offer() -> Offer:
+    raise AssertionError("nobody asks")
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def cancelled() -> list[str]:
 
 @pytest.fixture
 def control(cancelled: list[str]) -> Control:
-    return Control(cancelled.append, nothing, cast("ReplyPublisher", None))
+    return Control(cancelled.append, nothing, no_offer, cast("ReplyPublisher", None))
 
 
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
