@@ -114,11 +114,20 @@ def alike(runs: Iterable[PipelineRun]) -> list[list[PipelineRun]]:
 def answer(runs: Sequence[PipelineRun], rows_at_once: int) -> None:
     """Make the calls of ``runs``, which are alike, together, and resume each with its rows.
 
-    Whatever the network raises is raised here, and then no run has been resumed.
+    Whatever the network raises is raised here, and then no run has been resumed. Those with the same adapters lie
+    behind each other, so that these are added to them at once.
     """
+    runs = _by_adapters(runs)
     answers = make_together([run.call for run in runs if run.call is not None], rows_at_once)
     for run, each in zip(runs, answers, strict=True):
         run.resume(each)
+
+
+def _by_adapters(runs: Sequence[PipelineRun]) -> Sequence[PipelineRun]:
+    groups: dict[Hashable, list[PipelineRun]] = {}
+    for run in runs:
+        groups.setdefault(run.adapters, []).append(run)
+    return runs if len(groups) == 1 else [run for group in groups.values() for run in group]
 
 
 def _casting(module: torch.nn.Module, function: Callable[..., Answer]) -> Callable[..., Answer]:
