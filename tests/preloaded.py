@@ -1,45 +1,79 @@
-"""Daemons with a real model that start in one second in place of seven: forked off a process that has imported torch.
+"""Daemons that start in no time: forked off a process that has imported what they import, torch too where they draw.
 
 From there on they are as any other: a process of their own, with its own command line arguments, environment and log.
 That a daemon starts from nothing is shown by the tests of the demo, of the README and of the installation.
 """
 
-import multiprocessing
+import gc
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar, Final
+from unittest.mock import patch
 
 from tools.daemons import CHECKOUT, Daemon
 
-#: What takes long to import.
-_PRELOADED = ["stablediffusiond.engine.denoiser"]
+#: What takes a second to import, and what takes ten.
+_LIGHT: Final = (
+    "stablediffusiond.requestd.daemon",
+    "stablediffusiond.responsed.daemon",
+    "tests.engine.fake",
+    "tests.faults.fake_denoiser",
+)
+_WITH_TORCH: Final = ("stablediffusiond.engine.models", *_LIGHT)
+#: They warn at import of what no daemon uses; this is what the daemons say to them.
+_QUIET: Final = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+_one_at_a_time: Final = threading.Lock()
 
 
 def request_daemon(environment: Mapping[str, str]) -> Daemon:
-    return PreloadedDaemon("stablediffusiond.requestd.daemon", environment)
+    return PreloadedWithTorch("stablediffusiond.requestd.daemon", environment)
 
 
-class PreloadedDaemon(Daemon):
+def response_daemon(environment: Mapping[str, str]) -> Daemon:
+    return Preloaded("stablediffusiond.responsed.daemon", {"STABLEDIFFUSIOND_RESPONSES__PORT": "0", **environment})
+
+
+class Preloaded(Daemon):
+    """A daemon without a model."""
+
+    imported: ClassVar[tuple[str, ...]] = _LIGHT
+
     def _start(
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
     ) -> "ForkedProcess":
-        return ForkedProcess(module, arguments, environment, log)
+        return ForkedProcess(self.imported, module, arguments, environment, log)
+
+
+class PreloadedWithTorch(Preloaded):
+    imported = _WITH_TORCH
 
 
 class ForkedProcess:
     """``python -m module arguments``, with what ``subprocess.Popen`` has for it."""
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
-        run = (module, [module, *arguments], dict(environment), Path(log.name))
-        self._process: ForkServerProcess = _preloaded().Process(target=_run, args=run)
-        self._process.start()
+    def __init__(
+        self,
+        imported: Sequence[str],
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: IO[bytes],
+    ) -> None:
+        run = (imported, module, [module, *arguments], dict(environment), Path(log.name))
+        self._process: ForkServerProcess = ForkServerContext().Process(target=_run, args=run)
+        # multiprocessing knows one server only.
+        server = _server_with(*imported)
+        with _one_at_a_time, patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
+            self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
@@ -68,17 +102,23 @@ class ForkedProcess:
 
 
 @cache
-def _preloaded() -> ForkServerContext:
+def _server_with(*modules: str) -> forkserver.ForkServer:
     """Ends with this process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload([__name__, *modules])
+    with patch.dict(os.environ, _QUIET):
+        server.ensure_running()
+    return server
 
 
-def _run(module: str, argv: list[str], environment: dict[str, str], log: Path) -> None:
+def _run(imported: Sequence[str], module: str, argv: list[str], environment: dict[str, str], log: Path) -> None:
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    # The server says nothing of a module that it cannot import, and each daemon would take its ten seconds again.
+    assert sys.modules.keys() >= set(imported), f"not imported before: {set(imported) - sys.modules.keys()}"
+    gc.freeze()  # of what all daemons share nothing is garbage, and to look for it takes long
+    sys.modules.pop(module, None)  # as a program it is another one
     os.chdir(CHECKOUT)
     os.environ.clear()
     os.environ.update(environment)

@@ -16,8 +16,8 @@ import pytest
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
-from tests.preloaded import request_daemon
-from tools.daemons import Daemon, response_daemon
+from tests.preloaded import Preloaded, request_daemon, response_daemon
+from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
 CHECKOUT = Path(__file__).parents[2]
@@ -159,5 +159,5 @@ def operated(broker: PrivateBroker) -> Iterator[Operated]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     environment = {**environment_of(broker.url, topology), "STABLEDIFFUSIOND_METRICS__PORT": str(port)}
-    with Daemon("tests.requestd.faked", environment) as daemon:
+    with Preloaded("tests.requestd.faked", environment) as daemon:
         yield Operated(broker, daemon.wait_ready(), topology, port)

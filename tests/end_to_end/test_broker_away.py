@@ -4,8 +4,7 @@ import re
 
 from stablediffusiond.client import Client, Done, Image
 from stablediffusiond.settings import Settings
-from tests.preloaded import request_daemon
-from tools.daemons import response_daemon
+from tests.preloaded import request_daemon, response_daemon
 from tools.private_broker import PrivateBroker
 
 

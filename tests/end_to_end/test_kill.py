@@ -12,8 +12,8 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.client import Client, Done, Failed, Image
 from stablediffusiond.settings import BrokerSettings, Settings
-from tests.preloaded import request_daemon
-from tools.daemons import Daemon, response_daemon
+from tests.preloaded import request_daemon, response_daemon
+from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
 LONG = {"prompt": "a red cat", "seed": 42, "steps": 60}

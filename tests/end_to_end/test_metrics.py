@@ -10,8 +10,9 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client import Client, Done
 from stablediffusiond.settings import Settings
 from tests.end_to_end.conftest import CHECKOUT, Operated, environment_of
+from tests.preloaded import Preloaded, response_daemon
 from tests.test_metrics import read
-from tools.daemons import Daemon, DaemonFailed, response_daemon
+from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
 
 
@@ -67,7 +68,7 @@ def test_a_port_that_is_taken_ends_a_daemon_that_is_not_restarted(broker: Privat
             **environment_of(broker.url, Topology(f"requests-{name}", f"results-{name}")),
             f"STABLEDIFFUSIOND_METRICS__{key}": str(taken.getsockname()[1]),
         }
-        with Daemon(module, environment) as daemon:
+        with Preloaded(module, environment) as daemon:
             with pytest.raises(DaemonFailed, match=rf"\[metrics\] {key.lower()} names another port"):
                 daemon.wait_ready()
             assert daemon.process.returncode == 78

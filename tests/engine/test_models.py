@@ -15,7 +15,7 @@ from stablediffusiond.engine.models import load, load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.errors import JobError, ModelError, ModelUnavailable, OutOfMemory, StableDiffusiondError
 from stablediffusiond.settings import ModelSettings
-from tools.daemons import request_daemon
+from tests.preloaded import request_daemon
 
 
 def complaint(**settings: Any) -> str:

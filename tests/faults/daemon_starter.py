@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from stablediffusiond.broker.topology import Topology
-from tools.daemons import Daemon, response_daemon
+from tests.preloaded import Preloaded, PreloadedWithTorch, request_daemon, response_daemon
+from tools.daemons import Daemon
 
 HEARTBEAT_SECONDS: Final = 5
 
@@ -39,9 +40,11 @@ class DaemonStarter:
     def request_daemon(self, failpoint: str = "none") -> Daemon:
         environment = {**self._environment, "STABLEDIFFUSIOND_BROKER__URL": self._requests_url}
         if not self._fake_denoiser and failpoint == "none":
-            return Daemon("stablediffusiond.requestd.daemon", environment)
-        fake = ["fake-denoiser"] if self._fake_denoiser else []
-        return Daemon("tests.faults.requestd_with_failpoint", environment, failpoint, *fake)
+            return request_daemon(environment)
+        module = "tests.faults.requestd_with_failpoint"
+        if self._fake_denoiser:
+            return Preloaded(module, environment, failpoint, "fake-denoiser")
+        return PreloadedWithTorch(module, environment, failpoint)
 
     def response_daemon(self) -> Daemon:
         return response_daemon(

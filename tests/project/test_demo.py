@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tools.daemons import response_daemon
+from tests.preloaded import response_daemon
 from tools.private_broker import PrivateBroker
 
 CHECKOUT = Path(__file__).parents[2]

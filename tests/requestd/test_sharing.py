@@ -13,7 +13,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology, declare
 from stablediffusiond.settings import BrokerSettings
-from tools.daemons import Daemon
+from tests.preloaded import Preloaded
 
 JOBS, IMAGES, STEPS, BATCH = 10, 16, 2, 8
 SIZES = {
@@ -34,11 +34,11 @@ async def test_a_job_begins_as_soon_as_it_is_taken_and_both_draw(
     connection = await Connection.open(settings, "test")
     await declare(connection, topology)
     channel = await connection.channel()
-    with Daemon("tests.requestd.narrating", chosen, str(gate)) as first:
+    with Preloaded("tests.requestd.narrating", chosen, str(gate)) as first:
         first.wait_ready()
         await publish(channel, topology, SIZES[sizes])
         first.wait_log("job 0 begins")
-        with Daemon("tests.requestd.narrating", chosen, str(gate)) as second:
+        with Preloaded("tests.requestd.narrating", chosen, str(gate)) as second:
             second.wait_ready().wait_log("job . begins")
             gate.write_bytes(b"")
             gate.unlink()  # both have it open

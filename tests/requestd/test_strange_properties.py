@@ -10,7 +10,7 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
 from tests.fuzz import seeds
 from tests.fuzz.raw import RawPublisher
-from tools.daemons import Daemon
+from tests.preloaded import Preloaded
 from tools.private_broker import PrivateBroker
 
 GOOD = "a good job after all of them"
@@ -21,7 +21,7 @@ def test_each_is_answered_and_the_next_good_job_is_done(
 ) -> None:
     expected = {GOOD: "done"}
     with (
-        Daemon("tests.requestd.faked", environment) as daemon,
+        Preloaded("tests.requestd.faked", environment) as daemon,
         contextlib.closing(RawPublisher(broker)) as raw,
     ):
         daemon.wait_ready()

@@ -17,7 +17,8 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.frames import Frame, read_frame
 from stablediffusiond.settings import BrokerSettings
-from tools.daemons import Daemon, response_daemon
+from tests.preloaded import response_daemon
+from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
 LIMITS = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from stablediffusiond.broker.topology import Topology
+from tests.preloaded import response_daemon
 from tests.responsed.conftest import Connect, Replies
-from tools.daemons import CHECKOUT, Daemon, response_daemon
+from tools.daemons import CHECKOUT, Daemon
 from tools.private_broker import PrivateBroker
 
 EXAMPLES = CHECKOUT / "docs/examples"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.preloaded import response_daemon
 from tests.responsed.conftest import Client
-from tools.daemons import CHECKOUT, DaemonFailed, response_daemon
+from tools.daemons import CHECKOUT, DaemonFailed
 
 
 @pytest.fixture
