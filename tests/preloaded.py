@@ -4,21 +4,16 @@ From there on they are as any other: a process of their own, with its own comman
 That a daemon starts from nothing is shown by the tests of the demo, of the README and of the installation.
 """
 
-import gc
 import os
 import runpy
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import IO, ClassVar, Final
-from unittest.mock import patch
 
+from tests.fork_servers import forked
 from tools.daemons import CHECKOUT, Daemon
 
 #: What takes a second to import, and what takes ten.
@@ -27,11 +22,9 @@ _LIGHT: Final = (
     "stablediffusiond.responsed.daemon",
     "tests.engine.fake",
     "tests.faults.fake_denoiser",
+    "tests.preloaded",
 )
 _WITH_TORCH: Final = ("stablediffusiond.engine.models", *_LIGHT)
-#: They warn at import of what no daemon uses; this is what the daemons say to them.
-_QUIET: Final = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
-_one_at_a_time: Final = threading.Lock()
 
 
 def request_daemon(environment: Mapping[str, str]) -> Daemon:
@@ -68,12 +61,7 @@ class ForkedProcess:
         environment: Mapping[str, str],
         log: IO[bytes],
     ) -> None:
-        run = (imported, module, [module, *arguments], dict(environment), Path(log.name))
-        self._process: ForkServerProcess = ForkServerContext().Process(target=_run, args=run)
-        # multiprocessing knows one server only.
-        server = _server_with(*imported)
-        with _one_at_a_time, patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
-            self._process.start()
+        self._process = forked(imported, _run, module, [module, *arguments], dict(environment), Path(log.name))
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
@@ -101,23 +89,10 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-@cache
-def _server_with(*modules: str) -> forkserver.ForkServer:
-    """Ends with this process."""
-    server = forkserver.ForkServer()
-    server.set_forkserver_preload([__name__, *modules])
-    with patch.dict(os.environ, _QUIET):
-        server.ensure_running()
-    return server
-
-
-def _run(imported: Sequence[str], module: str, argv: list[str], environment: dict[str, str], log: Path) -> None:
+def _run(module: str, argv: list[str], environment: dict[str, str], log: Path) -> None:
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    # The server says nothing of a module that it cannot import, and each daemon would take its ten seconds again.
-    assert sys.modules.keys() >= set(imported), f"not imported before: {set(imported) - sys.modules.keys()}"
-    gc.freeze()  # of what all daemons share nothing is garbage, and to look for it takes long
     sys.modules.pop(module, None)  # as a program it is another one
     os.chdir(CHECKOUT)
     os.environ.clear()

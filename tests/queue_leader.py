@@ -26,7 +26,7 @@ class QueueLeader:
         self._loss = loss
 
     def lose(self) -> None:
-        self._broker.ctl("eval", _ENDS[self._loss] % self._name)
+        self._broker.evaluate(_ENDS[self._loss] % self._name)
 
     def bring_back(self) -> None:
-        self._broker.ctl("eval", _RETURNS[self._loss] % self._name)
+        self._broker.evaluate(_RETURNS[self._loss] % self._name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
+from tools.erlang_call import CallFailed, evaluate, list_queues
 from tools.erlang_modules import find_modules_quickly
 from tools.node_configuration import CONFIG, environment, write_files
 from tools.process_group import ProcessGroup
@@ -150,6 +151,17 @@ class PrivateBroker:
         if done.returncode:
             raise BrokerUnavailable(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def evaluate(self, expressions: str) -> str:
+        """Have the node evaluate Erlang's ``expressions``; returns what they print."""
+        try:
+            return evaluate(self.node, self.cookie, self._environment, expressions)
+        except (CallFailed, subprocess.TimeoutExpired) as error:
+            raise BrokerUnavailable(str(error)) from error
+
+    def queues(self, *items: str) -> list[list[str]]:
+        """What ``rabbitmqctl list_queues`` tells of each queue of the vhost /."""
+        return [line.split("\t") for line in self.evaluate(list_queues(items)).splitlines()]
 
     def log(self) -> str:
         files = sorted([self._folder / "node.log", *(self._folder / "log").glob("*.log")])

@@ -32,7 +32,7 @@ class PrivateCluster:
 
     def leader_of(self, queue: str) -> PrivateBroker:
         """The node whose copy of ``queue`` the others follow."""
-        listed = dict(line.split("\t") for line in self._list("list_queues", "name", "leader"))
+        listed = dict(self.nodes[-1].queues("name", "leader"))
         return next(node for node in self.nodes if node.node == listed[queue])
 
     def ports_in_use(self) -> set[int]:

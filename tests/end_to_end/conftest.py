@@ -67,9 +67,8 @@ class Service:
 
     def depths(self) -> dict[str, int]:
         """Messages in each queue of this service."""
-        listed = [line.split("\t") for line in self.broker.ctl("list_queues", "name", "messages").splitlines()]
         ours = (self.topology.requests, self.topology.results)
-        return {fields[0]: int(fields[1]) for fields in listed if fields[0].startswith(ours)}
+        return {name: int(count) for name, count in self.broker.queues("name", "messages") if name.startswith(ours)}
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,25 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from urllib.parse import unquote, urlparse
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+#: Where they listen, if not elsewhere: on any port that is free.
+ANYWHERE: Final = ("127.0.0.1", 0)
+
+
+def endpoint_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()
+    return f"http://{host}:{port}"
 
 
 class SilentHub:
     """Accepts connections, and never answers, as behind a firewall that drops packets."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.endpoint = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+    def __init__(self, address: tuple[str, int] = ANYWHERE) -> None:
+        self._socket = socket.create_server(address, backlog=100)
+        self.endpoint = endpoint_of(self._socket)
 
     def was_asked(self) -> bool:
         self._socket.settimeout(0)
@@ -51,6 +58,7 @@ class Hub:
         headers: Mapping[str, str] | None = None,
         *,
         stalls: bool = False,
+        address: tuple[str, int] = ANYWHERE,
     ) -> None:
         files = [] if folder is None else [each for each in folder.rglob("*") if each.is_file()]
         self.files = {} if folder is None else {str(each.relative_to(folder)): each.read_bytes() for each in files}
@@ -64,9 +72,9 @@ class Hub:
             pass
 
         Handler.hub = hub
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(address, Handler)
         self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = endpoint_of(self._server.socket)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     def __enter__(self) -> Self:

@@ -31,7 +31,7 @@ def impatient_broker(service: ServiceUnderTest, rng: random.Random) -> None:
 
 def _set_consumer_timeout(service: ServiceUnderTest, milliseconds: int) -> None:
     """Channels ask for it when they begin."""
-    service.ctl("eval", f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
+    service.broker.evaluate(f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
     service.ctl("close_all_connections", "extending has changed")
 
 

@@ -84,7 +84,7 @@ def _members_come_up(node: PrivateBroker) -> bool:
     """Whether all queues have a living member on ``node``."""
     deadline = time.monotonic() + _MEMBERS_UP_SECONDS
     while time.monotonic() < deadline:
-        online = node.ctl("list_queues", "--no-table-headers", "online").splitlines()
+        online = [members for (members,) in node.queues("online")]
         if online and all(node.node in members for members in online if members):
             return True
         time.sleep(0.5)

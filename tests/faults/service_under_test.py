@@ -130,7 +130,7 @@ class ServiceUnderTest:
         deadline = time.monotonic() + timeout_seconds
         while (depths := self.depths()) != expected:
             assert time.monotonic() < deadline, depths
-            time.sleep(0.3)
+            time.sleep(0.1)
 
     def depths(self) -> dict[str, int]:
         """Messages in each of our queues that has any."""
@@ -180,9 +180,8 @@ class ServiceUnderTest:
 
 
 def _depths(broker: PrivateBroker, topology: Topology) -> dict[str, int]:
-    listed = [line.split("\t") for line in broker.ctl("list_queues", "name", "messages").splitlines()]
     return {
         name.removeprefix(topology.requests): int(count)
-        for name, count in listed
+        for name, count in broker.queues("name", "messages")
         if name.startswith((topology.requests, topology.results)) and count != "0"
     }

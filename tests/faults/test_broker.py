@@ -53,8 +53,9 @@ def outcome(service: ServiceUnderTest, job_id: str) -> tuple[object, int]:
 
 def wait_for_queue(service: ServiceUnderTest, queue: str) -> None:
     deadline = time.monotonic() + 30
-    while queue not in service.broker.ctl("list_queues", "name").split():
+    while [queue] not in service.broker.queues("name"):
         assert time.monotonic() < deadline, f"{queue} has not come back"
+        time.sleep(0.1)  # RabbitMQ tells nobody
 
 
 def test_a_job_longer_than_the_broker_waits_for_its_ack_is_drawn_once(service: ServiceUnderTest) -> None:
@@ -148,8 +149,8 @@ def test_queues_with_other_arguments_are_used_as_they_are(service: ServiceUnderT
     queue = service.topology.requests
     service.requestds[0].kill()
     service.ctl("delete_queue", queue)
-    service.ctl("eval", f'rabbit_amqqueue:declare(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>), '
-              'true, false, [], none, <<"test">>).')  # fmt: skip
+    name = f'rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)'
+    service.broker.evaluate(f'rabbit_amqqueue:declare({name}, true, false, [], none, <<"test">>).')
     service.restart_requestd().wait_ready().wait_log(f"queue {queue} is used as it is: PRECONDITION_FAILED")
     submit(service, "classic", {**SHORT})
     service.settle()

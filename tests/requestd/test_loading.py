@@ -8,6 +8,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.status_report import StatusReport
+from tests import preloaded
 from tests.engine.fake import FakeDenoiser
 from tests.engine.loopback_hub import SilentHub
 from tools.daemons import request_daemon
@@ -36,7 +37,7 @@ def test_a_hub_that_is_silent_ends_it_soon_and_not_for_good(environment: dict[st
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_waited_for_by_systemd(environment: dict[str, str]) -> None:
     environment |= {"STABLEDIFFUSIOND_MODEL__DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}
-    with request_daemon(environment) as daemon:
+    with preloaded.request_daemon(environment) as daemon:
         assert daemon.process.wait(120) == 70
         assert "[model] device is 'cuda', and there is no CUDA here" in daemon.status
         assert "Traceback" not in daemon.log
@@ -45,7 +46,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_waited_for_by_systemd(environm
 def test_a_file_that_will_never_be_a_model_ends_it_for_good(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"<!DOCTYPE html>")
     environment["STABLEDIFFUSIOND_MODEL__NAME"] = str(tmp_path / "model.safetensors")
-    with request_daemon(environment) as daemon:
+    with preloaded.request_daemon(environment) as daemon:
         assert daemon.process.wait(120) == 78
         assert "a web page: a download that was refused" in daemon.status
         assert "Traceback" not in daemon.log
