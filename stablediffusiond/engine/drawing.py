@@ -111,8 +111,7 @@ class Drawing:
 
     def _next_decoded(self) -> list[Sample]:
         """Of the images to be decoded the first ones, of one size: as many as are decoded at once."""
-        while self._undecoded and not self._goes_on(self._undecoded[0]):
-            self._undecoded.popleft()
+        self._undecoded = deque(filter(self._goes_on, self._undecoded))
         if not self._undecoded:
             return []
         first = self._undecoded[0]
