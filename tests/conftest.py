@@ -39,7 +39,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays; to look for garbage among millions of objects, again and again, takes a fifth of the time."""
+    """What was imported stays: a fifth of the time would go into looking for garbage in it, again and again."""
     gc.freeze()
     gc.enable()
 

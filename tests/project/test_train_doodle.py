@@ -104,7 +104,7 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
         ["latents", *again, *on_cpu, "--count", "64"],
         ["unet", *again, *on_cpu, *two_steps, "--begin-with", str(tmp_path / "again/unet")],
         ["judge", *work, *on_cpu, "--steps", "2"],
-        ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--each-word", "1"],
+        ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--each-word", "1", "--steps", "2"],
     )
     assert "goes on at step 2 " in printed[4]
     assert (tmp_path / "model/model_index.json").is_file()

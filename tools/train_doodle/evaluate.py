@@ -8,7 +8,8 @@ import argparse
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,11 +34,13 @@ def main() -> None:
     options.add_argument("--model", type=Path, default=BUILT_IN, help="the exported model")
     options.add_argument("--prompts", type=int, default=560)
     options.add_argument("--each-word", type=int, default=20, help="pictures for each single word")
+    options.add_argument("--steps", type=int, default=STEPS, help="of each picture")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     pipeline = load_pipeline(chosen.model, chosen.device)
     judge = load_judge(chosen.work)
-    report = _sentences(pipeline, judge, chosen.prompts) | _single_words(pipeline, judge, chosen.each_word)
+    draw = partial(pictures, pipeline, steps=chosen.steps)
+    report = _sentences(draw, judge, chosen.prompts) | _single_words(draw, judge, chosen.each_word)
     print(json.dumps(report, indent=2))
 
 
@@ -47,23 +50,25 @@ def load_pipeline(model: Path, device: str = "auto") -> Network:
     return pipeline.to(choose_device(device))
 
 
-def pictures(pipeline: Network, prompts: Sequence[str], *, first_seed: int = 0) -> list[Image.Image]:
+def pictures(
+    pipeline: Network, prompts: Sequence[str], *, first_seed: int = 0, steps: int = STEPS
+) -> list[Image.Image]:
     """One picture for each prompt, with the seeds from ``first_seed`` on."""
     drawn: list[Image.Image] = []
     for start in range(0, len(prompts), _BATCH):
         some = list(prompts[start : start + _BATCH])
         generators = [torch.Generator().manual_seed(first_seed + start + place) for place in range(len(some))]
-        drawn += pipeline(some, num_inference_steps=STEPS, guidance_scale=GUIDANCE_SCALE, generator=generators).images
+        drawn += pipeline(some, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE, generator=generators).images
     return drawn
 
 
-def _sentences(pipeline: Network, judge: Judge, count: int) -> dict[str, object]:
+def _sentences(draw: Callable[..., list[Image.Image]], judge: Judge, count: int) -> dict[str, object]:
     rng = random.Random("evaluation")
     scenes = [any_scene(rng, held_out=True) for _ in range(count)]
     prompts = [held_out_caption(scene, rng) for scene in scenes]
     right: Counter[str] = Counter()
     missed: Counter[str] = Counter()
-    for scene, seen in zip(scenes, judge.look(pictures(pipeline, prompts)), strict=True):
+    for scene, seen in zip(scenes, judge.look(draw(prompts)), strict=True):
         hits = {question: seen[question] == getattr(scene, question) for question in ("subject", "colour", "ground")}
         right.update(question for question, hit in hits.items() if hit)
         right["all three"] += all(hits.values())
@@ -73,9 +78,9 @@ def _sentences(pipeline: Network, judge: Judge, count: int) -> dict[str, object]
     return {"prompts": count, **shares, "mistaken": dict(missed.most_common(10))}
 
 
-def _single_words(pipeline: Network, judge: Judge, each: int) -> dict[str, object]:
+def _single_words(draw: Callable[..., list[Image.Image]], judge: Judge, each: int) -> dict[str, object]:
     words = [subject for subject in SUBJECTS for _ in range(each)]
-    seen = judge.look(pictures(pipeline, words, first_seed=100_000))
+    seen = judge.look(draw(words, first_seed=100_000))
     right = sum(word == found["subject"] for word, found in zip(words, seen, strict=True))
     return {"single words": len(words), "single words right": round(right / len(words), 4)}
 
