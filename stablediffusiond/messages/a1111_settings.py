@@ -3,16 +3,21 @@
 from typing import Final
 
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, shown
+from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, is_true, shown
 
 _SHOWN_CHARACTERS: Final = 100
 
 #: They stand for fields of ours (``aliases.py``), unless they have one of these values, or are empty.
-_USED: Final[dict[str, tuple[object, ...]]] = {"sd_model_checkpoint": (), "CLIP_stop_at_last_layers": (1,)}
+_USED: Final[dict[str, tuple[object, ...]]] = {
+    "sd_model_checkpoint": (), "CLIP_stop_at_last_layers": (1,), "samples_format": ("png",), "jpeg_quality": (),
+}  # fmt: skip
+#: It counts where it is false: the file then says nothing.
+_METADATA: Final = "enable_pnginfo"
+#: It counts where ``samples_format`` is WebP.
+_LOSSLESS: Final = "webp_lossless"
 #: Setting -> what it asks for, and its values that ask for nothing, besides what is empty.
 _REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "sd_vae": ("another VAE", ("automatic",)),
-    "samples_format": ("another format than PNG", ("png",)),
     "ddim_discretize": ("other timesteps", ("uniform",)),
     "initial_noise_multiplier": ("more or less noise", (1,)),
     "inpainting_mask_weight": ("a weaker mask", (1,)),
@@ -23,8 +28,8 @@ _REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 #: made from (those of the two programs differ anyway), and which helpers stand ready.
 _IGNORED: Final = frozenset(
     {
-        "eta_noise_seed_delta", "randn_source", "comma_padding_backtrack", "sd_checkpoint_hash", "enable_pnginfo",
-        "face_restoration_model", "code_former_weight", "jpeg_quality", "upcast_attn", "enable_batch_seeds",
+        "eta_noise_seed_delta", "randn_source", "comma_padding_backtrack", "sd_checkpoint_hash",
+        "face_restoration_model", "code_former_weight", "upcast_attn", "enable_batch_seeds",
         "multiple_tqdm", "add_model_hash_to_info", "add_model_name_to_info",
     }
 )  # fmt: skip
@@ -48,13 +53,15 @@ def reduce(settings: object) -> tuple[Body, list[str]]:
     """
     fields: Body = {}
     unread: list[str] = []
-    for name, value in _object("override_settings", settings).items():
+    for name, value in _lossless(_object("override_settings", settings)).items():
         path = f"override_settings.{name[:_SHOWN_CHARACTERS]}"
-        if name in _USED and not asks_for_nothing(value, _USED[name]):
+        if (name in _USED and not asks_for_nothing(value, _USED[name])) or (name == _METADATA and is_false(value)):
             fields[path] = value
             continue
         unread.append(path)
-        if name in {*_USED, *_IGNORED} or (name not in _REFUSED and name.startswith(_IGNORED_BEGINNINGS)):
+        if name in {*_USED, *_IGNORED, _METADATA, _LOSSLESS} or (
+            name not in _REFUSED and name.startswith(_IGNORED_BEGINNINGS)
+        ):
             continue
         what, nothing = _REFUSED.get(name, ("something", ()))
         if not asks_for_nothing(value, nothing):
@@ -80,6 +87,13 @@ def controlnet_units(field: str, scripts: object) -> Body:
             raise InvalidRequest(f"{path!r} asks for a script, which is not run here", field=path)
         found["alwayson_scripts.controlnet"] = arguments
     return found
+
+
+def _lossless(settings: Body) -> Body:
+    """``settings`` with a name of its own for a WebP that loses nothing, where ``jpeg_quality`` has no say."""
+    if str(settings.get("samples_format")).lower() != "webp" or not is_true(settings.get(_LOSSLESS)):
+        return settings
+    return {**settings, "samples_format": "webp-lossless", "jpeg_quality": None}
 
 
 def _object(field: str, value: object) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stablediffusiond import samplers
+from stablediffusiond import picture_formats, samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import a1111, a1111_masks
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
@@ -32,6 +32,9 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "mask_fill": ("inpainting_fill",),
     "clip_skip": ("override_settings.CLIP_stop_at_last_layers",),
     "eta": ("ddim_eta",),
+    "format": ("output_format", "samples_format", "override_settings.samples_format"),
+    "quality": ("output_quality", "override_settings.jpeg_quality"),
+    "metadata": ("override_settings.enable_pnginfo",),
     "loras": ("lora",),
     "control": ("controlnet_units", "alwayson_scripts.controlnet"),
 }
@@ -46,6 +49,9 @@ _NESTED: Final = frozenset({"init_images", "models", "loras", "control", *ALIASE
 IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
 )
+
+#: Texts that leave the choice to the service where they are empty.
+_MAY_BE_EMPTY: Final = frozenset({"model", "format"})
 
 _SHOWN_CHARACTERS: Final = 100
 #: Whole numbers that are multiplied have to be smaller; a product of a thousand digits can no longer be shown.
@@ -86,7 +92,7 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
     rest = {name: value for name, value in body.items() if name not in IGNORED}
     for name, value in _unfold(rest, warnings):
         target = _CANONICAL.get(name, name)
-        if target == "model" and asks_for_nothing(value):
+        if target in _MAY_BE_EMPTY and asks_for_nothing(value):
             continue
         if target not in known:
             nearest = _nearest(name, known)
@@ -114,7 +120,10 @@ def _as_meant(body: Body) -> Body:
 def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     """The fields of ``body`` with those that stand for something else replaced by what they stand for."""
     body = dict(body)
-    fields = [*_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body), *a1111_masks.unfold(body)]
+    fields = [
+        *_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body), *a1111_masks.unfold(body),
+        *_unfold_format(body),
+    ]  # fmt: skip
     with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
     for name in ("strength", *ALIASES["strength"]):
         if name in body and not with_image and body.get("type") not in {"img2img", "inpaint"}:
@@ -151,6 +160,25 @@ def _unfold_counts(body: Body) -> list[tuple[str, object]]:
     counts = [(name, _whole(body.pop(name), name)) for name in ("count", *ALIASES["count"]) if name in body]
     by = _whole(times, "n_iter")
     return [(name, each * by) for name, each in counts or [("count", 1)]]
+
+
+def _unfold_format(body: Body) -> list[tuple[str, object]]:
+    """Each ``format`` by its own name, with the quality that some of its names ask for."""
+    fields: list[tuple[str, object]] = []
+    for name in ("format", *ALIASES["format"]):
+        if asks_for_nothing(value := body.get(name)):
+            continue
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name!r} must be text, the name of a format", field=name)
+        try:
+            found, quality = picture_formats.find(value)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{name!r} {error}", field=name) from None
+        body[name] = found
+        if quality and any(str(body.pop(each, quality)) != str(quality) for each in ("quality", *ALIASES["quality"])):
+            raise InvalidRequest(f"{name!r} {value!r} loses nothing, and has no other quality", field="quality")
+        fields += [("quality", quality)] if quality else []
+    return fields
 
 
 def _unfold_sampler(body: Body) -> list[tuple[str, object]]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.names import file_name
-from stablediffusiond.messages.values import Body, asks_for_nothing, shown
+from stablediffusiond.messages.values import Body, asks_for_nothing, shortest, shown
 
 Scale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 
@@ -58,9 +58,9 @@ def without_tags(prompt: str) -> str:
 def as_tags(uses: Iterable[LoraUse]) -> str:
     """``uses`` as they stand in a prompt."""
     return "".join(
-        f"<lora:{use.name}:{use.scale:g}>"
+        f"<lora:{use.name}:{shortest(use.scale)}>"
         if use.for_text_encoders == use.scale
-        else f"<lora:{use.name}:{use.for_text_encoders:g}:{use.scale:g}>"
+        else f"<lora:{use.name}:{shortest(use.for_text_encoders)}:{shortest(use.scale)}>"
         for use in uses
     )
 

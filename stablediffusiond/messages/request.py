@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from stablediffusiond import samplers
+from stablediffusiond import picture_formats, samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
@@ -27,7 +27,7 @@ JobType = Literal["txt2img", "img2img", "inpaint"]
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
-BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "tiling"})
+BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "metadata", "tiling"})
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
@@ -94,6 +94,11 @@ class Request(BaseModel):
         None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
     )
     control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, start, end")
+    format: picture_formats.Format = Field("png", description="What kind of file each picture is")
+    quality: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="Of jpeg and webp; webp loses nothing at 100; default: 90"
+    )
+    metadata: bool = Field(default=True, description="Whether the file says how it was drawn")
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
     preview_every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Steps between two previews of an image; default: as the listener asks"
@@ -168,6 +173,8 @@ class Request(BaseModel):
         except ValidationError as error:
             raise _invalid(error, read.spelt) from None
         request.check_whole()
+        if request.format == "png" and request.quality is not None:
+            return request, [*read.warnings, f"{read.spelt['quality']!r} is for jpeg and webp; png loses nothing"]
         return request, read.warnings
 
     def check_whole(self) -> None:
@@ -184,6 +191,9 @@ class Request(BaseModel):
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
         if self.image is None and any(use.image is None for use in self.control):
             raise InvalidRequest("a ControlNet of 'control' needs an 'image'", field="control")
+        if self.format == "webp" and max(self.width or 0, self.height or 0) > picture_formats.MOST_WEBP_PIXELS_A_SIDE:
+            most = picture_formats.MOST_WEBP_PIXELS_A_SIDE
+            raise InvalidRequest(f"a webp has at most {most} pixels a side; ask for jpeg or png", field="format")
         self.chosen_sampler()
         self.chosen_loras()
 

@@ -30,6 +30,12 @@ def is_true(value: object) -> bool:
     return value is True or value == 1 or (isinstance(value, str) and value.strip().lower() in {"true", "1", "yes"})
 
 
+def shortest(number: float) -> str:
+    """The shortest text that reads as ``number``: "7", "0.8"."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(number)
+
+
 def shown(value: object) -> str:
     """A value of a request, for an error message: cut off where it is long."""
     try:

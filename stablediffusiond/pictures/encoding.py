@@ -1,14 +1,22 @@
-"""Pictures out: the PNG of a reply, the JPEG of a preview."""
+"""Pictures out: the file of a reply, the JPEG of a preview."""
 
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stablediffusiond import picture_formats
 from stablediffusiond.errors import ModelError, OutOfMemory
+from stablediffusiond.picture_formats import Format
+from stablediffusiond.pictures.metadata import Metadata, as_exif, as_png_chunks, fitting_jpeg
+
+_NOTHING: Final = Metadata()
+#: How hard a WebP that loses nothing is looked for a smaller one, of 100; 1024 x 1024 take about a second.
+_EFFORT: Final = 75
 
 
 def encode_preview(pixels: NDArray[np.uint8]) -> bytes:
@@ -25,15 +33,29 @@ def encode_preview(pixels: NDArray[np.uint8]) -> bytes:
     return out.getvalue()
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG of ``pixels`` (H, W, 3) uint8; the same pixels give the same bytes.
+def encode(
+    pixels: NDArray[np.uint8], picture_format: Format = "png", quality: int | None = None, says: Metadata = _NOTHING
+) -> bytes:
+    """A file of ``pixels`` (H, W, 3) uint8 that ``says`` how it was drawn; the same arguments give the same bytes.
+
+    A JPEG says as much of it as ``fitting_jpeg``.
 
     Raises:
         ModelError, OutOfMemory: Pillow cannot make one.
     """
     out = io.BytesIO()
+    quality = picture_formats.QUALITY if quality is None else quality
     with _as_job_errors():
-        Image.fromarray(pixels, "RGB").save(out, format="PNG", compress_level=6)
+        picture = Image.fromarray(pixels, "RGB")
+        match picture_format:
+            case "png":
+                picture.save(out, format="PNG", compress_level=6, pnginfo=as_png_chunks(says))
+            case "jpeg":
+                picture.save(out, format="JPEG", quality=quality, exif=as_exif(fitting_jpeg(says)))
+            case "webp":
+                lossless = quality == picture_formats.LOSSLESS
+                effort = _EFFORT if lossless else quality  # Pillow has one argument for both
+                picture.save(out, format="WEBP", quality=effort, lossless=lossless, exif=as_exif(says))
     return out.getvalue()
 
 

@@ -3,10 +3,11 @@
 The bytes are untrusted: before each step its cost is checked (``bounds.py``).
 """
 
+import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from PIL import (
@@ -89,17 +90,27 @@ def open_at(
     ``resized`` makes something else of it, if it is given.
 
     Raises:
+        InvalidRequest, TooLarge, OutOfMemory: as ``opened``.
+        Exception: what ``size_for`` raises.
+    """
+    with opened(data) as picture:
+        return _open(picture, data, size_for, resized or colours.resized)
+
+
+@contextlib.contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture in ``data``, not decoded yet; what Pillow raises meanwhile is one of our errors.
+
+    Raises:
         InvalidRequest: no picture in one of ``FORMATS``, or a broken one.
         TooLarge: more pixels, or more parts, than any request needs.
         OutOfMemory: this machine cannot hold it.
-        Exception: what ``size_for`` raises.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures, whose size is looked at, and of EXIF that is none
             bounds.check_file(data)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            return _open(picture, data, size_for, resized or colours.resized)
+            yield Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise InvalidRequest(f"'image' is no {NAMES}{bounds.what_else(data)}", field="image") from None
     except Image.DecompressionBombError:

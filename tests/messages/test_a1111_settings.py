@@ -26,7 +26,7 @@ def complaint(**fields: object) -> InvalidRequest:
     [
         ({"CLIP_stop_at_last_layers": 20}, "override_settings.CLIP_stop_at_last_layers"),
         ({"sd_vae": "vae-ft-mse-840000-ema-pruned.safetensors"}, "override_settings.sd_vae"),
-        ({"samples_format": "webp"}, "override_settings.samples_format"),
+        ({"samples_format": "avif"}, "override_settings.samples_format"),
         ({"sd_hypernetwork": "anime"}, "override_settings.sd_hypernetwork"),
         ({"token_merging_ratio": 0.5}, "override_settings.token_merging_ratio"),
         ({"x" * 1000: 2}, f"override_settings.{'x' * 100}"),
@@ -42,12 +42,19 @@ def test_a_setting_that_is_not_done_is_refused_by_its_name(settings: object, fie
     "settings",
     [
         {}, [], "", None, {"CLIP_stop_at_last_layers": 1}, {"CLIP_stop_at_last_layers": "1"}, {"sd_vae": "Automatic"},
-        {"sd_vae": "None"}, {"samples_format": "png"}, {"return_grid": False}, {"save_to_dirs": True}, {"anything": None},
+        {"sd_vae": "None"}, {"samples_format": "png"}, {"enable_pnginfo": True}, {"webp_lossless": True}, {"return_grid": False}, {"save_to_dirs": True}, {"anything": None},
         {"eta_noise_seed_delta": 31337}, {"randn_source": "CPU"}, {"samples_save": True}, {"sd_model_checkpoint": None},
     ],
 )  # fmt: skip
 def test_a_setting_that_asks_for_nothing_is_taken(settings: object) -> None:
     assert read(override_settings=settings)[0] == read()[0]
+
+
+def test_the_format_in_the_settings_is_the_format() -> None:
+    jpeg, warnings = read(override_settings={"samples_format": "jpg", "jpeg_quality": 80, "enable_pnginfo": "false"})
+    assert (jpeg.format, jpeg.quality, jpeg.metadata, warnings) == ("jpeg", 80, False, "")
+    lossless = read(override_settings={"samples_format": "webp", "jpeg_quality": 80, "webp_lossless": True})[0]
+    assert (lossless.format, lossless.quality) == ("webp", 100)
 
 
 def test_the_checkpoint_in_the_settings_is_the_model() -> None:

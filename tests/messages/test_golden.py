@@ -84,7 +84,7 @@ def done() -> Message:
     ("name", "made"),
     [
         ("request", request()),
-        ("image", wire(reply_messages.image(WHERE, FACTS, b"the bytes of a PNG"))),
+        ("image", wire(reply_messages.image(WHERE, FACTS, b"the bytes of a PNG", "image/png"))),
         ("done", wire(done())),
         ("failed", wire(reply_messages.failed(WHERE, InvalidRequest("'steps' must be at least 1", field="steps")))),
         ("progress", wire(reply_messages.progress(WHERE, 7, 40))),

@@ -36,6 +36,7 @@ def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
     values: dict[str, object] = {
         "type": "txt2img", "sampler": "Euler a", "image": PNG, "mask": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64,
         "control": [{"model": "edges", "image": PNG}], "loras": ["ink:0.5"], "mask_invert": "true", "mask_fill": "noise",
+        "format": "webp", "metadata": "false",
     }  # fmt: skip
     value = values.get(canonical, 3)
     beside: dict[str, object] = {"image": PNG} if canonical.startswith("mask") else {}

@@ -1,0 +1,72 @@
+"""The request of one picture as its file carries it: all that is needed to draw that picture again, alone, as JSON.
+
+Image k of a job has its own seed in it. What is of the job and not of the picture (its id, its priority) is left out,
+and of pictures that came with the request there is the SHA-256: so the same request gives the same bytes.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from stablediffusiond.errors import InvalidRequest, UnreadableMessage
+from stablediffusiond.messages.body import parse
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.values import Body, shown
+
+PICTURES: Final = ("image", "mask")
+_OF_THE_JOB: Final = frozenset({"id", "count", "preview_every", "priority", "deadline_seconds"})
+#: The type follows from the pictures that are given.
+_TAKEN: Final = frozenset(Request.model_fields) - _OF_THE_JOB - {"type", *PICTURES}
+#: What a request may leave to the model, and what was drawn.
+_DRAWN: Final = frozenset({"seed", "width", "height", "steps", "guidance_scale"})
+_HASH: Final = "sha256:"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a file says of the request that drew it."""
+
+    fields: Body
+    not_taken: list[str] = field(default_factory=list)  #: in words, by the names that the file has for it
+    hashes: Mapping[str, str] = field(default_factory=dict)  #: of the pictures that it was drawn after
+
+
+def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
+    left_out = {*_OF_THE_JOB, *PICTURES}
+    fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    fields |= facts.model_dump(include=set(_DRAWN)) | {"model": title(facts.model)}
+    fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def from_json(text: str) -> Said:
+    """What ``to_json`` has written, perhaps of another version, perhaps changed by anybody.
+
+    Raises:
+        InvalidRequest: it is no object of JSON.
+    """
+    try:
+        fields = parse(text.encode(errors="surrogatepass"))
+    except UnreadableMessage as error:
+        raise InvalidRequest(f"the request in it cannot be read: {error}") from None
+    hashes = {name: str(fields[name])[:100] for name in PICTURES if fields.get(name) is not None}
+    unknown = fields.keys() - _TAKEN - {"type", *PICTURES}
+    return Said(
+        {name: value for name, value in fields.items() if name in _TAKEN},
+        [shown(name) for name in fields if name in unknown],
+        hashes,
+    )
+
+
+def hash_of(picture: bytes) -> str:
+    return _HASH + hashlib.sha256(picture).hexdigest()
+
+
+def title(model: str) -> str:
+    """The name of a model as A1111 writes it: without folder and suffix, which a service knows it by, too."""
+    return re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", re.split(r"[/\\]", model.rstrip("/\\"))[-1])

@@ -1,0 +1,143 @@
+"""Between a request and the parameters of A1111's text: which of its keys stands for which field."""
+
+import re
+from typing import Final
+
+from pydantic import ValidationError
+
+from stablediffusiond import samplers
+from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import infotext, seeds
+from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.drawn_request import Said, title
+from stablediffusiond.messages.infotext import Infotext
+from stablediffusiond.messages.loras import as_tags
+from stablediffusiond.messages.replies import ImageFacts
+from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.values import Body, shortest, shown
+
+#: Key -> field, where the value is taken as it is.
+_FIELDS: Final = {
+    "Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Model": "model", "Denoising strength": "strength",
+    "Clip skip": "clip_skip", "Eta DDIM": "eta",
+}  # fmt: skip
+#: Ours -> A1111's label.
+_SCHEDULE_LABELS: Final = {"DDIM Uniform": "DDIM"}
+_MODEL_S_OWN: Final = "Automatic"
+_SHOWN_KEYS: Final = 30
+_SHOWN_CHARACTERS: Final = 30
+
+
+def write(request: CompleteRequest, facts: ImageFacts) -> str:
+    """The text of one picture. LoRAs of the field stand behind the prompt, where A1111 looks for them."""
+    prompt, negative = request.prompt, request.negative_prompt
+    if request.prompt_syntax == "plain":
+        prompt, negative = _escaped(prompt), _escaped(negative)
+    sampler, schedule = _sampler(request, facts)
+    parameters: dict[str, str | None] = {
+        "Steps": str(facts.steps),
+        "Sampler": sampler,
+        "Schedule type": schedule,
+        "CFG scale": shortest(facts.guidance_scale),
+        "Seed": str(facts.seed),
+        "Size": f"{facts.width}x{facts.height}",
+        "Model": title(facts.model),
+        "Denoising strength": None if facts.strength is None else shortest(facts.strength),
+        "Clip skip": str(request.clip_skip) if request.clip_skip and request.clip_skip > 1 else None,
+        "RNG": "CPU",
+        "Eta DDIM": shortest(request.eta) if request.eta else None,
+    }
+    said = {key: value for key, value in parameters.items() if value is not None}
+    return infotext.write(Infotext(prompt + as_tags(request.loras), negative, said))
+
+
+def read(text: str) -> Said:
+    """What ``text`` says that a request has a field for; what else it says is named.
+
+    Raises:
+        InvalidRequest: it has no parameters.
+    """
+    found = infotext.read(text)
+    if not found.parameters:
+        raise InvalidRequest("it does not say how it was drawn")
+    rest = dict(found.parameters)
+    fields: Body = {"prompt": found.prompt, "negative_prompt": found.negative_prompt}
+    not_taken: list[str] = []
+    fields |= _read_sampler(rest, not_taken)
+    fields |= _read_size(rest, not_taken)
+    if rest.get("RNG") == "CPU":
+        del rest["RNG"]
+    else:
+        not_taken.append(f"RNG ({rest.pop('RNG', 'GPU')}: the same seed gives another picture here)")
+    of_hires = any(key.startswith("Hires") for key in rest)
+    for key, name in _FIELDS.items():
+        if key in rest and not (name == "strength" and of_hires):
+            fields |= _checked(name, rest.pop(key), key, not_taken)
+    others = [key[:_SHOWN_CHARACTERS] for key in rest]
+    if len(others) > _SHOWN_KEYS:
+        others = [*others[:_SHOWN_KEYS], f"and {len(others) - _SHOWN_KEYS} more"]
+    return Said(fields, [*not_taken, *others])
+
+
+def _escaped(prompt: str) -> str:
+    """With brackets that are letters, as those of a plain prompt are."""
+    return re.sub(r"([\\()\[\]])", r"\\\1", prompt)
+
+
+def _sampler(request: CompleteRequest, facts: ImageFacts) -> tuple[str, str]:
+    """Its name and its schedule: as asked for, else what the model has of its own."""
+    try:
+        sampler = request.chosen_sampler() or samplers.find(facts.sampler)
+    except InvalidRequest:
+        sampler = None
+    if sampler is None:  # a scheduler that has no name but its class's
+        return facts.sampler, _MODEL_S_OWN
+    schedule = sampler.schedule or _MODEL_S_OWN
+    return sampler.name, _SCHEDULE_LABELS.get(schedule, schedule)
+
+
+def _read_sampler(rest: dict[str, str], not_taken: list[str]) -> Body:
+    """The sampler with its schedule; without it, where it is not done here."""
+    name, schedule = rest.pop("Sampler", ""), rest.pop("Schedule type", None)
+    sampler = None
+    for key, value, spacing in (("Sampler", name, None), ("Schedule type", schedule, schedule)):
+        try:
+            sampler = samplers.find(name, spacing) if value else sampler
+        except InvalidRequest as error:
+            why = str(error).split(";")[0] if len(value or "") < _SHOWN_CHARACTERS else shown(value)
+            not_taken.append(f"{key} ({why})")
+            if key == "Sampler":
+                break
+    if sampler is None:
+        return {}
+    if sampler.name == "DDIM" and "Eta" in rest:
+        rest.setdefault("Eta DDIM", rest.pop("Eta"))  # as it was called before it had two names
+    return {"sampler": str(sampler)}
+
+
+def _read_size(rest: dict[str, str], not_taken: list[str]) -> Body:
+    size = rest.pop("Size", None)
+    if size is None:
+        return {}
+    sides = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size)
+    refused: list[str] = []
+    fields: Body = {}
+    for name, side in zip(("width", "height"), sides.groups() if sides else (), strict=False):
+        fields |= _checked(name, side, "Size", refused)
+    if len(fields) == 2:
+        return fields
+    not_taken.append(f"Size ({shown(size)})")
+    return {}
+
+
+def _checked(name: str, value: str, key: str, not_taken: list[str]) -> Body:
+    """The field, if a request takes ``value`` for it."""
+    try:
+        if name == "seed":
+            seeds.read(value)
+        else:
+            Request.model_validate({"prompt": "", name: value})
+    except (ValidationError, InvalidRequest):
+        not_taken.append(f"{key} ({shown(value)})")
+        return {}
+    return {name: value}
