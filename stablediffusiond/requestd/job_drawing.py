@@ -7,14 +7,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Pixels, Previewed, Stepped, Task
+from stablediffusiond.engine.job import Begun, Drawn, Failed, Finished, Previewed, Stepped, Task
 from stablediffusiond.errors import MessageTooLarge, TooLarge
 from stablediffusiond.logs import of_job
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.pictures.encoding import encode_png, encode_preview
+from stablediffusiond.pictures.encoding import encode_preview
 from stablediffusiond.pictures.masks import Overlay
-from stablediffusiond.requestd import reply_messages
-from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress
+from stablediffusiond.requestd import picture_file, reply_messages
+from stablediffusiond.requestd.admission import AcceptedRequest
 from stablediffusiond.requestd.in_flight import InFlightJob
 from stablediffusiond.requestd.init_images import InitImages
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
@@ -63,7 +63,7 @@ class JobDrawing:
                 case Previewed() as previewed:
                     await self._publish_preview(accepted, previewed)
                 case Drawn() as drawn:
-                    await self._publish(accepted.address, drawn, opened.overlay)
+                    await self._publish(accepted, drawn, opened.overlay)
                     on_published()
                 case Failed(error=error):
                     raise error
@@ -80,17 +80,19 @@ class JobDrawing:
         finally:
             reader.shutdown(wait=False)
 
-    async def _publish(self, where: ReplyAddress, drawn: Drawn, overlay: Overlay | None) -> None:
+    async def _publish(self, accepted: AcceptedRequest, drawn: Drawn, overlay: Overlay | None) -> None:
         """Encode one picture and publish it.
 
         Raises:
             TooLarge: brokers do not take a message of that size.
         """
-        png = await self._in_encoder_thread(_encode, drawn.pixels, overlay)
-        if len(png) > self.limits.max_reply_bytes:
-            raise TooLarge(f"the picture has {len(png)} bytes; a reply holds {self.limits.max_reply_bytes}")
+        file = await self._in_encoder_thread(picture_file.make, drawn, overlay)
+        accepted.warnings.extend(each for each in file.warnings if each not in accepted.warnings)
+        if len(file.data) > self.limits.max_reply_bytes:
+            raise TooLarge(f"the picture has {len(file.data)} bytes; a reply holds {self.limits.max_reply_bytes}")
         try:
-            await self._replies.reply(where, reply_messages.image(where, drawn.facts, png))
+            message = reply_messages.image(accepted.address, drawn.facts, file.data, file.content_type)
+            await self._replies.reply(accepted.address, message)
         except MessageTooLarge as error:
             raise TooLarge(str(error)) from None
 
@@ -109,7 +111,3 @@ class JobDrawing:
     async def _in_encoder_thread(self, work: Callable[[*Arguments], Made], *arguments: *Arguments) -> Made:
         """Encode a picture in a thread beside the engine's, which does nothing but step."""
         return await asyncio.get_running_loop().run_in_executor(self._encoders, work, *arguments)
-
-
-def _encode(pixels: Pixels, overlay: Overlay | None) -> bytes:
-    return encode_png(pixels if overlay is None else overlay.under(pixels))

@@ -19,13 +19,13 @@ _MOST_FOREIGN_BYTES: Final = 100_000
 _MOST_WARNING_CHARACTERS: Final = 8_000
 
 
-def image(where: ReplyAddress, facts: ImageFacts, png: bytes) -> Message:
+def image(where: ReplyAddress, facts: ImageFacts, data: bytes, content_type: str) -> Message:
     """One picture; its facts are the headers, where ``type`` is called ``job_type`` beside the reply's own type."""
     headers: dict[str, HeaderValue] = facts.model_dump(exclude_none=True)
     headers["job_type"] = headers.pop("type")
     return Message(
-        body=png,
-        content_type="image/png",
+        body=data,
+        content_type=content_type,
         type="image",
         message_id=f"{where.job_id}/{facts.index}",
         correlation_id=where.correlation_id,

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Message
 from stablediffusiond.engine.engine import Engine
-from stablediffusiond.requestd import daemon, job_drawing, loading, reply_messages
+from stablediffusiond.requestd import daemon, loading, picture_file, reply_messages
 from tests.engine.fake import FakeDenoiser
 
 
@@ -32,7 +32,7 @@ def engine_without_a_word() -> None:
 
 
 def encoder() -> None:
-    patch.object(job_drawing, "encode_png", side_effect=ERROR).start()
+    patch.object(picture_file, "make", side_effect=ERROR).start()
 
 
 def never_loaded() -> None:

@@ -43,25 +43,25 @@ def facts(prompt: str, negative_prompt: str) -> ImageFacts:
 
 
 def test_a_picture_with_ordinary_prompts_is_a_short_line_in_binary() -> None:
-    assert len(line(reply_messages.image(WHERE, facts("p" * 1500, "n" * 500), b"png"))) < 4 * KIB
+    assert len(line(reply_messages.image(WHERE, facts("p" * 1500, "n" * 500), b"png", "image/png"))) < 4 * KIB
 
 
 @pytest.mark.parametrize("character", ["é", "漢", "🐈", "\u2028"])
 def test_prompts_of_ten_thousand_characters_in_all_fit_into_64_kib(character: str) -> None:
     half = character * (MAX_PROMPT_CHARACTERS // 2)
-    assert len(line(reply_messages.image(WHERE, facts(half, half), b"png"))) <= 64 * KIB
+    assert len(line(reply_messages.image(WHERE, facts(half, half), b"png", "image/png"))) <= 64 * KIB
 
 
 def test_no_picture_of_ours_has_a_line_of_more_than_128_kib_in_binary() -> None:
     whole = WORST * MAX_PROMPT_CHARACTERS
-    assert 64 * KIB < len(line(reply_messages.image(WHERE, facts(whole, whole), b"png"))) < 128 * KIB
+    assert 64 * KIB < len(line(reply_messages.image(WHERE, facts(whole, whole), b"png", "image/png"))) < 128 * KIB
 
 
 def test_in_base64_a_picture_is_no_longer_than_our_client_reads() -> None:
     whole, png = WORST * MAX_PROMPT_CHARACTERS, b"x" * LimitSettings().max_reply_bytes
     assert (
         16 * KIB * KIB
-        < len(line(reply_messages.image(WHERE, facts(whole, whole), png), "base64"))
+        < len(line(reply_messages.image(WHERE, facts(whole, whole), png, "image/png"), "base64"))
         < frames.MAX_REPLY_LINE_BYTES
     )
 
@@ -96,7 +96,7 @@ def test_long_json_of_others_follows_its_line(value: object) -> None:
 
 async def test_a_reader_of_64_kib_reads_binary_and_not_base64() -> None:
     """asyncio's own limit."""
-    message = reply_messages.image(WHERE, facts("p" * 1500, "n" * 500), b"x" * 100_000)
+    message = reply_messages.image(WHERE, facts("p" * 1500, "n" * 500), b"x" * 100_000, "image/png")
     for encoding, fails in (("binary", False), ("base64", True)):
         reader = asyncio.StreamReader()
         reader.feed_data(line(message, "binary" if encoding == "binary" else "base64"))
