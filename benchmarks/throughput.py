@@ -64,7 +64,7 @@ def by_pipeline(pipeline: Any, jobs: list[Fields], batch: int = 1) -> list[bytes
 def by_daemon(client: Client, jobs: list[Fields]) -> list[bytes]:
     submitted = [client.submit(fields) for fields in jobs]
     return [
-        next(event.png for event in job.events(timeout_seconds=1800) if isinstance(event, Image)) for job in submitted
+        next(event.data for event in job.events(timeout_seconds=1800) if isinstance(event, Image)) for job in submitted
     ]
 
 

@@ -49,8 +49,12 @@ _FIELDS: Final = {
     "mask_invert": "",
     "mask_from_alpha": "",
     "eta": "X",
+    "clip_skip": "N",
     "tiling": "",
     "guidance_rescale": "X",
+    "model": "NAME",
+    "format": "png|jpeg|webp",
+    "quality": "N",
     "priority": "low|normal|high",
     "deadline_seconds": "SECONDS",
     "id": "TEXT",
@@ -78,6 +82,7 @@ Examples:
   stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
   stablediffusion_client "in watercolours" --image cat.png --strength 0.6
   stablediffusion_client "a beach" --image cat.png --extend right=256
+  stablediffusion_client --like cat.png "a red dog" -o dog.jpg
   stablediffusion_client '{"prompt": "cat", "seed": 42}'
   echo "a red cat" | stablediffusion_client - -o - | display
 """
@@ -113,13 +118,14 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(_NAME, help=_HELP, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
     help="Where to write: a file, a folder, a pattern with {id}, {index} (from 0) and {seed}, or - for standard "
-    "output. Several pictures are numbered if the pattern does not tell them apart.  [default: {id}.png]",
+    "output. Several pictures are numbered if the pattern does not tell them apart. Its suffix says the "
+    "--format, if nothing else does.  [default: {id}.png]",
 )
 @_request_options
 @click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Draw after this picture.")
@@ -128,6 +134,14 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--lora", metavar="NAME[=SCALE]", multiple=True, help="A LoRA of the service; may be given several times."
 )
+@click.option(
+    "--like",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw what this picture's file says, but for what else is given here: one of this service's, or one with "
+    "A1111's parameters in it.",
+)
+@click.option("--metadata/--no-metadata", default=None, help="Write into the file how it was drawn.  [default: yes]")
 @click.option("--wait/--no-wait", default=None, help="Wait for the pictures, or print the id and leave.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON; pictures are files still.")
@@ -135,12 +149,14 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__, prog_name=_NAME)
 def command(
     *,
-    prompt: str,
+    prompt: str | None,
     output: str | None,
     image: Path | None,
     mask: Path | None,
     extend: tuple[str, ...],
     lora: tuple[str, ...],
+    like: Path | None,
+    metadata: bool | None,
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -149,16 +165,21 @@ def command(
 ) -> None:
     from stablediffusiond.cli import request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
-    prompt = request_arguments.read(prompt)
+    if prompt is None and like is None:
+        raise click.UsageError("a PROMPT is missing, or --like")
+    prompt = None if prompt is None else request_arguments.read(prompt)
     if wait is False and (output or timeout):
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    options["loras"] = list(lora) or None
-    request, warnings = request_arguments.request(prompt, options, {"image": image, "mask": mask}, extend)
+    fields = {**options, "loras": list(lora) or None, "metadata": metadata}
+    files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
+    request, warnings = request_arguments.request(prompt, fields, files)
     for warning in warnings:
         click.echo(f"{_NAME}: {warning}", err=True)
-    waiting = wait if wait is not None else bool(output or timeout) or not request_arguments.is_json(prompt)
+    waiting = (
+        wait if wait is not None else bool(output or timeout) or not (prompt and request_arguments.is_json(prompt))
+    )
     if waiting:
         submission.draw(request, output, config, timeout_seconds=timeout, as_json=as_json)
     else:

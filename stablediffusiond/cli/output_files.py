@@ -16,9 +16,10 @@ import click
 
 from stablediffusiond.cli.standard_output import Unwritable, all_written
 from stablediffusiond.messages.request import Request
+from stablediffusiond.picture_formats import SUFFIXES
 
 STDOUT: Final = "-"
-_DEFAULT: Final = "{id}.png"
+_DEFAULT: Final = "{id}"
 _FIELDS: Final = ("id", "index", "seed")
 
 
@@ -32,14 +33,14 @@ class OutputFiles:
         if self.to_stdout and request.count > 1:
             raise click.UsageError("-o - writes one picture, and --count asks for more; name files instead")
         if self.to_stdout and sys.stdout.isatty():
-            raise click.UsageError("-o - would write a PNG to the terminal; send it to a file or a program")
+            raise click.UsageError("-o - would write a picture to the terminal; send it to a file or a program")
         for path in self._paths:
             if os.path.isdir(path):
                 raise click.UsageError(f"-o: {path} is a folder")
         for folder in {path.resolve().parent for path in self._paths if not _is_device(path)}:
             _try_writing(folder)
 
-    def write(self, index: int, png: bytes) -> Path | None:
+    def write(self, index: int, data: bytes) -> Path | None:
         """Write picture ``index``; returns its path, or None for standard output.
 
         Raises:
@@ -47,20 +48,21 @@ class OutputFiles:
         """
         if self.to_stdout:
             with all_written():
-                sys.stdout.buffer.write(png)
+                sys.stdout.buffer.write(data)
             return None
         path = self._paths[index]
         try:
-            _write_whole(path, png)
+            _write_whole(path, data)
         except OSError as error:
             raise Unwritable(f"cannot write {path}: {error.strerror}") from None
         return path
 
 
 def _paths(output: str | None, request: Request) -> list[Path]:
-    pattern = output or _DEFAULT
+    default = _DEFAULT + SUFFIXES[request.format]
+    pattern = output or default
     if output and (output.endswith("/") or os.path.isdir(output)):
-        pattern = str(Path(output.replace("{", "{{").replace("}", "}}")) / _DEFAULT)
+        pattern = str(Path(output.replace("{", "{{").replace("}", "}}")) / default)
     named = set(_fields(pattern))
     if request.count > 1 and not named & {"index", "seed"}:
         stem, suffix = os.path.splitext(pattern)
@@ -103,15 +105,15 @@ def _try_writing(folder: Path) -> None:
         raise click.UsageError(f"-o: cannot write into {folder}: {error.strerror}") from None
 
 
-def _write_whole(path: Path, png: bytes) -> None:
+def _write_whole(path: Path, data: bytes) -> None:
     """Replace ``path`` in one step. A link is followed, as cp does."""
     if _is_device(path):
-        path.write_bytes(png)
+        path.write_bytes(data)
         return
     path = path.resolve()
     part = _part(path.parent)
     try:
-        part.write_bytes(png)
+        part.write_bytes(data)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

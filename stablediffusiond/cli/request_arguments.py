@@ -1,18 +1,33 @@
 """What is asked for: the argument, the options and perhaps standard input, as the fields of a request."""
 
+import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from stablediffusiond.client.image_argument import read_file
+from stablediffusiond.client.like import request as request_like
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages import picture_text
+from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.text import BYTE_ORDER_MARK, decode
 from stablediffusiond.messages.values import Body
+from stablediffusiond.picture_formats import of_suffix
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the command line says of files."""
+
+    pictures: Mapping[str, Path | None] = field(default_factory=dict)  #: field -> its picture
+    like: Path | None = None  #: a picture's file that says how it was drawn
+    output: str | None = None
+    extend: tuple[str, ...] = ()  #: sides, and by how many pixels
 
 
 def is_json(prompt: str) -> bool:
@@ -29,35 +44,41 @@ def read(prompt: str) -> str:
         raise click.UsageError(str(error)) from None
 
 
-def request(
-    prompt: str,
-    options: Mapping[str, object],
-    pictures: Mapping[str, Path | None],
-    extend: tuple[str, ...] = (),
-) -> tuple[Request, list[str]]:
+def request(prompt: str | None, options: Mapping[str, object], files: Files) -> tuple[Request, list[str]]:
     """The request and the warnings about it. Options stand beside the fields of JSON, and win over the same name.
+
+    All of these win over what the file says that it is to be like, and over the format that the output's suffix says.
 
     Raises:
         InvalidRequest: it cannot be drawn.
     """
-    try:
-        prompt.encode()
-        fields: Body = parse(prompt.encode()) if is_json(prompt) else {"prompt": prompt}
-    except UnicodeEncodeError:
-        raise InvalidRequest("the prompt is not UTF-8", field="prompt") from None
-    except UnreadableMessage as error:
-        raise InvalidRequest(f"{error}; a prompt that begins with '{{' is taken for JSON") from None
+    fields = _fields(prompt)
     fields |= {name: value for name, value in options.items() if value is not None}
-    for name, path in pictures.items():
+    for name, path in files.pictures.items():
         if path is None:
             continue
         try:
             fields[name] = read_file(path, name)
         except InvalidRequest as error:
             raise click.UsageError(str(error).replace(f"'{name}'", f"--{name}")) from None
-    if extend:
-        fields = _extended(fields, extend)
-    return Request.from_fields(fields)
+    if files.extend:
+        fields = _extended(fields, files.extend)
+    suffix = of_suffix(os.path.splitext(files.output or "")[1])
+    if suffix and "format" not in canonical(fields, Request.model_fields).fields:
+        fields["format"] = suffix
+    return Request.from_fields(fields) if files.like is None else request_like(files.like, fields)
+
+
+def _fields(prompt: str | None) -> Body:
+    if prompt is None:
+        return {}
+    try:
+        prompt.encode()
+        return parse(prompt.encode()) if is_json(prompt) else {"prompt": prompt}
+    except UnicodeEncodeError:
+        raise InvalidRequest("the prompt is not UTF-8", field="prompt") from None
+    except UnreadableMessage as error:
+        raise InvalidRequest(f"{error}; a prompt that begins with '{{' is taken for JSON") from None
 
 
 def _extended(fields: Body, texts: tuple[str, ...]) -> Body:

@@ -64,7 +64,7 @@ def _follow(job: Job, files: OutputFiles, printer: EventPrinter, bar: NoBar, dea
     for event in job.events(timeout_seconds=deadline.left_seconds()):
         if isinstance(event, Progress):
             bar.show(event.step, event.steps)
-        path = files.write(event.facts.index, event.png) if isinstance(event, Image) else None
+        path = files.write(event.facts.index, event.data) if isinstance(event, Image) else None
         with bar.aside() if path else contextlib.nullcontext():
             printer.event(event, path)
         if isinstance(event, Failed):

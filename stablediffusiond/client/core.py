@@ -15,6 +15,7 @@ from stablediffusiond.client.deadline import Deadline
 from stablediffusiond.client.events import Event, Image
 from stablediffusiond.client.image_argument import with_images_read
 from stablediffusiond.client.job_replies import JobReplies
+from stablediffusiond.client.like import request as request_like
 from stablediffusiond.client.listener import Listener
 from stablediffusiond.client.reply_buffer import ReplyBuffer
 from stablediffusiond.client.submitter import Submitter
@@ -72,7 +73,8 @@ def asked(request: Request | Mapping[str, object] | None, fields: Mapping[str, o
     if isinstance(request, Request):
         return Asked(request, [], is_nameless=False)
     body = dict(request) if request is not None else with_images_read(fields)
-    made, warnings = Request.from_fields(body)
+    like = body.pop("like", None) if request is None else None
+    made, warnings = Request.from_fields(body) if like is None else request_like(like, body)
     return Asked(made, warnings, is_nameless=body.get("id") is None)
 
 

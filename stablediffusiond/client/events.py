@@ -19,7 +19,8 @@ class Image:
     """One picture of a job, and all that is needed to draw it again."""
 
     facts: ImageFacts
-    png: bytes = field(repr=False)
+    data: bytes = field(repr=False)  #: its file: a PNG, or as the request asked
+    content_type: str = "image/png"
 
     @property
     def id(self) -> str:
@@ -30,7 +31,7 @@ class Image:
         """The picture, decoded: RGB, ``facts.width`` by ``facts.height`` pixels."""
         import PIL.Image  # noqa: PLC0415 (a program that only writes files need not wait for Pillow)
 
-        picture = PIL.Image.open(io.BytesIO(self.png))
+        picture = PIL.Image.open(io.BytesIO(self.data))
         picture.load()
         return picture
 
@@ -61,7 +62,8 @@ def from_frame(frame: Frame) -> Event | None:
     try:
         match head.get("type"):
             case "image":
-                return Image(ImageFacts.model_validate({**head, "type": head.get("job_type")}), frame.data or b"")
+                facts = ImageFacts.model_validate({**head, "type": head.get("job_type")})
+                return Image(facts, frame.data or b"", str(head.get("content_type") or "image/png"))
             case "preview":
                 return Preview(PreviewFacts.model_validate(head), frame.data or b"")
             case "done":

@@ -49,7 +49,7 @@ def with_images_read(fields: Mapping[str, object]) -> dict[str, object]:
 
 def names_images(fields: Mapping[str, object]) -> bool:
     """Whether there is anything to read."""
-    return bool({*_NAMES, "init_images"} & fields.keys())
+    return bool({*_NAMES, "init_images", "like"} & fields.keys())
 
 
 def read_file(path: str | os.PathLike[str], name: str = "image") -> bytes:

@@ -41,7 +41,7 @@ def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
     fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     fields |= facts.model_dump(include=set(_DRAWN)) | {"model": title(facts.model)}
     fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
-    return json.dumps(fields, ensure_ascii=False)
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
 def from_json(text: str) -> Said:

@@ -8,9 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stablediffusiond.cli.command import COMMANDS
+from stablediffusiond.pictures.encoding import encode
+from stablediffusiond.pictures.metadata import Metadata
 from stablediffusiond.settings import Settings
 from tests.client.fake_daemons import FakeDaemons, png
 from tests.client.running import Run
+from tests.client.test_like import PIXELS, picture_of
 
 
 def finish(daemons: FakeDaemons, images: int = 1) -> str:
@@ -87,6 +90,7 @@ def test_every_field_of_a_request_is_an_option(run: Run, daemons: FakeDaemons, t
     options = {
         "negative_prompt": "dog", "seed": "7", "count": "2", "steps": "20", "guidance_scale": "5.5", "sampler": "DDIM",
         "width": "512", "height": "640", "strength": "0.5", "eta": "0.25", "deadline_seconds": "60", "id": "mine",
+        "clip_skip": "2", "model": "doodle", "format": "webp", "quality": "70",
     }  # fmt: skip
     arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
     code, _, err = run("cat", "--no-wait", "--image", "init.png", "--priority", "low", *arguments).end()
@@ -95,6 +99,35 @@ def test_every_field_of_a_request_is_an_option(run: Run, daemons: FakeDaemons, t
     assert {name: str(fields[name]).removesuffix(".0") for name in options} == options
     assert fields["type"] == "img2img"
     assert fields["image"].startswith("iVBOR")
+
+
+def test_a_file_need_not_say_how_it_was_drawn(run: Run, daemons: FakeDaemons) -> None:
+    run("cat", "--no-wait", "--no-metadata").end()
+    assert daemons.take().fields["metadata"] is False
+
+
+def test_a_picture_is_drawn_like_another(run: Run, daemons: FakeDaemons, tmp_path: Path) -> None:
+    (tmp_path / "old.jpg").write_bytes(picture_of("jpeg", steps=7, quality=70))
+    running = run("--like", "old.jpg", "--seed", "5")
+    request = daemons.take()
+    daemons.draw(request, 0)
+    daemons.finish(request)
+    assert running.end() == (0, f"{request.id}.jpg\n".encode(), "")
+    assert request.id != "mine"
+    asked = {name: request.fields[name] for name in ("prompt", "seed", "steps", "format", "quality", "model")}
+    assert asked == {"prompt": "a red cat", "seed": 5, "steps": 7, "format": "jpeg", "quality": 70, "model": "doodle"}
+    run("--like", "old.jpg", "a dog", "--no-wait", "--model", "").end()
+    fields = daemons.take().fields
+    assert (fields["prompt"], fields["seed"], "model" in fields) == ("a dog", 42, False)
+
+
+def test_what_a_strangers_file_says_and_is_not_taken_is_told(run: Run, daemons: FakeDaemons, tmp_path: Path) -> None:
+    text = "cat\nSteps: 7, Sampler: Euler a, Seed: 1, RNG: CPU, Model hash: 99, Hires upscale: 2"
+    (tmp_path / "theirs.png").write_bytes(encode(PIXELS, says=Metadata(text)))
+    code, _, err = run("--like", "theirs.png", "--no-wait").end()
+    told = "stablediffusion_client: of 'theirs.png' this is not taken: Model hash, Hires upscale\n"
+    assert (code, err) == (0, told)
+    assert daemons.take().fields["steps"] == 7
 
 
 def test_options_stand_over_the_fields_of_json(run: Run, daemons: FakeDaemons) -> None:

@@ -22,7 +22,7 @@ def test_events_are_typed_and_end_with_done(client: Client, daemons: FakeDaemons
     assert isinstance(first, Image)
     assert isinstance(second, Image)
     assert isinstance(last, Done)
-    assert first.png == png(0)
+    assert first.data == png(0)
     assert (second.id, second.facts.seed, second.facts.type, second.facts.prompt) == (
         job.id,
         43,

@@ -36,6 +36,9 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("{index:03d}.png", {"count": 2}, ["000.png", "001.png"]),
         ("{id}.png", {"count": 2}, ["mine-0.png", "mine-1.png"]),
         ("{{id}}.png", {}, ["{id}.png"]),
+        (None, {"format": "jpeg"}, ["mine.jpg"]),
+        (None, {"format": "webp", "count": 2}, ["mine-0.webp", "mine-1.webp"]),
+        ("cat.png", {"format": "jpeg"}, ["cat.png"]),
         (None, {"id": "../../etc/passwd"}, ["_._.._etc_passwd.png"]),
     ],
 )
@@ -47,6 +50,7 @@ def test_names_follow_the_pattern(output: str | None, fields: dict[str, object],
 def test_a_folder_takes_pictures_under_their_own_names() -> None:
     Path("a{b}").mkdir()
     assert write("a{b}", count=2) == ["a{b}/mine-0.png", "a{b}/mine-1.png"]
+    assert write("a{b}", format="webp") == ["a{b}/mine.webp"]
 
 
 def test_a_folder_that_is_not_there_is_not_made() -> None:

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from stablediffusiond.cli import request_arguments
+from stablediffusiond.cli.request_arguments import Files
 
 JSON = '{"prompt": "ein Käse", "seed": 42}'
 
@@ -28,7 +29,7 @@ def given(stdin: io.BytesIO, data: bytes) -> str:
 def test_json_on_standard_input_is_json(stdin: io.BytesIO, mark: bytes, end: bytes) -> None:
     text = given(stdin, mark + JSON.encode() + end)
     assert request_arguments.is_json(text)
-    request, _ = request_arguments.request(text, {}, {})
+    request, _ = request_arguments.request(text, {}, Files())
     assert (request.prompt, request.seed) == ("ein Käse", 42)
 
 
@@ -46,3 +47,23 @@ def test_standard_input_in_another_encoding_is_called_what_it_is(stdin: io.Bytes
 def test_a_mark_before_the_argument_is_no_part_of_it() -> None:
     assert request_arguments.is_json(request_arguments.read("\ufeff" + JSON))
     assert request_arguments.read("\ufeffa cat") == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "made"),
+    [
+        (None, {}, "png"), ("cat.jpg", {}, "jpeg"), ("cat.JPEG", {}, "jpeg"), ("{seed}.webp", {}, "webp"), ("cat", {}, "png"),
+        ("-", {}, "png"), ("cat.gif", {}, "png"), ("cats.jpg/", {}, "png"), ("cat.jpg", {"format": "webp"}, "webp"),
+        ("cat.jpg", {"format": None}, "jpeg"),
+    ],
+)  # fmt: skip
+def test_a_suffix_asks_for_its_format_where_nothing_else_does(
+    output: str | None, options: dict[str, object], made: str
+) -> None:
+    request, _ = request_arguments.request("a cat", options, Files(output=output))
+    assert request.format == made
+
+
+def test_the_format_of_json_stands_over_the_suffix() -> None:
+    request, _ = request_arguments.request('{"prompt": "cat", "output_format": "png"}', {}, Files(output="cat.jpg"))
+    assert request.format == "png"

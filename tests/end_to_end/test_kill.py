@@ -41,7 +41,7 @@ def client(broker: PrivateBroker, topology: Topology, responsed: Daemon) -> Iter
 def picture(events: list[object]) -> bytes:
     [image] = [event for event in events if isinstance(event, Image)]
     assert isinstance(events[-1], Done)
-    return image.png
+    return image.data
 
 
 async def head_of(queue: str, broker: PrivateBroker) -> Message | None:

@@ -6,8 +6,12 @@ import zipfile
 import zlib
 from functools import cache
 
+import numpy as np
 from PIL import Image
 
+from stablediffusiond.picture_formats import Format
+from stablediffusiond.pictures.encoding import encode
+from stablediffusiond.pictures.metadata import Metadata
 from tests.pictures.files import profile
 
 
@@ -15,6 +19,31 @@ def images() -> dict[str, bytes]:
     """Init images, good and bad."""
     modes = _modes()
     return modes | _shapes() | _kinds() | _colours(modes) | _broken(modes["RGB PNG"]) | _others()
+
+
+def files() -> dict[str, bytes]:
+    """Pictures that say how they were drawn, or what looks like it."""
+    text = "a cat\nNegative prompt: dog\nSteps: 7, Sampler: Euler a, Seed: 1, Size: 512x512, RNG: CPU, Model hash: 9"
+    request = '{"prompt": "cat", "seed": 1, "loras": [{"name": "ink"}], "image": "sha256:9"}'
+    lines = {
+        "keys": "cat\n" + ", ".join(f"key {number}: {number}" for number in range(50_000)),
+        "no end of a key": "a " * 400_000,
+        "no end of a text": 'ab:"' * 200_000,
+        "colons": ":" * 800_000,
+        "escapes": 'ab: "' + '\\"' * 400_000,
+        "long numbers": f"cat\nSteps: {'9' * 9000}, Seed: {'9' * 9000}, CFG scale: 1e{'9' * 9000}, Size: {'9' * 999}x9",
+    }
+    made = {name: Metadata(line) for name, line in lines.items()}
+    made |= {
+        "deep": Metadata(request="[" * 100_000), "deep, and closed": Metadata(request='{"a":' * 900 + "1" + "}" * 900),
+        "many LoRAs": Metadata(request='{"prompt": "cat", "loras": [' + '"ink",' * 100_000 + '"ink"]}'),
+        "unknown fields": Metadata(request="{" + ",".join(f'"{n}": 1' for n in range(40_000)) + "}"),
+    }  # fmt: skip
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    formats: tuple[Format, ...] = ("png", "jpeg", "webp")
+    good = {each: encode(pixels, each, None, Metadata(text, request)) for each in formats}
+    theirs = {f"a text in a {each}": encode(pixels, each, None, Metadata(text)) for each in formats}
+    return good | theirs | {name: encode(pixels, "png", None, each) for name, each in made.items()}
 
 
 def _modes() -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 import functools
 import struct
 
-from tests.fuzz.image_seeds import images
+from tests.fuzz.image_seeds import files, images
 from tests.fuzz.request_seeds import requests
 
 
@@ -87,4 +87,5 @@ def tables() -> dict[str, bytes]:
 def of(target: str) -> dict[str, bytes]:
     return {
         "request": requests, "image": images, "properties": tables, "reply": replies, "op": lines, "frame": frames,
+        "like": files,
     }[target]()  # fmt: skip

@@ -16,6 +16,7 @@ from stablediffusiond.broker.lenient_decoding import LenientConnection
 from stablediffusiond.broker.message import Delivery, Message, from_properties, to_properties
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
+from stablediffusiond.client.like import request as request_like
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import MAX_ID_BYTES, Request
@@ -119,7 +120,20 @@ def frame(stream: bytes) -> None:
         pass
 
 
-TARGETS: Final[dict[str, Target]] = {each.__name__: each for each in (request, image, properties, reply, op, frame)}
+def like(data: bytes) -> None:
+    """A picture's file whose request somebody wants to have again."""
+    try:
+        made, warnings = request_like(data, {"id": "mine"})
+    except JobError as error:
+        assert len(str(error)) < 10_000, "an error is for people to read"
+    else:
+        assert (made.id, made.count, made.priority) == ("mine", 1, "normal")
+        assert sum(map(len, warnings)) < 10_000
+
+
+TARGETS: Final[dict[str, Target]] = {
+    each.__name__: each for each in (request, image, properties, reply, op, frame, like)
+}
 
 
 def _answered(where: ReplyAddress, error: JobError) -> None:

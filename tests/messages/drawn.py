@@ -5,7 +5,9 @@ from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 
 
-def drawn(index: int = 0, own_sampler: str = "DDIM", model: str | None = "doodle", **fields: object) -> tuple[CompleteRequest, ImageFacts]:
+def drawn(
+    index: int = 0, own_sampler: str = "DDIM", model: str | None = "doodle", **fields: object
+) -> tuple[CompleteRequest, ImageFacts]:
     """``own_sampler`` is the model's, for a request that names none."""
     given = {"prompt": "a red cat", "id": "mine", "seed": 42, "width": 128, "height": 64, **fields}
     request = CompleteRequest.of(Request.from_fields(given)[0], steps=20, guidance_scale=7.5)

@@ -82,7 +82,12 @@ def test_what_is_no_request_is_an_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [("doodle", "doodle"), ("stabilityai/sdxl-turbo", "sdxl-turbo"), ("/srv/m/x.v1.safetensors", "x.v1"), ("a/b/", "b")],
+    [
+        ("doodle", "doodle"),
+        ("stabilityai/sdxl-turbo", "sdxl-turbo"),
+        ("/srv/m/x.v1.safetensors", "x.v1"),
+        ("a/b/", "b"),
+    ],
 )
 def test_a_model_is_called_as_a1111_calls_it(name: str, title: str) -> None:
     assert drawn_request.title(name) == title

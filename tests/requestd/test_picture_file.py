@@ -18,8 +18,8 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (64, 128, 3), np.uint8)
 SIGNATURES = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "WEBP": b"RIFF"}
 
 
-def made(index: int = 0, **fields: object) -> PictureFile:
-    request, facts = drawn(index, **fields)  # type: ignore[arg-type]
+def made(at: int = 0, /, **fields: object) -> PictureFile:
+    request, facts = drawn(at, **fields)  # type: ignore[arg-type]
     return picture_file.make(Drawn(Task(0, request), facts, PIXELS))
 
 
@@ -82,11 +82,11 @@ def test_without_metadata_nothing_of_the_request_is_in_it(picture_format: str) -
 
 
 def test_what_a_jpeg_has_no_room_for_is_said() -> None:
-    long = {"prompt": "漢" * 10_000, "negative_prompt": "字" * 10_000}
+    long: dict[str, object] = {"prompt": "漢" * 10_000, "negative_prompt": "字" * 10_000}
     file = made(**long, format="jpeg")
     assert file.warnings == ["a jpeg has no room for the request in JSON beside the picture; png and webp have"]
     assert read(file.data).parameters.startswith("漢")
-    longer = {"prompt": "🐈" * 10_000, "negative_prompt": "🐕" * 10_000}
+    longer: dict[str, object] = {"prompt": "🐈" * 10_000, "negative_prompt": "🐕" * 10_000}
     assert made(**longer, format="jpeg").warnings == [
         "a jpeg has no room for the prompts beside the picture; png and webp have"
     ]
