@@ -49,7 +49,6 @@ _FIELDS: Final = {
     "mask_invert": "",
     "mask_from_alpha": "",
     "eta": "X",
-    "clip_skip": "N",
     "tiling": "",
     "guidance_rescale": "X",
     "model": "NAME",
