@@ -12,6 +12,7 @@ from stablediffusiond.messages import infotext_fields
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.drawn_request import PICTURES, Said, from_json, hash_of
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.values import Body, is_true
 
 #: A picture of 65 million pixels, the most that is opened, has fewer.
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -43,8 +44,7 @@ def request(file: object, own: Mapping[str, object]) -> tuple[Request, list[str]
     not_taken = list(said.not_taken)
     #: What is left empty beside it leaves the choice to the service.
     taken = {name: value for name, value in said.fields.items() if name in asked.fields or own.get(name) != ""}
-    if "image" not in asked.fields and taken.pop("strength", None) is not None:
-        not_taken.append("Denoising strength (it needs an image)")
+    not_taken += _without_what_is_not_there(taken, asked.fields)
     if asked.fields.get("format", taken.get("format")) != taken.get("format"):
         taken.pop("quality", None)
     made, warnings = Request.from_fields({**taken, **asked.fields})
@@ -55,6 +55,20 @@ def request(file: object, own: Mapping[str, object]) -> tuple[Request, list[str]
         if picture in said.hashes and data is not None and hash_of(data) != said.hashes[picture]:
             warnings.append(f"{name} was drawn after another {picture}")
     return made, [*asked.warnings, *warnings]
+
+
+def _without_what_is_not_there(taken: Body, asked: Body) -> list[str]:
+    """Drop from ``taken`` what is about an image or a mask that does not come with the new request; name it."""
+    if "mask" in asked:
+        taken.pop("mask_from_alpha", None)
+    masked = "mask" in asked or is_true({**taken, **asked}.get("mask_from_alpha"))
+    of_image = ["strength"] if "image" not in asked else []
+    of_mask = [name for name in taken if name.startswith("mask_")] if not masked else []
+    dropped = {name: f"{name} (it needs an image)" for name in of_image if name in taken}
+    dropped |= {name: f"{name} (it needs a mask)" for name in of_mask}
+    for name in dropped:
+        del taken[name]
+    return list(dropped.values())
 
 
 def _bytes(file: object, name: str) -> bytes:

@@ -23,7 +23,7 @@ _OF_THE_JOB: Final = frozenset({"id", "count", "preview_every", "priority", "dea
 #: The type follows from the pictures that are given.
 _TAKEN: Final = frozenset(Request.model_fields) - _OF_THE_JOB - {"type", *PICTURES}
 #: What a request may leave to the model, and what was drawn.
-_DRAWN: Final = frozenset({"seed", "width", "height", "steps", "guidance_scale"})
+_DRAWN: Final = frozenset({"seed", "subseed", "width", "height", "steps", "guidance_scale"})
 _HASH: Final = "sha256:"
 
 
@@ -39,7 +39,7 @@ class Said:
 def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
     left_out = {*_OF_THE_JOB, *PICTURES}
     fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
-    fields |= facts.model_dump(include=set(_DRAWN)) | {"model": title(facts.model)}
+    fields |= facts.model_dump(include=set(_DRAWN), exclude_none=True) | {"model": title(facts.model)}
     fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 

@@ -18,9 +18,20 @@ from stablediffusiond.messages.values import Body, shortest, shown
 
 #: Key -> field, where the value is taken as it is.
 _FIELDS: Final = {
-    "Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Model": "model", "Denoising strength": "strength",
-    "Clip skip": "clip_skip", "Eta DDIM": "eta",
+    "Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Model": "model", "Variation seed": "subseed",
+    "Variation seed strength": "subseed_strength", "Denoising strength": "strength", "Clip skip": "clip_skip",
+    "Tiling": "tiling", "Mask blur": "mask_blur", "Eta DDIM": "eta",
+    "CFG Rescale": "guidance_rescale",  # an extension's: https://github.com/Seshelle/CFG_Rescale_webui
 }  # fmt: skip
+#: Key -> field, and what each of its words means there.
+_WORDS: Final[dict[str, tuple[str, dict[str, object]]]] = {
+    "Mask mode": ("mask_invert", {"Inpaint not masked": True, "Inpaint masked": False}),
+    "Masked content": (
+        "mask_fill", {"original": "original", "fill": "neighbours", "latent noise": "noise", "latent nothing": "plain"}
+    ),
+}  # fmt: skip
+_ONLY_MASKED: Final = "Only masked"
+_DEFAULT_PADDING: Final = "32"
 #: Ours -> A1111's label.
 _SCHEDULE_LABELS: Final = {"DDIM Uniform": "DDIM"}
 _MODEL_S_OWN: Final = "Automatic"
@@ -42,10 +53,15 @@ def write(request: CompleteRequest, facts: ImageFacts) -> str:
         "Seed": str(facts.seed),
         "Size": f"{facts.width}x{facts.height}",
         "Model": title(facts.model),
-        "Denoising strength": None if facts.strength is None else shortest(facts.strength),
+        "Variation seed": None if facts.subseed is None else str(facts.subseed),
+        "Variation seed strength": _number(facts.subseed_strength),
+        "Denoising strength": _number(facts.strength),
         "Clip skip": str(request.clip_skip) if request.clip_skip and request.clip_skip > 1 else None,
         "RNG": "CPU",
-        "Eta DDIM": shortest(request.eta) if request.eta else None,
+        "Tiling": "True" if request.tiling else None,
+        **(_mask(request) if request.masked else {}),
+        "Eta DDIM": _number(request.eta or None),
+        "CFG Rescale": _number(request.guidance_rescale or None),
     }
     said = {key: value for key, value in parameters.items() if value is not None}
     return infotext.write(Infotext(prompt + as_tags(request.loras), negative, said))
@@ -65,6 +81,7 @@ def read(text: str) -> Said:
     not_taken: list[str] = []
     fields |= _read_sampler(rest, not_taken)
     fields |= _read_size(rest, not_taken)
+    fields |= _read_mask(rest, not_taken)
     if rest.get("RNG") == "CPU":
         del rest["RNG"]
     else:
@@ -77,6 +94,21 @@ def read(text: str) -> Said:
     if len(others) > _SHOWN_KEYS:
         others = [*others[:_SHOWN_KEYS], f"and {len(others) - _SHOWN_KEYS} more"]
     return Said(fields, [*not_taken, *others])
+
+
+def _number(number: float | None) -> str | None:
+    return None if number is None else shortest(number)
+
+
+def _mask(request: CompleteRequest) -> dict[str, str | None]:
+    """What differs from a mask as it is."""
+    values: dict[str, object] = {"Mask blur": _number(request.mask_blur or None)}
+    for key, (name, words) in _WORDS.items():
+        word = next(word for word, meaning in words.items() if meaning == getattr(request, name))
+        values[key] = None if getattr(request, name) == Request.model_fields[name].default else word
+    if request.mask_padding is not None:
+        values |= {"Inpaint area": _ONLY_MASKED, "Masked area padding": request.mask_padding}
+    return {key: None if value is None else str(value) for key, value in values.items()}
 
 
 def _escaped(prompt: str) -> str:
@@ -130,11 +162,23 @@ def _read_size(rest: dict[str, str], not_taken: list[str]) -> Body:
     return {}
 
 
+def _read_mask(rest: dict[str, str], not_taken: list[str]) -> Body:
+    fields: Body = {}
+    for key, (name, words) in _WORDS.items():
+        word = rest.get(key)
+        if word is not None and word in words:
+            fields[name] = words[rest.pop(key)]
+    area, padding = rest.pop("Inpaint area", None), rest.pop("Masked area padding", _DEFAULT_PADDING)
+    if area == _ONLY_MASKED:
+        fields |= _checked("mask_padding", padding, "Masked area padding", not_taken)
+    return fields
+
+
 def _checked(name: str, value: str, key: str, not_taken: list[str]) -> Body:
     """The field, if a request takes ``value`` for it."""
     try:
-        if name == "seed":
-            seeds.read(value)
+        if name in {"seed", "subseed"}:
+            seeds.read(value, name)
         else:
             Request.model_validate({"prompt": "", name: value})
     except (ValidationError, InvalidRequest):

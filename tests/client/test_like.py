@@ -36,6 +36,7 @@ def refusal(data: object, **own: object) -> str:
 
 
 FIELDS: dict[str, object] = {
+    "subseed": 2**60, "subseed_strength": 0.3, "tiling": True, "guidance_rescale": 0.7,
     "prompt": "(red:1.2) cat\n", "negative_prompt": "Negative prompt: dog", "sampler": "DPM++ 2M Karras", "clip_skip": 2,
     "loras": ["ink:0.5"], "steps": 7, "guidance_scale": 3.5, "seed": 2**63, "eta": 0.5, "model": "doodle",
 }  # fmt: skip
@@ -86,8 +87,23 @@ def test_a_text_of_a1111_is_taken() -> None:
         768,
         "txt2img",
     )
-    assert warnings == ["of 'like' this is not taken: Denoising strength (it needs an image)"]
+    assert warnings == ["of 'like' this is not taken: strength (it needs an image)"]
     assert (of(data, image=INIT).strength, of(data, image=INIT).type) == (0.5, "img2img")
+
+
+def test_what_a_text_says_of_a_mask_needs_one() -> None:
+    text = "a cat\nSteps: 7, Sampler: Euler a, Seed: 5, RNG: CPU, Mask blur: 4, Inpaint area: Only masked"
+    data = encode(PIXELS, says=Metadata(text))
+    told = "mask_padding (it needs a mask), mask_blur (it needs a mask)"
+    assert like.request(data, {})[1] == [f"of 'like' this is not taken: {told}"]
+    inpainted = of(data, image=INIT, mask=INIT)
+    assert (inpainted.mask_blur, inpainted.mask_padding) == (4, 32)
+
+
+def test_a_mask_stands_over_the_images_own() -> None:
+    data = picture_of(image=INIT, mask_from_alpha=True)
+    assert of(data, image=INIT).mask_from_alpha
+    assert not of(data, image=INIT, mask=INIT).mask_from_alpha
 
 
 def test_the_image_that_a_picture_was_drawn_after_has_to_come_again(tmp_path: Path) -> None:

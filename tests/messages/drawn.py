@@ -16,6 +16,7 @@ def drawn(
         negative_prompt=request.negative_prompt, seed=request.image_seed(index), width=request.width or 128,
         height=request.height or 64, steps=request.steps, guidance_scale=request.guidance_scale,
         sampler=str(request.chosen_sampler() or own_sampler), strength=request.strength if request.type != "txt2img" else None,
-        eta=request.eta, model=model or "doodle",
+        eta=request.eta, subseed=request.image_subseed(index) if request.subseed_strength else None,
+        subseed_strength=request.subseed_strength or None, model=model or "doodle",
     )  # fmt: skip
     return request, facts

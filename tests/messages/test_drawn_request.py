@@ -26,6 +26,11 @@ def test_it_has_what_the_picture_needs_and_nothing_of_the_job() -> None:
     }  # fmt: skip
 
 
+def test_a_variation_has_its_own_subseed() -> None:
+    made = written(subseed=7, subseed_strength=0.5, count=2, index=1)
+    assert (made["seed"], made["subseed"], made["subseed_strength"]) == (42, 8, 0.5)
+
+
 def test_pictures_are_there_by_their_hash() -> None:
     made = written(image=PNG, mask=PNG)
     assert made["image"] == made["mask"] == drawn_request.hash_of(PNG)

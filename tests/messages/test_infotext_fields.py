@@ -35,6 +35,18 @@ def test_it_says_what_a1111_says_in_its_order() -> None:
     )
 
 
+def test_an_inpainted_variation_says_what_a1111_says() -> None:
+    text = written(
+        image=PNG, mask=PNG, mask_blur=4, mask_invert=True, mask_fill="noise", mask_padding=16, subseed=7, subseed_strength=0.25,
+        tiling=True, guidance_rescale=0.7, index=1, count=2,
+    )  # fmt: skip
+    assert text.endswith(
+        "Seed: 42, Size: 128x64, Model: doodle, Variation seed: 8, Variation seed strength: 0.25, Denoising strength: 0.75, "
+        "RNG: CPU, Tiling: True, Mask blur: 4, Mask mode: Inpaint not masked, Masked content: latent noise, "
+        "Inpaint area: Only masked, Masked area padding: 16, CFG Rescale: 0.7"
+    )
+
+
 def test_a_prompt_alone_has_what_the_model_chose() -> None:
     assert written(own_sampler="PLMS") == (
         "a red cat\nSteps: 20, Sampler: PLMS, Schedule type: Automatic, CFG scale: 7.5, Seed: 42, Size: 128x64, "
@@ -87,12 +99,30 @@ SCALES = st.floats(-10, 10, allow_nan=False)
     strength=st.floats(0, 1, exclude_min=True),
     image=st.sampled_from([PNG, None]),
     model=st.sampled_from(["doodle", "v1, 5: final", None]),
+    subseed=st.integers(0, 2**64 - 1),
+    subseed_strength=st.floats(0, 1),
+    tiling=st.booleans(),
+    guidance_rescale=st.floats(0, 1),
+    of_mask=st.none()
+    | st.fixed_dictionaries(
+        {
+            "image": st.just(PNG),
+            "mask": st.just(PNG),
+            "mask_blur": st.floats(0, 64),
+            "mask_invert": st.booleans(),
+            "mask_fill": st.sampled_from(["original", "neighbours", "noise", "plain"]),
+            "mask_padding": st.none() | st.integers(0, 4096),
+        }
+    ),
     loras=st.lists(st.tuples(st.sampled_from(["ink", "oil, 2"]), SCALES, SCALES | st.none()), max_size=2),
 )
-def test_every_feature_comes_back(loras: list[tuple[str, float, float | None]], **fields: object) -> None:
+def test_every_feature_comes_back(
+    loras: list[tuple[str, float, float | None]], of_mask: dict[str, object] | None, **fields: object
+) -> None:
+    fields |= of_mask or {}
     given_loras = [{"name": name, "scale": scale, "text_encoder_scale": te} for name, scale, te in loras]
     before = Request.from_fields({"id": "mine", **fields, "loras": given_loras})[0]
-    image = {"image": before.image} if before.image else {}
+    image = {name: data for name in ("image", "mask") if (data := getattr(before, name))}
     text = written(**fields, loras=given_loras)
     after = again(text, **image)
     shown = {"prompt", "loras", "model"}
@@ -138,6 +168,9 @@ def test_a_file_of_forge_is_taken_and_what_cannot_be_is_named() -> None:
         ("RNG: CPU, Schedule type: Turbo", ["Schedule type (unknown schedule 'Turbo')"]),
         ("RNG: CPU, Schedule type: Karras", ["Schedule type (Euler a has no Karras schedule)"]),
         ("RNG: CPU, Eta: 0.7", ["Eta"]),
+        ("RNG: CPU, Masked content: lama cleaner", ["Masked content"]),
+        ("RNG: CPU, Inpaint area: Whole picture, Masked area padding: 8, Mask mode: Inpaint masked", []),
+        ("RNG: CPU, Variation seed: -5, Variation seed strength: 2", ["Variation seed ('-5')", "Variation seed strength ('2')"]),
     ],
 )
 def test_what_is_not_done_here_is_named_with_its_value(parameters: str, named: list[str]) -> None:
