@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path"
 )
 
 // What this program needs of a line; there is more in it (docs/protocol.md).
@@ -24,6 +25,7 @@ type line struct {
 	Index    int
 	Length   int
 	Message  string
+	Media    string `json:"content_type"` // image/png, image/jpeg or image/webp
 	Error    struct{ Code, Message string }
 }
 
@@ -74,7 +76,7 @@ func main() {
 }
 
 func fileName(reply line) string {
-	return fmt.Sprintf("%s-%d.png", url.PathEscape(reply.Id), reply.Index)
+	return fmt.Sprintf("%s-%d.%s", url.PathEscape(reply.Id), reply.Index, path.Base(reply.Media))
 }
 
 func report(reply line) {

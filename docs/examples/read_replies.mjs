@@ -42,7 +42,8 @@ async function readLine() {
   }
 }
 
-const fileName = (reply) => `${encodeURIComponent(reply.id)}-${reply.index}.png`;
+const suffix = (reply) => reply.content_type.split("/").pop(); // png, jpeg or webp
+const fileName = (reply) => `${encodeURIComponent(reply.id)}-${reply.index}.${suffix(reply)}`;
 
 function report(reply) {
   if (reply.type === "image") console.log("written", fileName(reply));

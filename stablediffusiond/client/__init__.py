@@ -4,7 +4,7 @@
         job = client.submit(prompt="a red cat", seed=42, count=2)
         for event in job:
             if isinstance(event, Image):
-                event.picture().save(f"cat-{event.facts.index}.png")
+                Path(f"cat-{event.facts.index}.png").write_bytes(event.data)
 
 And from a program with an event loop:
 

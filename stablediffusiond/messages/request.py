@@ -173,9 +173,7 @@ class Request(BaseModel):
         except ValidationError as error:
             raise _invalid(error, read.spelt) from None
         request.check_whole()
-        if request.format == "png" and request.quality is not None:
-            return request, [*read.warnings, f"{read.spelt['quality']!r} is for jpeg and webp; png loses nothing"]
-        return request, read.warnings
+        return request, [*read.warnings, *_check_format(request, read.spelt)]
 
     def check_whole(self) -> None:
         """What concerns more than one field."""
@@ -191,11 +189,18 @@ class Request(BaseModel):
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
         if self.image is None and any(use.image is None for use in self.control):
             raise InvalidRequest("a ControlNet of 'control' needs an 'image'", field="control")
-        if self.format == "webp" and max(self.width or 0, self.height or 0) > picture_formats.MOST_WEBP_PIXELS_A_SIDE:
-            most = picture_formats.MOST_WEBP_PIXELS_A_SIDE
-            raise InvalidRequest(f"a webp has at most {most} pixels a side; ask for jpeg or png", field="format")
         self.chosen_sampler()
         self.chosen_loras()
+
+
+def _check_format(request: Request, spelt: dict[str, str]) -> list[str]:
+    """The warnings about it. Raises InvalidRequest for a picture that has no room in it."""
+    most = picture_formats.MOST_WEBP_PIXELS_A_SIDE
+    if request.format == "webp" and max(request.width or 0, request.height or 0) > most:
+        raise InvalidRequest(f"a webp has at most {most} pixels a side; ask for jpeg or png", field="format")
+    if request.format == "png" and request.quality is not None:
+        return [f"{spelt['quality']!r} is for jpeg and webp; png loses nothing"]
+    return []
 
 
 def _type_of(body: Body) -> JobType:
