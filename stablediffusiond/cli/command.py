@@ -165,7 +165,7 @@ def command(
     from stablediffusiond.cli import request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
     if prompt is None and like is None:
-        raise click.UsageError("a PROMPT is missing, or --like")
+        raise click.UsageError("Missing argument 'PROMPT', or a file to be --like.")
     prompt = None if prompt is None else request_arguments.read(prompt)
     if wait is False and (output or timeout):
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")

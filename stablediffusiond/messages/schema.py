@@ -32,6 +32,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 
 _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
 _CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end: docs/protocol.md"
+_FORMATS: Final = "What kind of file each picture is: png, jpeg (jpg), webp or webp-lossless"
 _FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
 
 
@@ -48,6 +49,7 @@ def request_schema() -> Schema:
     properties["control"] = {"type": ["array", "object", "null"], "description": _CONTROL}
     for name in BOOLEANS:
         properties[name] = {**properties[name], "type": ["boolean", "integer", "string", "null"]}
+    properties["format"] = {"type": ["string", "null"], "default": "png", "description": _FORMATS}
     properties["mask_fill"] = {"type": ["string", "integer", "null"], "description": _FILLS}
     for name, others in ALIASES.items():
         for other in others:

@@ -34,6 +34,8 @@ def test_what_the_daemon_calls_invalid_is_an_invalid_request(run: Run, daemons: 
         (('{"prompt": "cat", "ddim_steps": 3}', "--steps", "4"), "mean the same and differ"),
         (("cat", "--stps", "3"), "No such option"),
         ((), "Missing argument 'PROMPT'"),
+        (("--like", "nowhere.png"), "'nowhere.png' cannot be read: No such file"),
+        (("cat", "--format", "gif"), "must be png, jpeg, webp or webp-lossless"),
         (("cat", "--no-wait", "-o", "cat.png"), "leave --no-wait out"),
         (("cat", "-o", "-", "--json"), "not both"),
         (("cat", "-o", "-", "--count", "2"), "writes one picture"),

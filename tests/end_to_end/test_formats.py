@@ -58,6 +58,21 @@ def test_the_library_draws_after_the_same_image(service: Service) -> None:
     assert again.data == drawn.data
 
 
+def test_an_inpainted_variation_is_drawn_again_with_its_image_and_mask(service: Service) -> None:
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (10, 10, 40, 50))
+    image = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+    with Client(service.settings) as client:
+        fields: dict[str, object] = {"prompt": "a (red:1.3) cat", "steps": 10, "subseed": 5, "subseed_strength": 0.3, "tiling": True}
+        of_mask: dict[str, object] = {"mask_padding": 8, "mask_blur": 2, "mask_fill": "noise", "format": "webp-lossless"}
+        job = client.submit(image=image, mask=mask, **{**fields, **of_mask}, timeout_seconds=None)
+        [drawn] = [event for event in job.events(timeout_seconds=60) if isinstance(event, Drawn)]
+        job = client.submit(like=drawn.data, image=image, mask=mask)
+        [again] = [event for event in job.events(timeout_seconds=60) if isinstance(event, Drawn)]
+    assert (job.warnings, drawn.picture().size) == ([], (96, 64))
+    assert again.data == drawn.data
+
+
 def test_the_socket_says_which_format_it_is_and_a_clean_file_says_nothing(service: Service, tmp_path: Path) -> None:
     service.shell(
         """

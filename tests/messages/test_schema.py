@@ -30,6 +30,7 @@ def test_the_command_writes_them(tmp_path: Path) -> None:
     [
         {"prompt": "cat"},
         {"prompt": "cat", "seed": "42", "ddim_steps": "20", "W": 512, "plms": "true", "C": 4},
+        {"prompt": "cat", "output_format": "JPG", "quality": "80", "metadata": "false"},
         {"prompt": "cat", "seed": -1, "width": None, "init_images": ["aW1hZ2U="], "denoising_strength": 0.5},
     ],
 )
