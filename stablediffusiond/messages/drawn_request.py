@@ -6,7 +6,6 @@ and of pictures that came with the request there is the SHA-256: so the same req
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +13,8 @@ from typing import Final
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.controls import ControlUse
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.values import Body, shown
@@ -37,9 +38,11 @@ class Said:
 
 
 def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
-    left_out = {*_OF_THE_JOB, *PICTURES}
+    left_out = {*_OF_THE_JOB, *PICTURES, "control"}
     fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
-    fields |= facts.model_dump(include=set(_DRAWN), exclude_none=True) | {"model": title(facts.model)}
+    fields |= facts.model_dump(include=set(_DRAWN), exclude_none=True) | {"model": file_name(facts.model)}
+    if request.control:
+        fields["control"] = [_with_hash(use) for use in request.control]
     fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
@@ -56,17 +59,15 @@ def from_json(text: str) -> Said:
         raise InvalidRequest(f"the request in it cannot be read: {error}") from None
     hashes = {name: str(fields[name])[:100] for name in PICTURES if fields.get(name) is not None}
     unknown = fields.keys() - _TAKEN - {"type", *PICTURES}
-    return Said(
-        {name: value for name, value in fields.items() if name in _TAKEN},
-        [shown(name) for name in fields if name in unknown],
-        hashes,
-    )
+    not_taken = [shown(name) for name in fields if name in unknown]
+    taken = {name: value for name, value in fields.items() if name in _TAKEN}
+    return Said(taken, not_taken, hashes)
+
+
+def _with_hash(use: ControlUse) -> Body:
+    image = {} if use.image is None else {"image": hash_of(use.image)}
+    return {**use.to_fields(), **image}
 
 
 def hash_of(picture: bytes) -> str:
     return _HASH + hashlib.sha256(picture).hexdigest()
-
-
-def title(model: str) -> str:
-    """The name of a model as A1111 writes it: without folder and suffix, which a service knows it by, too."""
-    return re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", re.split(r"[/\\]", model.rstrip("/\\"))[-1])

@@ -9,9 +9,10 @@ from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import infotext, seeds
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.drawn_request import Said, title
+from stablediffusiond.messages.drawn_request import Said
 from stablediffusiond.messages.infotext import Infotext
 from stablediffusiond.messages.loras import as_tags
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.values import Body, shortest, shown
@@ -52,7 +53,8 @@ def write(request: CompleteRequest, facts: ImageFacts) -> str:
         "CFG scale": shortest(facts.guidance_scale),
         "Seed": str(facts.seed),
         "Size": f"{facts.width}x{facts.height}",
-        "Model": title(facts.model),
+        **_controls(request),
+        "Model": file_name(facts.model),
         "Variation seed": None if facts.subseed is None else str(facts.subseed),
         "Variation seed strength": _number(facts.subseed_strength),
         "Denoising strength": _number(facts.strength),
@@ -98,6 +100,15 @@ def read(text: str) -> Said:
 
 def _number(number: float | None) -> str | None:
     return None if number is None else shortest(number)
+
+
+def _controls(request: CompleteRequest) -> dict[str, str]:
+    """Before ``Model``: readers that take quotation marks for letters take the last one that they find."""
+    return {
+        f"ControlNet {place}": f"Module: none, Model: {use.model}, Weight: {shortest(use.scale)}, "
+        f"Guidance Start: {shortest(use.start)}, Guidance End: {shortest(use.end)}, Control Mode: Balanced"
+        for place, use in enumerate(request.control)
+    }
 
 
 def _mask(request: CompleteRequest) -> dict[str, str | None]:

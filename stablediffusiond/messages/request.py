@@ -30,6 +30,8 @@ MAX_PROMPT_CHARACTERS: Final = 10_000
 BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "metadata", "tiling"})
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
+Steps = Annotated[int, Field(ge=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
 MaskFill = Literal["original", "neighbours", "noise", "plain"]
@@ -57,9 +59,7 @@ class Request(BaseModel):
     loras: Loras = Field((), description="LoRAs, beside those that the prompt names as <lora:name:0.8>")
     width: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
     height: Pixels | None = Field(None, description="Default: the model's own size, in the proportions of an image")
-    steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Denoising steps; default: the model's, else 50"
-    )
+    steps: Steps | None = Field(None, description="Denoising steps; default: the model's, else 50")
     guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
         None, description="At most 1 switches guidance off; default: the model's, else 7.5 (img2img: at most 5.0)"
     )
@@ -95,12 +95,10 @@ class Request(BaseModel):
     )
     control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, start, end")
     format: picture_formats.Format = Field("png", description="What kind of file each picture is")
-    quality: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        None, description="Of jpeg and webp; webp loses nothing at 100; default: 90"
-    )
+    quality: Quality | None = Field(None, description="Of jpeg and webp; webp loses nothing at 100; default: 90")
     metadata: bool = Field(default=True, description="Whether the file says how it was drawn")
     eta: float = Field(0.0, ge=0, le=1, description="DDIM: 0 adds no noise, 1 as much as DDPM")
-    preview_every: Annotated[int, Field(ge=1)] | None = Field(
+    preview_every: Steps | None = Field(
         None, description="Steps between two previews of an image; default: as the listener asks"
     )
     priority: Priority = Field("normal", description="Which queue the client puts the job into")

@@ -100,6 +100,17 @@ def test_what_a_text_says_of_a_mask_needs_one() -> None:
     assert (inpainted.mask_blur, inpainted.mask_padding) == (4, 32)
 
 
+def test_controlnets_go_by_the_image_that_is_given_again() -> None:
+    data = picture_of(image=INIT, control=[{"model": "depth"}, {"model": "canny", "image": INIT}])
+    request, warnings = like.request(data, {"image": INIT})
+    assert [use.model for use in request.control] == ["depth"]
+    assert warnings == ["of 'like' this is not taken: the ControlNet 'canny', whose image is not in it"]
+    given = [{"model": "canny", "image": INIT}]
+    assert [use.model for use in of(data, image=INIT, control=given).control] == ["canny"]
+    data = picture_of(control=[{"model": "canny", "image": INIT}])
+    assert like.request(data, {})[0].control == ()
+
+
 def test_a_mask_stands_over_the_images_own() -> None:
     data = picture_of(image=INIT, mask_from_alpha=True)
     assert of(data, image=INIT).mask_from_alpha

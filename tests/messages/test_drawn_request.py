@@ -85,14 +85,12 @@ def test_what_is_no_request_is_an_error(text: str) -> None:
         drawn_request.from_json(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [
-        ("doodle", "doodle"),
-        ("stabilityai/sdxl-turbo", "sdxl-turbo"),
-        ("/srv/m/x.v1.safetensors", "x.v1"),
-        ("a/b/", "b"),
-    ],
-)
-def test_a_model_is_called_as_a1111_calls_it(name: str, title: str) -> None:
-    assert drawn_request.title(name) == title
+def test_a_model_is_called_by_its_name_alone() -> None:
+    assert written(model="/srv/models/x.v1.safetensors")["model"] == "x.v1"
+
+
+def test_controlnets_are_there_with_the_hash_of_their_images() -> None:
+    control: list[object] = [{"model": "canny", "image": PNG, "scale": 0.5}, {"model": "depth", "end": 0.5}]
+    made = written(image=PNG, control=control)
+    hashed = {"model": "canny", "image": drawn_request.hash_of(PNG), "scale": 0.5}
+    assert made["control"] == [hashed, {"model": "depth", "end": 0.5}]

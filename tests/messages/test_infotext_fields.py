@@ -47,6 +47,15 @@ def test_an_inpainted_variation_says_what_a1111_says() -> None:
     )
 
 
+def test_controlnets_stand_where_they_hide_no_model() -> None:
+    text = written(image=PNG, control=[{"model": "canny", "scale": 0.5, "end": 0.8}], strength=1)
+    assert (
+        'Size: 128x64, ControlNet 0: "Module: none, Model: canny, Weight: 0.5, Guidance Start: 0, Guidance End: 0.8, '
+        'Control Mode: Balanced", Model: doodle, Denoising strength: 1'
+    ) in text
+    assert infotext_fields.read(text).not_taken == ["ControlNet 0"]
+
+
 def test_a_prompt_alone_has_what_the_model_chose() -> None:
     assert written(own_sampler="PLMS") == (
         "a red cat\nSteps: 20, Sampler: PLMS, Schedule type: Automatic, CFG scale: 7.5, Seed: 42, Size: 128x64, "

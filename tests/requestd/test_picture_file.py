@@ -65,6 +65,16 @@ def test_sd_parsers_reads_it(picture_format: str, prompt: str) -> None:
     assert read_back.metadata == {"Size": "128x64", "RNG": "CPU"}
 
 
+def test_sd_parsers_tells_a_controlnets_model_from_the_pictures() -> None:
+    init = made().data
+    file = made(control=[{"model": "canny", "image": init}], model="v1-5")
+    read_back = ParserManager().parse(io.BytesIO(file.data))
+    assert read_back is not None
+    assert read_back.samplers[0].model is not None
+    assert read_back.samplers[0].model.name == "v1-5"
+    assert b"canny" in file.data
+
+
 @pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
 def test_a_picture_of_several_has_the_bytes_of_the_one_that_is_asked_for_alone(picture_format: str) -> None:
     of_several = made(2, count=3, id="several", priority="high", format=picture_format)
