@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "models": "stablediffusiond.cli.models",
     "cancel": "stablediffusiond.cli.cancel",
     "dead": "stablediffusiond.cli.dead",
+    "completion": "stablediffusiond.cli.completion",
 }
 
 #: The fields of a request that are options, in the order of the help, with what stands for their value there.
@@ -71,6 +72,7 @@ Commands:
   stablediffusion_client models        samplers, LoRAs, ControlNets that requests may name
   stablediffusion_client cancel ID...  end jobs
   stablediffusion_client dead          what was put aside for operators
+  stablediffusion_client completion    what makes a shell complete options and names
 
 Each has a --help of its own. To draw a prompt that is the name of a command, put -- before it:
 stablediffusion_client -- status
@@ -82,6 +84,7 @@ Examples:
   stablediffusion_client "in watercolours" --image cat.png --strength 0.6
   stablediffusion_client "a beach" --image cat.png --extend right=256
   stablediffusion_client --like cat.png "a red dog" -o dog.jpg
+  stablediffusion_client "a barn <lora:ink:0.8>" --control edges=barn-edges.png
   stablediffusion_client '{"prompt": "cat", "seed": 42}'
   echo "a red cat" | stablediffusion_client - -o - | display
 """
@@ -102,6 +105,12 @@ Exit codes:
 """
 
 
+def _complete(_: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    from stablediffusiond.cli.completion import names_of  # noqa: PLC0415 (only where a shell asks)
+
+    return names_of(parameter.name or "", incomplete)
+
+
 def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for each of ``_FIELDS``, explained as the request itself explains it; values are checked there too."""
     for name, metavar in reversed(_FIELDS.items()):
@@ -111,7 +120,12 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             continue
         plain = isinstance(field.default, int | float | str) and name not in {"seed", "subseed"}
         shown = f"  [default: {field.default}]" if plain and field.default else ""
-        option = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=f"{field.description}{shown}")
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            metavar=metavar,
+            help=f"{field.description}{shown}",
+            shell_complete=_complete if name == "sampler" else None,
+        )
         command = option(command)
     return command
 
@@ -131,7 +145,18 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--mask", metavar="FILE", type=click.Path(path_type=Path), help="Draw anew only where this is white.")
 @click.option("--extend", metavar="SIDE=PIXELS", multiple=True, help="Draw the image on: left, top, right or bottom.")
 @click.option(
-    "--lora", metavar="NAME[=SCALE]", multiple=True, help="A LoRA of the service; may be given several times."
+    "--lora",
+    metavar="NAME[=SCALE]",
+    multiple=True,
+    shell_complete=_complete,
+    help="A LoRA; may be given often.",
+)
+@click.option(
+    "--control",
+    metavar="NAME=FILE[:SCALE]",
+    multiple=True,
+    shell_complete=_complete,
+    help="A ControlNet and the picture that guides it; may be given several times.",
 )
 @click.option(
     "--like",
@@ -156,6 +181,7 @@ def command(
     lora: tuple[str, ...],
     like: Path | None,
     metadata: bool | None,
+    control: tuple[str, ...],
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -171,7 +197,8 @@ def command(
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    fields = {**options, "loras": list(lora) or None, "metadata": metadata}
+    named = {"loras": list(lora) or None, "control": request_arguments.controls(control)}
+    fields = {**options, **named, "metadata": metadata}
     files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
     request, warnings = request_arguments.request(prompt, fields, files)
     for warning in warnings:

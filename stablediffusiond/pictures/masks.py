@@ -65,7 +65,7 @@ def in_shape(box: Box, shape: Size, within: Size) -> Box:
     return left, upper, right, lower
 
 
-def filled(picture: Image.Image, mask: Image.Image, fill: str, seed: int) -> Image.Image:
+def filled(picture: Image.Image, mask: Image.Image, fill: str) -> Image.Image:
     """``picture``, RGB, with something else where the mask is white: plain grey, noise, or what is around it."""
     if fill == "original":
         return picture
@@ -73,7 +73,7 @@ def filled(picture: Image.Image, mask: Image.Image, fill: str, seed: int) -> Ima
         under = Image.new("RGB", picture.size, _GREY)
     elif fill == "noise":
         width, height = picture.size
-        under = Image.frombytes("RGB", picture.size, random.Random(seed).randbytes(3 * width * height))  # noqa: S311
+        under = Image.frombytes("RGB", picture.size, random.Random(0).randbytes(3 * width * height))  # noqa: S311
     else:
         under = _from_neighbours(picture, mask)
     made = picture.copy()

@@ -97,7 +97,7 @@ def _open(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Siz
     if not request.masked:
         return InitPictures(sized, picture)
     picture, mask = _with_mask(request, image, size_for, picture)
-    under = masks.filled(picture, mask, request.mask_fill, request.seed)
+    under = masks.filled(picture, mask, request.mask_fill)
     return InitPictures(sized, under, mask, Overlay(picture, mask, (0, 0, *picture.size)))
 
 
@@ -107,7 +107,7 @@ def _open_part(request: CompleteRequest, image: bytes, size_for: Callable[[Size]
     box = masks.box_around(mask, request.mask_padding or 0)
     size = size_for((box[2] - box[0], box[3] - box[1]))
     box = masks.in_shape(box, size, picture.size)
-    under = masks.filled(picture, mask, request.mask_fill, request.seed)
+    under = masks.filled(picture, mask, request.mask_fill)
     return InitPictures(
         request.model_copy(update={"width": size[0], "height": size[1]}),
         under.crop(box).resize(size, Resampling.LANCZOS),
@@ -126,7 +126,7 @@ def _with_mask(
     if request.mask is None:
         mask = open_alpha_at(image, size_for)
         fill = "neighbours" if request.mask_fill == "original" else request.mask_fill
-        picture = masks.filled(picture, mask, fill, request.seed)
+        picture = masks.filled(picture, mask, fill)
     else:
         mask = _named("mask", request.mask, picture.size).convert("L")
     return picture, masks.with_edge(mask, invert=request.mask_invert, blur=request.mask_blur)

@@ -78,6 +78,12 @@ def test_models_says_what_requests_may_name(operated: Operated, client: Client) 
         assert re.search(words, shown, re.M), shown
     said = json.loads(operated.run("models", "--json")[1])
     assert (said["model"], said["tasks"], said["controlnets"]) == ("doodle", ["txt2img"], ["edges"])
+    typed = {"COMP_WORDS": "stablediffusion_client cat --control E", "COMP_CWORD": "3"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stablediffusiond.cli"], cwd=CHECKOUT, capture_output=True, text=True, check=True,
+        env={**environment_of(operated.url, operated.topology), **typed, "_STABLEDIFFUSION_CLIENT_COMPLETE": "bash_complete"},
+    )  # fmt: skip
+    assert done.stdout == "plain,edges\n"
     [worker] = client.status().workers
     assert worker.offer is None, "it looks into files, and only where it was asked for"
     nowhere = environment_of(operated.url, Topology("nobody", operated.topology.results))

@@ -57,26 +57,21 @@ def test_a_part_has_the_shape_of_what_is_drawn(box: object, shape: object, made:
 @pytest.mark.parametrize("fill", ["original", "neighbours", "noise", "plain"])
 def test_only_what_is_under_the_mask_changes(fill: str) -> None:
     whole, hidden = picture(), mask((32, 16, 64, 48))
-    made = np.asarray(filled(whole, hidden, fill, 7))
+    made = np.asarray(filled(whole, hidden, fill))
     outside = np.asarray(hidden) == 0
     assert (made[outside] == np.asarray(whole)[outside]).all()
-    assert (made == np.asarray(filled(whole, hidden, fill, 7))).all(), "the same request draws the same"
+    assert (made == np.asarray(filled(whole, hidden, fill))).all(), "the same request draws the same"
     if fill != "original":
         assert (made[~outside] != np.asarray(whole)[~outside]).any()
 
 
 def test_neighbours_are_the_colours_beside_it() -> None:
-    made = filled(picture(), mask((8, 16, 88, 48)), "neighbours", 0)
+    made = filled(picture(), mask((8, 16, 88, 48)), "neighbours")
     left, right = np.asarray(made)[32, 10], np.asarray(made)[32, 85]
     assert left[0] > 200 > 60 > left[2]
     assert right[2] > 200 > 60 > right[0]
-    everything = filled(picture(), Image.new("L", (96, 64), 255), "neighbours", 0)
+    everything = filled(picture(), Image.new("L", (96, 64), 255), "neighbours")
     assert everything.getpixel((5, 5)) == (128, 128, 128)
-
-
-def test_noise_is_the_seeds() -> None:
-    whole, hidden = picture(), mask((0, 0, 96, 64))
-    assert filled(whole, hidden, "noise", 1) != filled(whole, hidden, "noise", 2)
 
 
 def test_what_is_outside_the_mask_comes_back_byte_for_byte() -> None:

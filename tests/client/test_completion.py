@@ -1,0 +1,60 @@
+"""What a shell completes: options, samplers, and what the service offers."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stablediffusiond import samplers
+from tools.daemons import CHECKOUT
+
+CLIENT = [sys.executable, "-m", "stablediffusiond.cli"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "STABLEDIFFUSIOND_CONFIG": "", **environment}
+    return subprocess.run([*CLIENT, *arguments], env=given, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+def completed(line: str, **environment: str) -> list[str]:
+    """What is offered for the last word of ``line``."""
+    words = line.split(" ")
+    asked = {"_STABLEDIFFUSION_CLIENT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    return [each.split(",", 1)[1] for each in run(**asked, **environment).stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_script_that_asks_this_program(shell: str) -> None:
+    done = run("completion", shell)
+    assert done.returncode == 0
+    assert f"_STABLEDIFFUSION_CLIENT_COMPLETE={shell}_complete" in done.stdout
+    assert run("completion", "tcsh").returncode == 2
+
+
+def test_bash_takes_the_script(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    script = tmp_path / "completion"
+    script.write_text(run("completion", "bash").stdout)
+    done = subprocess.run(
+        [bash, "-c", f"source '{script}'; complete -p stablediffusion_client"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "stablediffusion_client" in done.stdout
+
+
+def test_options_and_samplers_are_completed() -> None:
+    assert "--negative-prompt" in completed("stablediffusion_client --neg")
+    assert completed("stablediffusion_client cat --sampler eul") == [
+        name for name in samplers.NAMES if name.lower().startswith("eul")
+    ]
+
+
+def test_where_nobody_can_be_asked_nothing_is_offered(free_port: int) -> None:
+    away = {"STABLEDIFFUSIOND_BROKER__URL": f"amqp://guest:guest@127.0.0.1:{free_port}/"}
+    assert completed("stablediffusion_client cat --lora in", **away) == []
