@@ -23,7 +23,7 @@ def completed(line: str, **environment: str) -> list[str]:
     """What is offered for the last word of ``line``."""
     words = line.split(" ")
     asked = {"_STABLEDIFFUSION_CLIENT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    return [each.split(",", 1)[1] for each in run(**asked, **environment).stdout.splitlines()]
+    return [each.split(",", 1)[1] for each in run(**asked, **environment).stdout.splitlines() if each]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

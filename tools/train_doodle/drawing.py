@@ -136,7 +136,7 @@ def _cat(sheet: Sheet) -> None:
 def _dog(sheet: Sheet) -> None:
     sheet.ellipse(0, 0, 0.8, 0.88, sheet.colour)
     for side in (-1, 1):
-        sheet.ellipse(side * 0.82, -0.05, 0.26, 0.62, sheet.shade)
+        sheet.ellipse(side * 0.74, -0.05, 0.26, 0.62, sheet.shade)
         sheet.disc(side * 0.32, -0.22, 0.17, _PAPER)
         sheet.disc(side * 0.32, -0.2, 0.1, _INK)
     sheet.ellipse(0, 0.42, 0.42, 0.34, _PAPER)
@@ -164,8 +164,8 @@ def _flower(sheet: Sheet) -> None:
     sheet.ellipse(0.26, 0.74, 0.26, 0.12, _STALK)
     for petal in range(6):
         turn = petal * math.pi / 3 + math.pi / 6
-        sheet.disc(0.46 * math.cos(turn), -0.3 + 0.46 * math.sin(turn), 0.3, sheet.colour)
-    sheet.disc(0, -0.3, 0.27, sheet.shade)
+        sheet.disc(0.46 * math.cos(turn), -0.24 + 0.46 * math.sin(turn), 0.3, sheet.colour)
+    sheet.disc(0, -0.24, 0.27, sheet.shade)
 
 
 def _fish(sheet: Sheet) -> None:
