@@ -98,6 +98,7 @@ def test_jobs_that_were_queued_are_drawn_after_a_reboot(installed: Installation)
     jobs = installed.machine.run(f"for _ in 1 2 3; do {asking}; done").split()
     installed.machine.reboot()
     # What an earlier reader had not acked when it left is delivered once more.
-    ours = "jq --unbuffered -r '.id + \" \" + .type' | grep --line-buffered -F " + " ".join(f"-e {job}" for job in jobs)
-    printed = installed.machine.run(f"timeout 120 nc localhost 50007 | {ours} | head -6", timeout_seconds=150)
+    ours = " ".join(f"-e {job}" for job in jobs)
+    read = f"timeout 120 nc localhost 50007 | grep -m 6 -F {ours} | jq -r '.id + \" \" + .type'"
+    printed = installed.machine.run(read, timeout_seconds=150)
     assert sorted(printed.splitlines()) == sorted(f"{job} {reply}" for job in jobs for reply in ("image", "done"))
