@@ -4,14 +4,13 @@ Between two ticks, and only there, jobs come, are cancelled, expire and leave. T
 pictures that are finished: one is decoded in a tick, or several at once where that takes no longer than a step.
 """
 
-import itertools
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.decode_queue import DecodeQueue
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Previewed, Sample, Stepped, Task
 from stablediffusiond.engine.progress import Progress
@@ -53,7 +52,7 @@ class Drawing:
         self._clock = clock
         self._previewed: set[int] = set()
         self._last_step_seconds = math.inf
-        self._undecoded: deque[Sample] = deque()
+        self._undecoded = DecodeQueue(self._goes_on)
         #: A tick that takes longer than this is not only slow.
         self.longest_seconds = _LONGEST_TICK_SECONDS
         #: What a call of the denoiser and its scheduler steps take, and how many rows it has; for anybody to look at.
@@ -62,7 +61,7 @@ class Drawing:
 
     @property
     def idle(self) -> bool:
-        return not self._undecoded and self._batcher.idle
+        return not self._undecoded.samples and self._batcher.idle
 
     def show_previews(self, key: int) -> None:
         """Have the images of a task shown as they come, as often as its progress is reported; from any thread."""
@@ -105,20 +104,13 @@ class Drawing:
             self.rows_per_call.add(sum(sample.rows for sample in batch))
         finished = [sample for sample in chosen if self._goes_on(sample) and sample.finished]
         self._batcher.end(finished)
-        self._undecoded.extend(finished)
+        self._undecoded.samples.extend(finished)
         if decoded := self._next_decoded():
             self._decode(decoded)
 
     def _next_decoded(self) -> list[Sample]:
-        """Of the images to be decoded the first ones, of one size: as many as are decoded at once."""
-        self._undecoded = deque(filter(self._goes_on, self._undecoded))
-        if not self._undecoded:
-            return []
-        first = self._undecoded[0]
         longest_seconds = None if self._batcher.idle else self._last_step_seconds
-        most = self._capacity.decodes.images_at_most(first.kind, longest_seconds)
-        alike = itertools.takewhile(lambda each: each.kind.size == first.kind.size, self._undecoded)
-        return [self._undecoded.popleft() for _ in list(itertools.islice(alike, most))]
+        return self._undecoded.take(lambda kind: self._capacity.decodes.images_at_most(kind, longest_seconds))
 
     def _report_ending(self, batch: list[Sample]) -> None:
         """Report those images of ``batch`` whose places in it will soon be free."""
@@ -184,7 +176,7 @@ class Drawing:
 
     def _fail(self, task: Task, error: JobError) -> None:
         """End a task, whatever it has waiting or in flight."""
-        for sample in (*self._batcher.drop(task.key), *(each for each in self._undecoded if each.task is task)):
+        for sample in (*self._batcher.drop(task.key), *(each for each in self._undecoded.samples if each.task is task)):
             self._denoiser.drop(sample)
         self._end(task)
         self._on_event(Failed(task, error))

@@ -14,24 +14,21 @@ from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
-from stablediffusiond.engine.job import Kind, Pixels, Sample
-from stablediffusiond.engine.memory_saving import device_of
+from stablediffusiond.engine.job import Pixels, Sample
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
 from stablediffusiond.engine.networks import Pipeline
-from stablediffusiond.engine.on_device import OnDevice
-from stablediffusiond.engine.pipelines import ModelPipelines, RequestFiles
+from stablediffusiond.engine.pipeline_requests import PipelineRequests
+from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
 from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.trials import Trials
 from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
-from stablediffusiond.messages.request import Request
-from stablediffusiond.messages.status import Offer
 from stablediffusiond.settings import CompileMode, FolderSettings
 
 
-class PipelineDenoiser(OnDevice):
+class PipelineDenoiser(PipelineRequests):
     """Draws with the pipelines of one model, called ``name``."""
 
     def __init__(
@@ -44,9 +41,8 @@ class PipelineDenoiser(OnDevice):
         refiner: Refiner | None = None,
         folders: FolderSettings | None = None,
     ) -> None:
-        self._name = name
-        super().__init__(device_of(pipeline))
-        self._pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders)
+        pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders)
+        super().__init__(pipelines, name)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
         self._denoisers = [model.denoiser for model in models]
@@ -60,38 +56,9 @@ class PipelineDenoiser(OnDevice):
 
     # Beginning
 
-    def kind_of(self, request: Request) -> Kind:
-        """The model's own size where the request names none."""
-        return Kind(*self._pipelines.arguments.size_of(request), self._name)
-
-    def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
-        """``request`` with what it leaves to the model chosen; and warnings about what the model has no use for.
-
-        Raises:
-            InvalidRequest: the model cannot be used for its task.
-        """
-        return self._pipelines.arguments.complete(request)
-
     def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
         return self._rows.get(_rows_key(request), 2 if request.guided else 1)
-
-    def offer(self) -> Offer:
-        """What requests may name, as the files in the folders are now."""
-        return self._pipelines.offer()
-
-    def names_files(self, request: Request) -> bool:
-        return self._pipelines.names_files(request)
-
-    @torch.inference_mode()
-    def read_files(self, request: Request) -> RequestFiles:
-        """The LoRAs of ``request``, those in its prompt first, and its ControlNets.
-
-        Raises:
-            InvalidRequest: there is no such file, or it is not for this model.
-            ModelError: a file cannot be read.
-        """
-        return self._pipelines.read_files(request)
 
     @torch.inference_mode()
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
