@@ -6,13 +6,12 @@ from typing import Final
 
 from PIL import Image
 
-from stablediffusiond.errors import InvalidRequest, TooLarge
+from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.pictures.opening import open_at
-from stablediffusiond.pictures.sizes import MULTIPLE, SMALLEST, Size
+from stablediffusiond.pictures.sizes import MULTIPLE, SMALLEST, as_it_is
 
 SIDES: Final = ("left", "top", "right", "bottom")
-_MOST_PIXELS: Final = 16_777_216
 #: What is right for most pictures: new parts begin with the colours beside them, and end softly.
 _DEFAULTS: Final[Body] = {"mask_from_alpha": True, "mask_fill": "neighbours", "mask_blur": 8, "strength": 0.9}
 
@@ -28,7 +27,7 @@ def extended(image: bytes, sides: Mapping[str, int]) -> Body:
             said = f"must be one of {', '.join(SIDES)}, and 0 to 4096 pixels, not {side}={pixels}"
             raise InvalidRequest(f"'extend' {said}", field="extend")
     left, top, right, bottom = (sides.get(side, 0) for side in SIDES)
-    picture = open_at(image, _as_it_is)
+    picture = open_at(image, lambda size: as_it_is(size, "at most {most} can be drawn on"))
     size = picture.width + left + right, picture.height + top + bottom
     canvas = Image.new("RGBA", size)
     canvas.paste(picture, (left, top))
@@ -51,10 +50,3 @@ def read_sides(texts: tuple[str, ...]) -> dict[str, int]:
             raise InvalidRequest(f"'extend' must be like left=128, not {shown(part)}", field="extend")
         sides[side.strip()] = int(pixels)
     return sides
-
-
-def _as_it_is(size: Size) -> Size:
-    if size[0] * size[1] > _MOST_PIXELS:
-        said = f"at most {_MOST_PIXELS} can be drawn on"
-        raise TooLarge(f"'image' has {size[0]}x{size[1]} pixels; {said}", field="image")
-    return size

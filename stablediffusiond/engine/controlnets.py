@@ -6,7 +6,6 @@ the same one ask it together. Source: Zhang et al., https://arxiv.org/abs/2302.0
 
 import inspect
 import json
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +27,6 @@ from stablediffusiond.engine.tasks import with_more
 from stablediffusiond.errors import InvalidRequest, ModelAway, ModelError, ModelUnavailable
 from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.request import JobType
-
-log = logging.getLogger(__name__)
 
 #: What diffusers puts between the family and "Pipeline" in the names of classes.
 _INFIXES: Final[dict[JobType, tuple[str, ...]]] = {

@@ -65,7 +65,7 @@ class Embeddings:
         if not self.some:
             return ()
         text = "\n".join(prompts)
-        return self._kept.get([name for name in self._files.paths() if word(name).search(text)])
+        return self._kept.read([path for name, path in self._files.paths().items() if word(name).search(text)])
 
     def _read(self, path: Path) -> Embedding:
         vectors = _vectors(path)

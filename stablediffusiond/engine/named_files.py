@@ -4,7 +4,7 @@ import difflib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -45,13 +45,12 @@ class NamedFiles:
         )
         return {path.name: path for path in sorted(folders)} | {path.stem: path for path in sorted(files)}
 
-    def find(self, name: str) -> Path:
-        """The file called ``name``; another case is no other name, as long as one file alone is meant.
+    def find(self, name: str, paths: Mapping[str, Path]) -> Path:
+        """The one of ``paths`` called ``name``; another case is no other name, as long as one file alone is meant.
 
         Raises:
             InvalidRequest: there is none; it says which is the nearest.
         """
-        paths = self.paths()
         if name in paths:
             return paths[name]
         folded = [path for known, path in paths.items() if known.casefold() == name.casefold()]
@@ -63,7 +62,7 @@ class NamedFiles:
         """What ``read`` makes of them; the latest used stay, up to ``most_bytes``."""
         return Kept(self, self._kind, read, bytes_of, most_bytes)
 
-    def _nearest(self, name: str, paths: dict[str, Path]) -> str:
+    def _nearest(self, name: str, paths: Mapping[str, Path]) -> str:
         if not paths:
             return f": this service has none ({self._setting})"
         near = difflib.get_close_matches(name.casefold(), [known.casefold() for known in paths], n=1, cutoff=0.5)
@@ -99,7 +98,18 @@ class Kept(Generic[Read]):
             ModelError: it cannot be read.
             Exception: what reading it raises.
         """
-        paths = [self._files.find(name) for name in names]
+        if not names:
+            return ()
+        known = self._files.paths()
+        return self.read([self._files.find(name, known) for name in names])
+
+    def read(self, paths: Sequence[Path]) -> tuple[Read, ...]:
+        """What ``paths``, some of the files, hold.
+
+        Raises:
+            ModelError: one cannot be read.
+            Exception: what reading it raises.
+        """
         with self._lock:
             return tuple(self._one(path) for path in paths)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text
 from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.spellings import by_field
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, shown
 
 Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -89,14 +90,8 @@ def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:
         said, nothing = fields.pop(name), _OF_UNITS[name]
         if nothing is not None and not asks_for_nothing(said, nothing):
             raise InvalidRequest(f"{name!r} of {field!r} is not done here: {shown(said)}", field=field)
-    found: Body = {}
-    for name, spellings in _SPELLINGS.items():
-        if given := [fields.pop(each) for each in spellings if each in fields]:
-            found[name] = given[0]
-    if fields:
-        unknown, known = shown(next(iter(fields))), ", ".join(_SPELLINGS)
-        raise InvalidRequest(f"{field!r} knows no {unknown}; known: {known}", field=field)
-    return _checked(found, field)
+    found = by_field(fields, _SPELLINGS, field)
+    return _checked({name: given[0] for name, given in found.items()}, field)
 
 
 def _checked(use: Body, field: str) -> ControlUse:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.spellings import by_field
 from stablediffusiond.messages.values import Body, asks_for_nothing, shortest, shown
 
 Scale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
@@ -99,17 +100,11 @@ def _from_field(value: object, field: str) -> LoraUse:
     for name in _ASK_FOR_NOTHING & fields.keys():
         if not asks_for_nothing(fields.pop(name)):
             raise InvalidRequest(f"{name!r} of {field!r} asks for something that is not done here", field=field)
-    found: Body = {}
-    for name, spellings in _SPELLINGS.items():
-        given = [fields.pop(each) for each in spellings if each in fields]
+    found = by_field(fields, _SPELLINGS, field)
+    for name, given in found.items():
         if len({str(each) for each in given}) > 1:
             raise InvalidRequest(f"{field!r} says {name!r} twice, and differently", field=field)
-        if given:
-            found[name] = given[0]
-    if fields:
-        unknown, known = shown(next(iter(fields))), ", ".join(_SPELLINGS)
-        raise InvalidRequest(f"{field!r} knows no {unknown}; known: {known}", field=field)
-    return _checked(found, field)
+    return _checked({name: given[0] for name, given in found.items()}, field)
 
 
 def _checked(use: Body, field: str) -> LoraUse:

@@ -3,12 +3,16 @@
 import math
 from typing import Final
 
+from stablediffusiond.errors import TooLarge
+
 Size = tuple[int, int]  #: width and height in pixels
 
 #: What a request may ask for, too: latents are an eighth of a picture, and models have seen none that are tiny.
 MULTIPLE: Final = 8
 SMALLEST: Final = 64
 LARGEST: Final = 16_384
+#: Of a picture that is sent back whole, or drawn on.
+_MOST_WHOLE_PIXELS: Final = 16_777_216
 
 
 def in_proportion(picture: Size, own: Size, width: int | None = None, height: int | None = None) -> Size:
@@ -28,6 +32,18 @@ def in_proportion(picture: Size, own: Size, width: int | None = None, height: in
     if made[0] * made[1] <= pixels:
         return made
     return _floored(math.sqrt(pixels * aspect), pixels), _floored(math.sqrt(pixels / aspect), pixels)
+
+
+def as_it_is(picture: Size, limit: str) -> Size:
+    """The size of a picture that is kept whole.
+
+    Raises:
+        TooLarge: it has more pixels than that; ``limit`` says so, with ``{most}`` where the number stands.
+    """
+    if picture[0] * picture[1] > _MOST_WHOLE_PIXELS:
+        said = f"'image' has {picture[0]}x{picture[1]} pixels; {limit.format(most=_MOST_WHOLE_PIXELS)}"
+        raise TooLarge(said, field="image")
+    return picture
 
 
 def _rounded(side: float) -> int:

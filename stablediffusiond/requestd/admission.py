@@ -120,8 +120,8 @@ def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -
 def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
     if request.steps > limits.max_steps:
         raise InvalidRequest(f"'steps' must be at most {limits.max_steps}, not {request.steps}", field="steps")
-    if len(request.chosen_loras()) > limits.max_loras:
-        said = f"there must be at most {limits.max_loras} LoRAs in a request, not {len(request.chosen_loras())}"
+    if (loras := len(request.chosen_loras())) > limits.max_loras:
+        said = f"there must be at most {limits.max_loras} LoRAs in a request, not {loras}"
         raise InvalidRequest(said, field="loras")
     if len(request.control) > limits.max_controls:
         said = f"there must be at most {limits.max_controls} ControlNets in a request, not {len(request.control)}"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, TypeVarTuple
+from typing import NamedTuple, TypeVarTuple
 
 from PIL.Image import Image, Resampling
 
@@ -14,14 +14,11 @@ from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures import masks
 from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.pictures.opening import open_alpha_at, open_at
-from stablediffusiond.pictures.sizes import Size, in_proportion
+from stablediffusiond.pictures.sizes import Size, as_it_is, in_proportion
 from stablediffusiond.requestd.admission import check_size
 from stablediffusiond.settings import LimitSettings
 
 Arguments = TypeVarTuple("Arguments")
-
-#: The largest picture of which a part is drawn: it is sent back whole.
-_MOST_WHOLE_PIXELS: Final = 16_777_216
 
 
 class InitPictures(NamedTuple):
@@ -133,10 +130,7 @@ def _with_mask(
 
 
 def _as_it_is(picture: Size) -> Size:
-    if picture[0] * picture[1] > _MOST_WHOLE_PIXELS:
-        said = f"a part of it is drawn in a picture of at most {_MOST_WHOLE_PIXELS} pixels"
-        raise TooLarge(f"'image' has {picture[0]}x{picture[1]} pixels; {said}", field="image")
-    return picture
+    return as_it_is(picture, "a part of it is drawn in a picture of at most {most} pixels")
 
 
 def _size(kind: Kind) -> Size:
