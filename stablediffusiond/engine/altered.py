@@ -47,4 +47,6 @@ def _wrapping_around(network: nn.Module) -> Iterator[None]:
 
 
 def _padded(network: nn.Module) -> list[nn.Conv2d]:
-    return [each for each in network.modules() if isinstance(each, nn.Conv2d) and each.padding != (0, 0)]
+    """Those that see noughts behind the edge; what sees something else there by itself is left as it is."""
+    convolutions = (each for each in network.modules() if isinstance(each, nn.Conv2d))
+    return [each for each in convolutions if each.padding != (0, 0) and each.padding_mode == "zeros"]
