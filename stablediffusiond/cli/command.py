@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from stablediffusiond import __version__
+from stablediffusiond.cli import help_text
 from stablediffusiond.cli.standard_output import all_written
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.messages.request import Request
@@ -60,50 +61,6 @@ _FIELDS: Final = {
     "id": "TEXT",
 }
 
-_HELP: Final = """Draw pictures with the Stable Diffusion service of this machine.
-
-PROMPT is what to draw; - reads it from standard input. The job is put into the queue, and its pictures are written
-as they come. A PROMPT that begins with { is a whole request in JSON: it is put into the queue, its id is printed, and
-its pictures go to the queue `results`, unless --wait or --output asks for them here.
-
-\b
-Commands:
-  stablediffusion_client status        what is queued, who draws, and how fast
-  stablediffusion_client models        samplers, LoRAs, ControlNets that requests may name
-  stablediffusion_client cancel ID...  end jobs
-  stablediffusion_client dead          what was put aside for operators
-  stablediffusion_client completion    what makes a shell complete options and names
-
-Each has a --help of its own. To draw a prompt that is the name of a command, put -- before it:
-stablediffusion_client -- status
-
-\b
-Examples:
-  stablediffusion_client "a red cat" --seed 42 -o cat.png
-  stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
-  stablediffusion_client "in watercolours" --image cat.png --strength 0.6
-  stablediffusion_client "a beach" --image cat.png --extend right=256
-  stablediffusion_client --like cat.png "a red dog" -o dog.jpg
-  stablediffusion_client "a barn <lora:ink:0.8>" --control edges=barn-edges.png
-  stablediffusion_client '{"prompt": "cat", "seed": 42}'
-  echo "a red cat" | stablediffusion_client - -o - | display
-"""
-
-_EPILOG: Final = """Results (paths, ids, JSON) go to standard output, everything else to standard error. Ctrl-C
-cancels the job. An existing file is overwritten, as cp does; a file appears whole or not at all.
-
-\b
-Exit codes:
-    0  done
-    1  the job failed
-    2  the request or an option is wrong; nothing was drawn
-    3  the broker or the response daemon cannot be reached, or refuses
-    4  --timeout came first, whatever was waited for; the job was cancelled
-   74  a picture, or standard output, could not be written
-   78  the settings cannot be used
-  130  Ctrl-C
-"""
-
 
 def _complete(_: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     from stablediffusiond.cli.completion import names_of  # noqa: PLC0415 (only where a shell asks)
@@ -130,7 +87,9 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(_NAME, help=_HELP, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    _NAME, help=help_text.DESCRIPTION, epilog=help_text.EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("prompt", required=False)
 @click.option(
     "-o",
@@ -159,6 +118,13 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="A ControlNet and the picture that guides it; may be given several times.",
 )
 @click.option(
+    "--preprocess",
+    metavar="[NAME=]KIND[:LOW[:HIGH]]",
+    multiple=True,
+    shell_complete=_complete,
+    help="What is made of a control's picture first, as canny; without a NAME, of all of them.",
+)
+@click.option(
     "--like",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -182,13 +148,14 @@ def command(
     like: Path | None,
     metadata: bool | None,
     control: tuple[str, ...],
+    preprocess: tuple[str, ...],
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
     config: Path | None,
     **options: object,
 ) -> None:
-    from stablediffusiond.cli import request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
+    from stablediffusiond.cli import control_arguments, request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
     if prompt is None and like is None:
         raise click.UsageError("Missing argument 'PROMPT', or a file to be --like.")
@@ -197,7 +164,7 @@ def command(
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    named = {"loras": list(lora) or None, "control": request_arguments.controls(control)}
+    named = {"loras": list(lora) or None, "control": control_arguments.controls(control, preprocess)}
     fields = {**options, **named, "metadata": metadata}
     files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
     request, warnings = request_arguments.request(prompt, fields, files)

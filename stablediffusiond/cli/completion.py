@@ -8,7 +8,7 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from stablediffusiond import samplers
+from stablediffusiond import preprocessors, samplers
 from stablediffusiond.errors import StableDiffusiondError
 
 _PROGRAM: Final = "stablediffusion_client"
@@ -37,7 +37,8 @@ def command(*, shell: str) -> None:
 
 def names_of(option: str, incomplete: str) -> list[CompletionItem]:
     """The names that may follow ``option`` and begin with ``incomplete``, in whatever case."""
-    names = samplers.NAMES if option == "sampler" else _offered(option)
+    known = {"sampler": samplers.NAMES, "preprocess": preprocessors.NAMES}
+    names = known[option] if option in known else _offered(option)
     return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 

@@ -92,28 +92,3 @@ def _extended(fields: Body, texts: tuple[str, ...]) -> Body:
     if not isinstance(image, bytes):
         raise click.UsageError("--extend draws an --image on, and there is none")
     return {**extended(image, read_sides(texts)), **fields}
-
-
-def controls(texts: tuple[str, ...]) -> list[Body] | None:
-    """``edges=cat.png:0.8`` and the like as the field ``control``."""
-    made: list[Body] = []
-    for text in texts:
-        model, _, file = text.partition("=")
-        if not model or not file:
-            raise click.UsageError(f"--control must be like edges=cat.png or edges=cat.png:0.8, not {text}")
-        path, _, scale = file.rpartition(":")
-        scaled = path and _is_number(scale) and not Path(file).exists()
-        try:
-            image = read_file(Path(path if scaled else file), "control")
-        except InvalidRequest as error:
-            raise click.UsageError(str(error).replace("'control'", "--control")) from None
-        made.append({"model": model, "image": image, **({"scale": scale} if scaled else {})})
-    return made or None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -6,12 +6,14 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from stablediffusiond import preprocessors
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text
 from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.spellings import by_field
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, shown
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 #: Field -> what A1111's units and others call it.
@@ -21,14 +23,16 @@ _SPELLINGS: Final = {
     "scale": ("scale", "weight", "controlnet_conditioning_scale"),
     "start": ("start", "guidance_start", "control_guidance_start"),
     "end": ("end", "guidance_end", "control_guidance_end"),
+    "preprocessor": ("preprocessor", "module"),
+    "low": ("low", "threshold_a"),
+    "high": ("high", "threshold_b"),
 }
 _SWITCHES: Final = ("enabled", "is_enabled")
 #: What else units have: its value that asks for nothing, or None where any value changes nothing here.
 _OF_UNITS: Final[dict[str, tuple[object, ...] | None]] = {
-    "module": ("none",), "preprocessor": ("none",),
     "control_mode": (0, "balanced"),
     "mask": (), "mask_image": (), "effective_region_mask": (), "advanced_weighting": (), "ipadapter_input": (),
-    "resize_mode": None, "processor_res": None, "threshold_a": None, "threshold_b": None, "pixel_perfect": None,
+    "resize_mode": None, "processor_res": None, "pixel_perfect": None,
     "low_vram": None, "lowvram": None, "use_preview_as_input": None, "generated_image": None, "save_detected_map": None,
     "hr_option": None, "inpaint_crop_input_image": None, "batch_images": None, "input_mode": None,
     "union_control_type": None,
@@ -36,6 +40,8 @@ _OF_UNITS: Final[dict[str, tuple[object, ...] | None]] = {
     "batch_image_dir": None, "batch_mask_dir": None, "batch_mask_gallery": None, "output_dir": None, "loopback": None,
     "pulid_mode": None, "is_ui": None,
 }  # fmt: skip
+#: Only units have these.
+_MARKS_OF_UNITS: Final = frozenset({*_SWITCHES, *_OF_UNITS, "module", "threshold_a", "threshold_b"})
 
 
 class ControlUse(BaseModel):
@@ -45,11 +51,19 @@ class ControlUse(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="A file's or folder's name")
     image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
-        None, description="The picture that guides it, ready made; default: the job's own image", repr=False
+        None, description="The picture that guides it; default: the job's own image", repr=False
     )
     scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="How much it counts")
     start: Part = Field(0.0, description="The part of the steps after which it begins")
     end: Part = Field(1.0, description="The part of the steps after which it ends")
+    preprocessor: str | None = Field(None, description="What is made of the picture first; default: it is ready made")
+    low: Number | None = Field(None, description="The preprocessor's number, or the lower one of two")
+    high: Number | None = Field(None, description="The higher one")
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Those of its preprocessor."""
+        return preprocessors.numbers(self.preprocessor, self.low, self.high) if self.preprocessor else ()
 
     def to_fields(self) -> Body:
         """As a request on its way has it."""
@@ -79,9 +93,8 @@ def read(value: object, field: str = "control") -> tuple[ControlUse, ...]:
 def _is_off(unit: Mapping[str, object]) -> bool:
     if any(is_false(unit[switch]) for switch in _SWITCHES if switch in unit):
         return True
-    return all(asks_for_nothing(unit.get(name)) for name in _SPELLINGS["model"]) and any(
-        name in _OF_UNITS or name in _SWITCHES for name in unit
-    )
+    without_model = all(asks_for_nothing(unit.get(name)) for name in _SPELLINGS["model"])
+    return without_model and not _MARKS_OF_UNITS.isdisjoint(unit)
 
 
 def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:
@@ -103,7 +116,10 @@ def _checked(use: Body, field: str) -> ControlUse:
     if isinstance(use.get("model"), str):
         use = {**use, "model": file_name(str(use["model"]))}
     try:
-        made = ControlUse.model_validate(use)
+        made = ControlUse.model_validate(_preprocessed(use))
+        _ = made.numbers
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{field!r}: {error}", field=field) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "model"
@@ -111,3 +127,23 @@ def _checked(use: Body, field: str) -> ControlUse:
     if made.start >= made.end:
         raise InvalidRequest(f"a ControlNet of {field!r} ends before it begins", field=field)
     return made
+
+
+def _preprocessed(use: Body) -> Body:
+    """``use`` with its preprocessor as it is called here; units have numbers also where nothing takes them."""
+    name = use.get("preprocessor")
+    found = preprocessors.find(name) if isinstance(name, str) else None
+    if name is not None and not isinstance(name, str):
+        raise InvalidRequest(f"the name of a preprocessor must be text, not {shown(name)}")
+    taken = preprocessors.NUMBERS[found] if found else ()
+    rest = {key: value for key, value in use.items() if key not in {"preprocessor", "low", "high"}}
+    numbers = {key: use[key] for key, _ in zip(("low", "high"), taken, strict=False) if _says(use.get(key))}
+    return {**rest, **({"preprocessor": found} if found else {}), **numbers}
+
+
+def _says(number: object) -> bool:
+    """Whether it is a choice: to A1111 a negative number is none."""
+    try:
+        return number is not None and not float(str(number)) < 0
+    except ValueError:
+        return True  # for pydantic to refuse

@@ -9,6 +9,7 @@ from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import infotext, seeds
 from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.drawn_request import Said
 from stablediffusiond.messages.infotext import Infotext
 from stablediffusiond.messages.loras import as_tags
@@ -105,10 +106,15 @@ def _number(number: float | None) -> str | None:
 def _controls(request: CompleteRequest) -> dict[str, str]:
     """Before ``Model``: readers that take quotation marks for letters take the last one that they find."""
     return {
-        f"ControlNet {place}": f"Module: none, Model: {use.model}, Weight: {shortest(use.scale)}, "
+        f"ControlNet {place}": f"Module: {use.preprocessor or 'none'}, Model: {use.model}, "
+        f"Weight: {shortest(use.scale)}, {_thresholds(use)}"
         f"Guidance Start: {shortest(use.start)}, Guidance End: {shortest(use.end)}, Control Mode: Balanced"
         for place, use in enumerate(request.control)
     }
+
+
+def _thresholds(use: ControlUse) -> str:
+    return "".join(f"Threshold {key}: {shortest(number)}, " for key, number in zip("AB", use.numbers, strict=False))
 
 
 def _mask(request: CompleteRequest) -> dict[str, str | None]:

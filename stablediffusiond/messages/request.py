@@ -93,7 +93,7 @@ class Request(BaseModel):
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(
         None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
     )
-    control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, start, end")
+    control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, preprocessor…")
     format: picture_formats.Format = Field("png", description="What kind of file each picture is")
     quality: Quality | None = Field(None, description="Of jpeg and webp; webp loses nothing at 100; default: 90")
     metadata: bool = Field(default=True, description="Whether the file says how it was drawn")

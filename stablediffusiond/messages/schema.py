@@ -31,7 +31,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 
 
 _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
-_CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end: docs/protocol.md"
+_CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end, preprocessor: docs/protocol.md"
 _FORMATS: Final = "What kind of file each picture is: png, jpeg (jpg), webp or webp-lossless"
 _FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
 

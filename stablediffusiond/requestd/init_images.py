@@ -14,6 +14,7 @@ from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures import masks
 from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.pictures.opening import open_alpha_at, open_at
+from stablediffusiond.pictures.preprocessing import preprocessed
 from stablediffusiond.pictures.sizes import Size, as_it_is, in_proportion
 from stablediffusiond.requestd.admission import check_size
 from stablediffusiond.settings import LimitSettings
@@ -72,10 +73,10 @@ def _with_controls(opened: InitPictures, size: Size) -> InitPictures:
     """``opened`` with the pictures of its ControlNets; one that has none looks at what the job begins with."""
     controls = []
     for use in opened.request.control:
-        if use.image is not None:
-            controls.append(_named("control", use.image, size))
-        elif opened.image is not None:
-            controls.append(opened.image)
+        picture = opened.image if use.image is None else _named("control", use.image, size)
+        if picture is None:
+            continue  # such a request is refused before
+        controls.append(preprocessed(picture, use.preprocessor, use.numbers) if use.preprocessor else picture)
     return opened._replace(controls=controls)
 
 

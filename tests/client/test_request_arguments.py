@@ -1,15 +1,12 @@
 import codecs
 import io
 import sys
-from pathlib import Path
 
 import click
 import pytest
-from PIL import Image
 
 from stablediffusiond.cli import request_arguments
 from stablediffusiond.cli.request_arguments import Files
-from tests.pictures.files import encoded
 
 JSON = '{"prompt": "ein Käse", "seed": 42}'
 
@@ -70,23 +67,3 @@ def test_a_suffix_asks_for_its_format_where_nothing_else_does(
 def test_the_format_of_json_stands_over_the_suffix() -> None:
     request, _ = request_arguments.request('{"prompt": "cat", "output_format": "png"}', {}, Files(output="cat.jpg"))
     assert request.format == "png"
-
-
-def test_controls_as_they_are_written(tmp_path: Path) -> None:
-    picture = tmp_path / "cat.png"
-    picture.write_bytes(encoded(Image.new("L", (8, 8)), "PNG"))
-    odd = tmp_path / "odd:0.5"
-    odd.write_bytes(picture.read_bytes())
-    read = request_arguments.controls((f"edges={picture}", f"depth={picture}:0.8", f"pose={odd}"))
-    assert read is not None
-    assert [{name: each for name, each in use.items() if name != "image"} for use in read] == [
-        {"model": "edges"}, {"model": "depth", "scale": "0.8"}, {"model": "pose"},
-    ]  # fmt: skip
-    assert all(use["image"] == picture.read_bytes() for use in read)
-    assert request_arguments.controls(()) is None
-
-
-@pytest.mark.parametrize("text", ["edges", "=cat.png", "edges=", "edges=/nowhere/cat.png"])
-def test_controls_that_are_none(text: str) -> None:
-    with pytest.raises(click.UsageError, match="--control"):
-        request_arguments.controls((text,))

@@ -84,5 +84,5 @@ def test_a_script_that_is_on_is_refused_by_its_name(scripts: object, field: str)
 
 
 def test_a_controlnet_unit_of_old_is_refused_where_it_is_on() -> None:
-    assert complaint(controlnet_units=[{"module": "canny", "model": "canny"}]).field == "controlnet_units"
+    assert complaint(controlnet_units=[{"module": "openpose", "model": "pose"}]).field == "controlnet_units"
     read(controlnet_units=[{"enabled": "false", "module": "canny", "model": "canny"}])

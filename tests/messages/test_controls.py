@@ -66,7 +66,12 @@ def test_it_asks_for_nothing(fields: dict[str, Any]) -> None:
         ([{"model": "edges", "image": PNG, "start": 0.5, "end": 0.5}], "ends before it begins"),
         ([{"model": "edges", "image": PNG, "colour": 1}], "knows no 'colour'"),
         ([{**UNIT, "control_mode": "ControlNet is more important"}], "'control_mode' of 'control' is not done here"),
-        ([{**UNIT, "module": "openpose_full"}], "'module' of 'control' is not done here"),
+        ([{**UNIT, "module": "openpose_full"}], "'control': the preprocessor 'openpose_full' needs more than the picture"),
+        ([{**UNIT, "module": "cany"}], "'control': there is no preprocessor 'cany'; did you mean 'canny'"),
+        ([{**UNIT, "module": 3}], "the name of a preprocessor must be text, not 3"),
+        ([{**UNIT, "module": "canny", "threshold_b": 300}], "the preprocessor 'canny' takes 1 to 255 as 'high', not 300"),
+        ([{**UNIT, "module": "canny", "threshold_a": 90}], "takes a 'low' that is less than its 'high'"),
+        ([{**UNIT, "module": "canny", "threshold_a": "much"}], "'low' of 'control'"),
         ([{"model": "edges"}], "needs an 'image'"),
     ],
 )
@@ -91,3 +96,27 @@ def test_it_goes_over_the_wire_as_it_came() -> None:
     request, _ = Request.from_fields({"prompt": "a cat", "control": [UNIT, {"model": "b", "image": PNG}]})
     again, _ = Request.from_fields(json.loads(request.to_json()))
     assert again == request
+
+
+@pytest.mark.parametrize(
+    ("fields", "preprocessor", "numbers"),
+    [
+        ({"module": "canny", "threshold_a": 50, "threshold_b": 150}, "canny", (50, 150)),
+        ({"module": "canny", "threshold_a": -1, "threshold_b": -1}, "canny", (100, 200)),
+        ({"preprocessor": "Canny", "low": "50"}, "canny", (50, 200)),
+        ({"module": "invert (from white bg & black line)", "threshold_a": 64, "threshold_b": 64}, "invert", ()),
+        ({"preprocessor": "blur", "low": 4.5}, "blur_gaussian", (4.5,)),
+        ({"module": "tile_resample", "threshold_a": 2, "threshold_b": 64}, "tile_resample", (2,)),
+        ({"module": "None"}, None, ()),
+        ({"module": ""}, None, ()),
+    ],
+)
+def test_preprocessors(fields: dict[str, Any], preprocessor: str | None, numbers: tuple[float, ...]) -> None:
+    [use] = read(control=[{"model": "edges", "image": PNG, **fields}])
+    assert (use.preprocessor, use.numbers) == (preprocessor, numbers)
+    again, _ = Request.from_fields({"prompt": "", "control": [use.to_fields()]})
+    assert again.control == (use,)
+
+
+def test_a_unit_that_has_no_model_is_no_controlnet() -> None:
+    assert read(controlnet_units=[{"module": "canny", "model": "None", "image": PNG}]) == ()

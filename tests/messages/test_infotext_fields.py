@@ -54,6 +54,8 @@ def test_controlnets_stand_where_they_hide_no_model() -> None:
         'Control Mode: Balanced", Model: doodle, Denoising strength: 1'
     ) in text
     assert infotext_fields.read(text).not_taken == ["ControlNet 0"]
+    text = written(image=PNG, control=[{"model": "canny", "preprocessor": "canny", "low": 50}])
+    assert 'Module: canny, Model: canny, Weight: 1, Threshold A: 50, Threshold B: 200, Guidance Start: 0' in text
 
 
 def test_a_prompt_alone_has_what_the_model_chose() -> None:

@@ -176,3 +176,17 @@ async def test_what_is_no_control_picture_is_refused_by_its_name() -> None:
     with pytest.raises(InvalidRequest, match="'control' is no PNG") as caught:
         await opened(control={"model": "canny", "image": b"no picture"})
     assert caught.value.field == "control"
+
+
+async def test_what_a_controlnet_looks_at_is_preprocessed_at_the_size_that_is_drawn() -> None:
+    halves = Image.new("RGB", (640, 640), "white")
+    halves.paste("black", (0, 0, 320, 640))
+    data = encoded(halves, "PNG")
+    control: list[object] = [{"model": "edges", "image": data, "preprocessor": "canny"}, {"model": "tiles"}]
+    made = await opened(image=data, width=128, height=128, control=control)
+    edges, plain = (each.convert("L") for each in made.controls)
+    assert edges.size == plain.size == (128, 128)
+    assert plain.getextrema() == edges.getextrema() == (0, 255)
+    box = edges.getbbox()
+    assert box is not None
+    assert box[2] - box[0] < 8, "the line between them"
