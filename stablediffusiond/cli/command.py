@@ -54,6 +54,7 @@ _FIELDS: Final = {
     "tiling": "",
     "guidance_rescale": "X",
     "model": "NAME",
+    "vae": "NAME",
     "format": "png|jpeg|webp",
     "quality": "N",
     "priority": "low|normal|high",
@@ -81,7 +82,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             f"--{name.replace('_', '-')}",
             metavar=metavar,
             help=f"{field.description}{shown}",
-            shell_complete=_complete if name == "sampler" else None,
+            shell_complete=_complete if name in {"sampler", "vae"} else None,
         )
         command = option(command)
     return command

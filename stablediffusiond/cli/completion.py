@@ -20,7 +20,7 @@ _SECONDS: Final = 1.5
 @click.command("completion", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(*, shell: str) -> None:
-    r"""Print what makes a shell complete options, samplers, and the LoRAs and ControlNets of the service.
+    r"""Print what makes a shell complete options, samplers, and the names that the service knows.
 
     \b
     bash:  stablediffusion_client completion bash > ~/.local/share/bash-completion/completions/stablediffusion_client
@@ -55,4 +55,4 @@ def _offered(option: str) -> list[str]:
     offers = [worker.offer for worker in workers if worker.offer is not None]
     if option == "lora":
         return sorted({lora.name for offer in offers for lora in offer.loras})
-    return sorted({name for offer in offers for name in offer.controlnets})
+    return sorted({name for offer in offers for name in (offer.vaes if option == "vae" else offer.controlnets)})

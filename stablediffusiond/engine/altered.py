@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.loras.by_rows import Adapters, added
 
 
@@ -27,6 +28,12 @@ def altered(network: nn.Module, adapters: Sequence[Adapters], *, wraps_around: b
     """While it lasts, ``network`` adds the LoRAs of each row, and its convolutions see the other edge behind each."""
     with added(network, adapters), _wrapping_around(network) if wraps_around else contextlib.nullcontext():
         yield
+
+
+def hold_autoencoder(module: nn.Module) -> None:
+    """Suspend pipelines where they have ``module`` decode; what is encoded waits for nobody."""
+    hold(module, "decode", Altered(module, "decode"), altered=True)
+    hold(module, "encode", Altered(module, "encode"), altered=True, suspend=False)
 
 
 def has_edges(network: nn.Module) -> bool:

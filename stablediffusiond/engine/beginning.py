@@ -11,8 +11,9 @@ from stablediffusiond.engine.controlnets import arguments_of
 from stablediffusiond.engine.image_run import ImageRun
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.engine.networks import Pipeline
-from stablediffusiond.engine.pipelines import NO_FILES, ModelPipelines, RequestFiles
+from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
+from stablediffusiond.engine.request_files import files_of
 from stablediffusiond.engine.variations import vary
 
 
@@ -25,7 +26,7 @@ def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) ->
     request = sample.task.request
     generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
     scheduler = pipelines.scheduler_for(sample.task, generator)
-    files = sample.task.files if isinstance(sample.task.files, RequestFiles) else NO_FILES
+    files = files_of(sample.task)
     pipeline, unseen = pipelines.for_image(request, scheduler, files)
     arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
     if files.controlnets:

@@ -15,10 +15,15 @@ class DecodeQueue:
         self.samples: deque[Sample] = deque()
 
     def take(self, images_at_most: Callable[[Kind], int]) -> list[Sample]:
-        """The first ones, of one size: as many as are decoded at once."""
+        """The first ones that are alike: as many as are decoded at once."""
         self.samples = deque(filter(self._goes_on, self.samples))
         if not self.samples:
             return []
         first = self.samples[0]
-        alike = itertools.takewhile(lambda each: each.kind.size == first.kind.size, self.samples)
+        alike = itertools.takewhile(lambda each: _kind(each) == _kind(first), self.samples)
         return [self.samples.popleft() for _ in list(itertools.islice(alike, images_at_most(first.kind)))]
+
+
+def _kind(sample: Sample) -> Kind:
+    """What images have to share to be decoded in one call."""
+    return sample.kind.with_structure(sample.decoding)

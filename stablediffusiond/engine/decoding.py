@@ -90,8 +90,13 @@ def decode_as_asked(pipeline: Pipeline) -> None:
     Its pipeline would turn it to float32 for each picture and back, while others are suspended in it.
     """
     for module in modules_of(pipeline):
-        if module.dtype == torch.float16 and _asks_for_float32(module):
-            module.to(torch.float32)
+        decode_in_float32_if_asked(module)
+
+
+def decode_in_float32_if_asked(module: torch.nn.Module) -> None:
+    """As above, for one of them."""
+    if module.dtype == torch.float16 and _asks_for_float32(module):
+        module.to(torch.float32)
 
 
 def _asks_for_float32(module: torch.nn.Module) -> bool:

@@ -54,6 +54,8 @@ def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:
     sample.finished = call is None or call.module not in denoisers
     if call is not None and not sample.finished:
         sample.kind, sample.rows = sample.kind.with_structure((id(call.function), call.key)), call.rows
+    elif call is not None:
+        sample.decoding = id(call.function), call.key
 
 
 def facts_of(sample: Sample, model: str) -> ImageFacts:
@@ -80,6 +82,7 @@ def facts_of(sample: Sample, model: str) -> ImageFacts:
         tiling=request.tiling or None,
         guidance_rescale=request.guidance_rescale or None,
         loras=as_tags(request.loras) or None,
+        vae=request.vae,
         model=model,
     )
 

@@ -66,6 +66,7 @@ class Sample:
     steps: int = 0  #: denoising steps from first to last; known once begun
     step: int = 0  #: denoising steps done
     finished: bool = False  #: only to be decoded
+    decoding: Hashable = None  #: what the call that decodes it has to be alike in; known once finished
     unseen: Sequence[str] = ()  #: the ends of its prompts that the model cannot read; known once begun
     ending: bool = False  #: it was reported that its last step is near
 

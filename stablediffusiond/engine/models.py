@@ -18,7 +18,7 @@ from stablediffusiond.engine.device_errors import first_line
 from stablediffusiond.engine.malloc import keep_freed_memory
 from stablediffusiond.engine.memory_saving import device_of, place
 from stablediffusiond.engine.model_defaults import defaults_of
-from stablediffusiond.engine.networks import Pipeline, modules_of
+from stablediffusiond.engine.networks import Pipeline, lay_out_for_gpus, modules_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
@@ -81,7 +81,13 @@ def load(
         defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
         denoiser = PipelineDenoiser(
-            pipeline, model.name, defaults=defaults, compile_mode=compile_mode, refiner=refiner, folders=folders
+            pipeline,
+            model.name,
+            defaults=defaults,
+            compile_mode=compile_mode,
+            refiner=refiner,
+            folders=folders,
+            vae_tiling=model.vae_tiling,
         )
         denoiser.shortcoming = device.shortcoming
         # Where calls are replayed as CUDA graphs, what their steps need is not to be seen.
@@ -112,9 +118,7 @@ def at_its_fastest(pipeline: Pipeline) -> None:
     """Lay the weights out as a GPU's convolutions want them; a CPU's do not care."""
     if device_of(pipeline).type == "cuda":
         for network in modules_of(pipeline):
-            for module in network.modules():
-                if isinstance(module, torch.nn.Conv2d):  # those of videos have another such layout
-                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
+            lay_out_for_gpus(network)
 
 
 def _set_scheduler(pipeline: Pipeline, settings: ModelSettings) -> None:

@@ -20,7 +20,7 @@ def modules_of(pipeline: Pipeline) -> list[torch.nn.Module]:
     return [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
 
 
-def is_autoencoder(module: torch.nn.Module) -> bool:
+def is_autoencoder(module: torch.nn.Module | type) -> bool:
     """Autoencoders are called by two methods; all other networks by ``forward``."""
     return hasattr(module, "decode") and hasattr(module, "encode")
 
@@ -38,3 +38,10 @@ def multiple_of(pipeline: Pipeline) -> int:
     patch = denoiser_of(pipeline).config.get("patch_size") or 1
     packed = 2 if hasattr(pipeline, "_pack_latents") else 1
     return int(getattr(pipeline, "vae_scale_factor", 8)) * max(patch if isinstance(patch, int) else 1, packed)
+
+
+def lay_out_for_gpus(network: torch.nn.Module) -> None:
+    """The weights of convolutions, as those of GPUs want them."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):  # those of videos have another such layout
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out

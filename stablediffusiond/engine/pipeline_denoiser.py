@@ -16,7 +16,7 @@ from stablediffusiond.engine.device_errors import as_job_errors, first_line, job
 from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
 from stablediffusiond.engine.job import Pixels, Sample
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
-from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.networks import Pipeline, is_autoencoder
 from stablediffusiond.engine.pipeline_requests import PipelineRequests
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
@@ -25,7 +25,7 @@ from stablediffusiond.engine.trials import Trials
 from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
-from stablediffusiond.settings import CompileMode, FolderSettings
+from stablediffusiond.settings import CompileMode, FolderSettings, VaeTiling
 
 
 class PipelineDenoiser(PipelineRequests):
@@ -40,8 +40,9 @@ class PipelineDenoiser(PipelineRequests):
         compile_mode: CompileMode = "off",
         refiner: Refiner | None = None,
         folders: FolderSettings | None = None,
+        vae_tiling: VaeTiling = "off",
     ) -> None:
-        pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders)
+        pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders, vae_tiling)
         super().__init__(pipelines, name)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
@@ -93,7 +94,7 @@ class PipelineDenoiser(PipelineRequests):
         return self._look_at(samples)
 
     def _stops_at(self, module: torch.nn.Module) -> bool:
-        return module in self._denoisers or module in self.decoders
+        return module in self._denoisers or is_autoencoder(module)
 
     def _look_at(self, samples: Sequence[Sample], *, beginning: bool = False) -> dict[int, JobError]:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""

@@ -5,7 +5,8 @@ import torch
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.on_device import OnDevice
-from stablediffusiond.engine.pipelines import ModelPipelines, RequestFiles
+from stablediffusiond.engine.pipelines import ModelPipelines
+from stablediffusiond.engine.request_files import RequestFiles
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import Offer
@@ -40,7 +41,7 @@ class PipelineRequests(OnDevice):
 
     @torch.inference_mode()
     def read_files(self, request: Request) -> RequestFiles:
-        """The LoRAs of ``request``, those in its prompt first, and its ControlNets.
+        """The LoRAs of ``request``, those in its prompt first, its ControlNets, its VAE.
 
         Raises:
             InvalidRequest: there is no such file, or it is not for this model.

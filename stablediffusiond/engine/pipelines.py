@@ -2,46 +2,34 @@
 
 import copy
 import functools
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from stablediffusiond import samplers
 from stablediffusiond.engine import schedulers
-from stablediffusiond.engine.altered import Altered
+from stablediffusiond.engine.altered import Altered, hold_autoencoder
 from stablediffusiond.engine.arguments import Arguments
 from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.controlnets import ControlNets, controlled
-from stablediffusiond.engine.embeddings import Embedding, Embeddings
+from stablediffusiond.engine.embeddings import Embeddings
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Task
-from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.loras.library import LoraLibrary
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.model_defaults import ModelDefaults
 from stablediffusiond.engine.networks import Pipeline, denoiser_of, is_autoencoder, modules_of
 from stablediffusiond.engine.prompts.cache import PromptCache
 from stablediffusiond.engine.prompts.encoding import Reading, clip_encoders, is_clip, read_in_chunks
+from stablediffusiond.engine.request_files import NO_FILES, RequestFiles
 from stablediffusiond.engine.tasks import pipelines_by_task
+from stablediffusiond.engine.vaes import Vaes
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import JobType, Request
 from stablediffusiond.messages.status import Offer
-from stablediffusiond.settings import CompileMode, FolderSettings
-
-
-@dataclass(frozen=True)
-class RequestFiles:
-    """What was read of the files that a request names."""
-
-    adapters: Adapters = ()
-    controlnets: tuple[Any, ...] = ()
-    embeddings: tuple[Embedding, ...] = ()
-
-
-NO_FILES: Final = RequestFiles()
+from stablediffusiond.settings import CompileMode, FolderSettings, VaeTiling
 
 
 class ModelPipelines:
@@ -53,6 +41,7 @@ class ModelPipelines:
         defaults: ModelDefaults,
         compile_mode: CompileMode = "off",
         folders: FolderSettings | None = None,
+        vae_tiling: VaeTiling = "off",
     ) -> None:
         folders = folders or FolderSettings()
         self.base = base
@@ -64,6 +53,7 @@ class ModelPipelines:
         self.embeddings = Embeddings(base, clip_encoders(base), folders.embeddings)
         self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes)
         self._with_controlnets: dict[JobType, tuple[tuple[Any, ...], Pipeline]] = {}
+        self.vaes = Vaes(base, folders.vaes, folders.vae_bytes, vae_tiling)
         self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
         self.by_task = pipelines_by_task(base)
         self.arguments = Arguments(self.by_task, defaults)
@@ -73,9 +63,7 @@ class ModelPipelines:
         hold(self.denoiser, function=self.forward, altered=True)
         for module in modules_of(base):
             if module in self.decoders:
-                hold(module, "decode", Altered(module, "decode"), altered=True)
-                # What is encoded waits for nobody.
-                hold(module, "encode", Altered(module, "encode"), altered=True, suspend=False)
+                hold_autoencoder(module)
             elif module is not self.denoiser:
                 hold(module, function=Altered(module, "forward"), altered=True)
                 if is_clip(module):
@@ -93,6 +81,7 @@ class ModelPipelines:
             self.loras.adapters(request.chosen_loras()),
             self.controlnets.read(request.control),
             self.embeddings.in_prompts(request.prompt_to_read, request.negative_prompt) if looked_through else (),
+            self.vaes.read(request.vae),
         )
 
     def offer(self) -> Offer:
@@ -110,11 +99,12 @@ class ModelPipelines:
             loras=self.loras.facts(),
             embeddings=self.embeddings.names(),
             controlnets=self.controlnets.names(),
+            vaes=self.vaes.names(),
         )
 
     def names_files(self, request: Request) -> bool:
         """Whether there is anything to read for ``request``."""
-        return bool(request.control or request.chosen_loras() or self.embeddings.some)
+        return bool(request.control or request.vae or request.chosen_loras() or self.embeddings.some)
 
     def for_image(
         self, request: CompleteRequest, scheduler: ImageScheduler, files: RequestFiles = NO_FILES
@@ -125,6 +115,8 @@ class ModelPipelines:
         """
         own = copy.copy(self._controlled(request.type, files.controlnets))
         own.__dict__["scheduler"] = scheduler.scheduler  # past __setattr__, which would write it into the shared config
+        if files.vae is not None:
+            own.__dict__["vae"] = files.vae
         return own, self.prompts.attach(own, Reading(request.prompt_syntax, files.embeddings), files.adapters)
 
     def _controlled(self, task: JobType, networks: tuple[Any, ...]) -> Pipeline:

@@ -14,6 +14,7 @@ from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Kind, Task
 from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.pipelines import ModelPipelines
+from stablediffusiond.engine.request_files import RequestFiles, files_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Refiner:
             task, request=task.request.model_copy(update={"type": "img2img"}), init_image=None, mask=None
         )
         scheduler = self.pipelines.scheduler_for(second_task, generator)
-        second, _ = self.pipelines.for_image(second_task.request, scheduler)
+        second, _ = self.pipelines.for_image(second_task.request, scheduler, RequestFiles(vae=files_of(task).vae))
         second_arguments = self.pipelines.arguments.of(second_task, kind, generator)
 
         def draw() -> Any:

@@ -30,12 +30,16 @@ _WHOLE: Final = 0
 
 def tile(pipeline: Pipeline, mode: VaeTiling) -> None:
     """Have the autoencoders of ``pipeline`` work as ``mode`` says."""
-    pixels_of_a_latent = int(getattr(pipeline, "vae_scale_factor", 8))
     for module in modules_of(pipeline):
-        if mode != "off" and is_tiled(module):
-            tiles = _Tiles(module, asked=mode == "on")
-            tiles.replace("decode", pixels_of_a_latent)
-            tiles.replace("encode", 1)
+        tile_one(module, mode, pipeline)
+
+
+def tile_one(module: torch.nn.Module, mode: VaeTiling, pipeline: Pipeline) -> None:
+    """Have ``module``, if it is an autoencoder for ``pipeline``, work as ``mode`` says."""
+    if mode != "off" and is_tiled(module):
+        tiles = _Tiles(module, asked=mode == "on")
+        tiles.replace("decode", int(getattr(pipeline, "vae_scale_factor", 8)))
+        tiles.replace("encode", 1)
 
 
 def is_tiled(module: torch.nn.Module) -> bool:

@@ -10,6 +10,7 @@ _SHOWN_CHARACTERS: Final = 100
 #: They stand for fields of ours (``aliases.py``), unless they have one of these values, or are empty.
 _USED: Final[dict[str, tuple[object, ...]]] = {
     "sd_model_checkpoint": (), "CLIP_stop_at_last_layers": (1,), "samples_format": ("png",), "jpeg_quality": (),
+    "sd_vae": ("automatic",),
 }  # fmt: skip
 #: It counts where it is false: the file then says nothing.
 _METADATA: Final = "enable_pnginfo"
@@ -17,7 +18,6 @@ _METADATA: Final = "enable_pnginfo"
 _LOSSLESS: Final = "webp_lossless"
 #: Setting -> what it asks for, and its values that ask for nothing, besides what is empty.
 _REFUSED: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
-    "sd_vae": ("another VAE", ("automatic",)),
     "ddim_discretize": ("other timesteps", ("uniform",)),
     "initial_noise_multiplier": ("more or less noise", (1,)),
     "inpainting_mask_weight": ("a weaker mask", (1,)),

@@ -19,6 +19,7 @@ from stablediffusiond.messages.values import Body, asks_for_nothing, is_placehol
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "type": ("source_processing",),
     "model": ("sd_model_checkpoint", "override_settings.sd_model_checkpoint"),
+    "vae": ("sd_vae", "override_settings.sd_vae"),
     "width": ("W",),
     "height": ("H",),
     "steps": ("num_inference_steps", "ddim_steps"),
@@ -50,8 +51,8 @@ IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
 )
 
-#: Texts that leave the choice to the service where they are empty.
-_MAY_BE_EMPTY: Final = frozenset({"model", "format"})
+#: What leaves the choice to the service where it is empty, or one of these.
+_MAY_BE_EMPTY: Final[dict[str, tuple[object, ...]]] = {"model": (), "format": (), "vae": ("automatic",)}
 
 _SHOWN_CHARACTERS: Final = 100
 #: Whole numbers that are multiplied have to be smaller; a product of a thousand digits can no longer be shown.
@@ -92,7 +93,7 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
     rest = {name: value for name, value in body.items() if name not in IGNORED}
     for name, value in _unfold(rest, warnings):
         target = _CANONICAL.get(name, name)
-        if target in _MAY_BE_EMPTY and asks_for_nothing(value):
+        if target in _MAY_BE_EMPTY and asks_for_nothing(value, _MAY_BE_EMPTY[target]):
             continue
         if target not in known:
             nearest = _nearest(name, known)

@@ -20,7 +20,8 @@ from stablediffusiond.messages.values import Body, shortest, shown
 
 #: Key -> field, where the value is taken as it is.
 _FIELDS: Final = {
-    "Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Model": "model", "Variation seed": "subseed",
+    "Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Model": "model", "VAE": "vae",
+    "Variation seed": "subseed",
     "Variation seed strength": "subseed_strength", "Denoising strength": "strength", "Clip skip": "clip_skip",
     "Tiling": "tiling", "Mask blur": "mask_blur", "Eta DDIM": "eta",
     "CFG Rescale": "guidance_rescale",  # an extension's: https://github.com/Seshelle/CFG_Rescale_webui
@@ -56,6 +57,7 @@ def write(request: CompleteRequest, facts: ImageFacts) -> str:
         "Size": f"{facts.width}x{facts.height}",
         **_controls(request),
         "Model": file_name(facts.model),
+        "VAE": request.vae,
         "Variation seed": None if facts.subseed is None else str(facts.subseed),
         "Variation seed strength": _number(facts.subseed_strength),
         "Denoising strength": _number(facts.strength),

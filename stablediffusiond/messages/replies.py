@@ -55,6 +55,7 @@ class ImageFacts(Reply):
     tiling: bool | None = Field(None, description="Only of a picture that tiles")
     guidance_rescale: float | None = Field(None, description="Only where it was asked for")
     loras: str | None = Field(None, description="Those beside the prompt's own, as they would stand in it")
+    vae: str | None = Field(None, description="Only where another than the model's own was asked for")
     model: str = Field(description="The name of the model that drew it")
 
 

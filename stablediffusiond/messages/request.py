@@ -17,6 +17,7 @@ from stablediffusiond.messages.controls import read as read_controls
 from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
+from stablediffusiond.messages.names import FileName
 from stablediffusiond.messages.prompt_syntax import PromptSyntax
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_true
 
@@ -51,6 +52,7 @@ class Request(BaseModel):
     model: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="The name of the model that the service has; default: that model"
     )
+    vae: FileName | None = Field(None, description="A VAE in place of the model's own")
     prompt: Prompt = Field(description="What to draw")
     prompt_syntax: PromptSyntax = Field(
         "a1111", description="plain: prompts are taken letter by letter, without weights, LoRAs or BREAK"

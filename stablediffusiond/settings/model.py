@@ -75,3 +75,7 @@ class FolderSettings(Section):
     """ControlNets: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
     controlnet_bytes: PositiveInt = 4_294_967_296
     """Memory of the device for ControlNets that stay there after their use."""
+    vaes: Path | None = None
+    """VAEs: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
+    vae_bytes: PositiveInt = 1_073_741_824
+    """Memory of the device for VAEs that stay there after their use, beside the model's own."""

@@ -53,6 +53,7 @@ def test_options_and_samplers_are_completed() -> None:
     assert completed("stablediffusion_client cat --sampler eul") == [
         name for name in samplers.NAMES if name.lower().startswith("eul")
     ]
+    assert completed("stablediffusion_client cat --preprocess can") == ["canny"]
 
 
 def test_where_nobody_can_be_asked_nothing_is_offered(free_port: int) -> None:

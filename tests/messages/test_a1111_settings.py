@@ -25,7 +25,6 @@ def complaint(**fields: object) -> InvalidRequest:
     ("settings", "field"),
     [
         ({"CLIP_stop_at_last_layers": 20}, "override_settings.CLIP_stop_at_last_layers"),
-        ({"sd_vae": "vae-ft-mse-840000-ema-pruned.safetensors"}, "override_settings.sd_vae"),
         ({"samples_format": "avif"}, "override_settings.samples_format"),
         ({"sd_hypernetwork": "anime"}, "override_settings.sd_hypernetwork"),
         ({"token_merging_ratio": 0.5}, "override_settings.token_merging_ratio"),

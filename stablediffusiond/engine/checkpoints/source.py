@@ -113,13 +113,18 @@ def _vae(settings: ModelSettings, architecture: str, config: dict[str, Any], dty
     path = Path(name).expanduser()
     if path.suffix == ".safetensors":
         _require(path, "file")
-        return vae.from_file(path, architecture, config, dtype)
-    if path.suffix in _FILES:
+    elif path.suffix in _FILES:
         raise ModelUnavailable(f"[model] vae: {path.name} is no safetensors file")
-    if name.startswith(("/", "./", "../", "~")) or path.is_dir():
+    elif name.startswith(("/", "./", "../", "~")) or path.is_dir():
         _require(path, "folder")
+    else:
+        path = hub.component_snapshot(name)
+    try:
+        if path.suffix == ".safetensors":
+            return vae.from_file(path, architecture, config, dtype)
         return vae.from_folder(path, dtype)
-    return vae.from_folder(hub.component_snapshot(name), dtype)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"[model] vae: {error}") from None
 
 
 def _require(path: Path, kind: Literal["file", "folder"]) -> None:

@@ -1,4 +1,4 @@
-"""A VAE in place of the model's own: the file, folder or hub id that ``[model] vae`` names."""
+"""A VAE in place of the model's own: in a file or a folder, which ``[model] vae`` or a request names."""
 
 from pathlib import Path
 
@@ -24,11 +24,10 @@ def from_file(file: Path, architecture: str, config: Config, dtype: torch.dtype)
     found = header.read(file)
     prefix = next((each for each in (*VAE_PREFIXES, "") if each + _LATENTS in found), None)
     if prefix is None:
-        raise ModelUnavailable(f"[model] vae: {file.name} {kind_of(found)}")
+        raise ModelUnavailable(f"{file.name} {kind_of(found)}")
     if (channels := found.shape(prefix + _LATENTS)[1]) != config["latent_channels"]:
         raise ModelUnavailable(
-            f"[model] vae: {file.name} is for latents of {channels} channels, and this model's have "
-            f"{config['latent_channels']}"
+            f"{file.name} is for latents of {channels} channels, and this model's have {config['latent_channels']}"
         )
     weights = Weights(found, dtype).below(prefix, as_prefix="")
     return components.diffusers_component("VAE", architecture, config, weights, dtype)
@@ -38,5 +37,5 @@ def from_folder(folder: Path, dtype: torch.dtype) -> Component:
     """The VAE of a folder of diffusers, its own or a whole model's."""
     whole = folder / "vae" if (folder / "vae/config.json").is_file() else folder
     if not (whole / "config.json").is_file():
-        raise ModelUnavailable(f"[model] vae: {folder} holds no VAE: no config.json, neither in it nor in vae/")
+        raise ModelUnavailable(f"{folder} holds no VAE: no config.json, neither in it nor in vae/")
     return diffusers.AutoModel.from_pretrained(str(whole), dtype=dtype).eval()
