@@ -126,6 +126,13 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is made of a control's picture first, as canny; without a NAME, of all of them.",
 )
 @click.option(
+    "--ip-adapter",
+    metavar="NAME=FILE[:SCALE]",
+    multiple=True,
+    shell_complete=_complete,
+    help="An IP-Adapter and the picture that it looks at; may be given several times.",
+)
+@click.option(
     "--like",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -150,6 +157,7 @@ def command(
     metadata: bool | None,
     control: tuple[str, ...],
     preprocess: tuple[str, ...],
+    ip_adapter: tuple[str, ...],
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -165,7 +173,11 @@ def command(
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    named = {"loras": list(lora) or None, "control": control_arguments.controls(control, preprocess)}
+    named = {
+        "loras": list(lora) or None,
+        "control": control_arguments.controls(control, preprocess),
+        "ip_adapter": control_arguments.ip_adapters(ip_adapter),
+    }
     fields = {**options, **named, "metadata": metadata}
     files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
     request, warnings = request_arguments.request(prompt, fields, files)

@@ -1,4 +1,4 @@
-"""What the command line says of ControlNets: their pictures, their scales, and what is made of the pictures first."""
+"""What the command line says of ControlNets and IP-Adapters: pictures, scales, and what is made of pictures first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,23 @@ from stablediffusiond.messages.values import Body
 
 def controls(texts: Sequence[str], preprocess: Sequence[str] = ()) -> list[Body] | None:
     """``edges=cat.png:0.8`` and the like as the field ``control``; ``preprocess`` are those of ``--preprocess``."""
-    made = [{"model": name, **picture} for name, picture in (named_picture("--control", text) for text in texts)]
+    made = [{"model": name, **picture} for name, picture in (_named_picture("--control", text) for text in texts)]
     for text in preprocess:
         _preprocess(made, text)
     return made or None
 
 
-def named_picture(option: str, text: str) -> tuple[str, Body]:
+def ip_adapters(texts: Sequence[str]) -> list[Body] | None:
+    """``style=cat.png:0.6`` and the like as the field ``ip_adapter``."""
+    named = (_named_picture("--ip-adapter", text) for text in texts)
+    return [{"name": name, **picture} for name, picture in named] or None
+
+
+def _named_picture(option: str, text: str) -> tuple[str, Body]:
     """A name, and the picture and the scale that stand behind it, as fields."""
     name, _, file = text.partition("=")
     if not name or not file:
-        raise click.UsageError(f"{option} must be like edges=cat.png or edges=cat.png:0.8, not {text}")
+        raise click.UsageError(f"{option} must be like name=cat.png or name=cat.png:0.8, not {text}")
     path, _, scale = file.rpartition(":")
     scaled = path and _is_number(scale) and not Path(file).exists()
     try:

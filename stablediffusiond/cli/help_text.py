@@ -11,7 +11,7 @@ its pictures go to the queue `results`, unless --wait or --output asks for them 
 \b
 Commands:
   stablediffusion_client status        what is queued, who draws, and how fast
-  stablediffusion_client models        samplers, LoRAs, ControlNets, VAEs that requests may name
+  stablediffusion_client models        samplers, LoRAs and other files that requests may name
   stablediffusion_client cancel ID...  end jobs
   stablediffusion_client dead          what was put aside for operators
   stablediffusion_client completion    what makes a shell complete options and names

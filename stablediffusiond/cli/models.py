@@ -25,7 +25,7 @@ class NobodyAnswers(StableDiffusiondError):
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Wait at most so long.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings; see settings.example.toml.")
 def command(*, as_json: bool, timeout: float | None, config: Path | None) -> None:
-    """Show what requests may name: the models of the request daemons, samplers, LoRAs, embeddings, ControlNets, VAEs.
+    """Show what requests may name: the models of the request daemons, samplers, and files by their names.
 
     Behind a LoRA stand the models that it was made for, and the words that call for it, as far as its file says.
 
@@ -61,6 +61,12 @@ def _lines(worker: "WorkerStatus", offer: "Offer") -> Iterator[str]:
     for place, lora in enumerate(offer.loras):
         about = "; ".join(filter(None, (lora.family, ", ".join(lora.triggers))))
         yield f"  {'' if place else 'LoRAs':12} {lora.name}{f'  ({about})' if about else ''}"
-    for title, names in (("embeddings", offer.embeddings), ("ControlNets", offer.controlnets), ("VAEs", offer.vaes)):
+    others = {
+        "embeddings": offer.embeddings,
+        "ControlNets": offer.controlnets,
+        "IP-Adapters": offer.ip_adapters,
+        "VAEs": offer.vaes,
+    }
+    for title, names in others.items():
         if names:
             yield f"  {title:12} {', '.join(names)}"

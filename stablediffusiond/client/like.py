@@ -11,7 +11,7 @@ from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages import infotext_fields
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.drawn_request import PICTURES, Said, from_json, hash_of
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.request import GUIDES, Request
 from stablediffusiond.messages.values import Body, is_true, shown
 
 #: A picture of 65 million pixels, the most that is opened, has fewer.
@@ -68,18 +68,19 @@ def _without_what_is_not_there(taken: Body, asked: Body) -> list[str]:
     dropped |= {name: f"{name} (it needs a mask)" for name in of_mask}
     for name in dropped:
         del taken[name]
-    if "control" in taken and "control" not in asked:
-        taken["control"] = _of_the_same_image(taken["control"], dropped)
+    for name, kind in GUIDES.items():
+        if name in taken and name not in asked:
+            taken[name] = _of_the_same_image(taken[name], kind.split(" ")[1], dropped)
     return list(dropped.values())
 
 
-def _of_the_same_image(control: object, dropped: dict[str, str]) -> list[object]:
-    """The ControlNets that go by the request's own image; of another one the file has no more than the hash."""
+def _of_the_same_image(uses: object, kind: str, dropped: dict[str, str]) -> list[object]:
+    """Those that go by the request's own image; of another one the file has no more than the hash."""
     kept: list[object] = []
-    for use in control if isinstance(control, list) else [control]:
+    for use in uses if isinstance(uses, list) else [uses]:
         if isinstance(use, dict) and "image" in use:
-            model = shown(use.get("model"))
-            dropped[f"control {model}"] = f"the ControlNet {model}, whose image is not in it"
+            named = f"the {kind} {shown(use.get('model', use.get('name')))}"
+            dropped[named] = f"{named}, whose image is not in it"
         else:
             kept.append(use)
     return kept

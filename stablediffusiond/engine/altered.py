@@ -1,4 +1,4 @@
-"""Calls of a network that is another one while they last: with LoRAs for some rows, or without edges."""
+"""Calls of a network that is another one while they last: with LoRAs or pictures for some rows, or without edges."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from stablediffusiond.engine.coalescing import hold
+from stablediffusiond.engine.ip_adapters.by_rows import ImagePrompts, looked_at
 from stablediffusiond.engine.loras.by_rows import Adapters, added
 
 
@@ -17,16 +18,31 @@ class Altered:
         self._network = network
         self._function: Callable[..., Any] = getattr(network, method)
 
-    def __call__(self, *, adapters: Sequence[Adapters] = (), wraps_around: bool = False, **arguments: Any) -> Any:
-        """``adapters`` are those of each row; ``wraps_around`` is for pictures that tile."""
-        with altered(self._network, adapters, wraps_around=wraps_around):
+    def __call__(
+        self,
+        *,
+        adapters: Sequence[Adapters] = (),
+        image_prompts: Sequence[ImagePrompts] = (),
+        wraps_around: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        """``adapters`` and ``image_prompts`` are those of each row; ``wraps_around`` is for pictures that tile."""
+        with altered(self._network, adapters, image_prompts, wraps_around=wraps_around):
             return self._function(**arguments)
 
 
 @contextlib.contextmanager
-def altered(network: nn.Module, adapters: Sequence[Adapters], *, wraps_around: bool) -> Iterator[None]:
-    """While it lasts, ``network`` adds the LoRAs of each row, and its convolutions see the other edge behind each."""
-    with added(network, adapters), _wrapping_around(network) if wraps_around else contextlib.nullcontext():
+def altered(
+    network: nn.Module, adapters: Sequence[Adapters], image_prompts: Sequence[ImagePrompts], *, wraps_around: bool
+) -> Iterator[None]:
+    """While it lasts, ``network`` adds the LoRAs of each row, each row looks at its pictures through IP-Adapters, and
+    convolutions see the other edge behind each.
+    """
+    with (
+        added(network, adapters),
+        looked_at(network, image_prompts),
+        _wrapping_around(network) if wraps_around else contextlib.nullcontext(),
+    ):
         yield
 
 

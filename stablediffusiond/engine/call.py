@@ -53,13 +53,14 @@ def describe(
 ) -> Call:
     """The call of ``function``, which calls ``module``, with ``arguments`` by name.
 
-    ``function`` is given what stands in ``for_each_row``, too: as lists, with the value once for each row.
+    ``function`` is given what stands in ``for_each_row``, too, as lists: with the value once for each row, if it is no
+    list already.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     rows = next((len(value) for value in given.values() if isinstance(value, Tensor | list)), 1)
     described = {name: _describe(name, value, rows) for name, value in given.items()}
     for name, value in (for_each_row or {}).items():
-        described[name] = "row", Rows([value] * rows)
+        described[name] = "row", Rows(value if isinstance(value, list) else [value] * rows)
     key = tuple((name, part) for name, (part, _) in sorted(described.items()))
     return Call(module, function, rows, key, {name: tree for name, (_, tree) in described.items()})
 

@@ -17,16 +17,25 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
 from stablediffusiond.engine.call import NUMBERS, Call, beside_the_others, describe, make_together
+from stablediffusiond.engine.ip_adapters.by_rows import AppliedIpAdapter, taken_out
 from stablediffusiond.engine.rows import Answer, map_tensors
 
 
 class PipelineRun(greenlet):
     """One call of a pipeline. Everything that is done with it has to be done on the thread that made it."""
 
-    def __init__(self, draw: Callable[[], Any], adapters: Hashable = (), *, wraps_around: bool = False) -> None:
-        """``adapters`` go with the rows of its calls, to networks that are held as ``altered``."""
+    def __init__(
+        self,
+        draw: Callable[[], Any],
+        adapters: Hashable = (),
+        ip_adapters: Sequence[AppliedIpAdapter] = (),
+        *,
+        wraps_around: bool = False,
+    ) -> None:
+        """What it has goes with the rows of its calls, to networks that are held as ``altered``."""
         super().__init__(draw)
         self.adapters = adapters
+        self.ip_adapters = ip_adapters
         #: Whether these networks are to see no edges.
         self.wraps_around = wraps_around
         #: The call that it is suspended at; None before its start and after its end.
@@ -79,7 +88,8 @@ def hold(
     Pipelines see float32, whatever the weights are: what goes in is cast to the dtype of ``module``, what comes out to
     float32, so that latents, guidance and the arithmetic of the scheduler lose nothing. With ``suspend=False`` calls
     are only cast. ``function``, if given, makes the calls in place of the method; where ``altered`` is set, it is
-    told of what a run asks for beside that: ``adapters``, a list with those of each row, and ``wraps_around``.
+    told of what a run asks for beside that: ``adapters`` and ``image_prompts``, lists with those of each row, and
+    ``wraps_around``.
     """
     original = getattr(module, method)
     signature = inspect.signature(original)
@@ -96,7 +106,10 @@ def hold(
             arguments["wraps_around"] = True
         if not suspend:
             return made_by(**arguments)
-        for_each_row = {"adapters": here.adapters} if altered else {}
+        if not altered:
+            return here.parent.switch(describe(module, made_by, arguments))
+        arguments, seen = taken_out(arguments, here.ip_adapters)
+        for_each_row = {"adapters": here.adapters, "image_prompts": seen or ()}
         return here.parent.switch(describe(module, made_by, arguments, for_each_row))
 
     setattr(module, method, held)

@@ -45,7 +45,7 @@ class Denoiser(Protocol):
         ...
 
     def read_files(self, request: Request) -> object:
-        """What ``Task.files`` is for ``request``: LoRAs and ControlNets. Beside what the device does; from any thread.
+        """What ``Task.files`` is for ``request``: LoRAs and the like. Beside what the device does; from any thread.
 
         Raises:
             InvalidRequest, ModelError: it names files that are not there, or not for this model.

@@ -15,6 +15,7 @@ import torch
 from stablediffusiond.engine.altered import altered
 from stablediffusiond.engine.call import Call, describe, filled_up, make_together, repeated
 from stablediffusiond.engine.compiled import Compiled
+from stablediffusiond.engine.ip_adapters.by_rows import ImagePrompts
 from stablediffusiond.engine.loras.by_rows import Adapters
 from stablediffusiond.engine.rows import Answer, map_tensors
 from stablediffusiond.engine.timing import seconds_of
@@ -46,10 +47,17 @@ class Forward:
         """Whether there is a call to measure by."""
         return self._example is not None
 
-    def __call__(self, *, adapters: Sequence[Adapters] = (), wraps_around: bool = False, **arguments: Any) -> Answer:
+    def __call__(
+        self,
+        *,
+        adapters: Sequence[Adapters] = (),
+        image_prompts: Sequence[ImagePrompts] = (),
+        wraps_around: bool = False,
+        **arguments: Any,
+    ) -> Answer:
         """Make a call; where the network is altered for it, it runs eagerly."""
-        if any(adapters) or wraps_around:
-            with altered(self._module, adapters, wraps_around=wraps_around), self._left_out():
+        if any(adapters) or any(image_prompts) or wraps_around:
+            with altered(self._module, adapters, image_prompts, wraps_around=wraps_around), self._left_out():
                 return self._eager(**arguments)
         if self._compiled is None:
             return self._eager(**arguments)

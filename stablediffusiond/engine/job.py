@@ -24,6 +24,7 @@ class Task:
     init_image: Image | None = None  #: img2img, inpaint: RGB, of the size of what is drawn
     mask: Image | None = None  #: inpaint: L, of that size, white where to draw anew
     controls: Sequence[Image] = ()  #: one for each of its ControlNets: RGB, of that size
+    image_prompts: Sequence[Image] = ()  #: one for each of its IP-Adapters: RGB, of any size
     files: object = None  #: what the denoiser has read of the files that it names
 
 

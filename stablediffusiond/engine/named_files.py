@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from stablediffusiond.engine.device_errors import as_job_errors
 from stablediffusiond.errors import InvalidRequest, ModelError
 
 log = logging.getLogger(__name__)
@@ -22,13 +23,22 @@ class NamedFiles:
     """What is in ``folder``, each a ``kind``; ``field`` of a request names them, ``setting`` is where the folder is."""
 
     def __init__(
-        self, kind: str, field: str, setting: str, folder: Path | None, suffixes: Sequence[str] = (".safetensors",)
+        self,
+        kind: str,
+        field: str,
+        setting: str,
+        folder: Path | None,
+        suffixes: Sequence[str] = (".safetensors",),
+        *,
+        with_folders: bool = True,
     ) -> None:
+        """``with_folders`` is for what may also be a folder in the layout of diffusers."""
         self._kind = kind
         self._field = field
         self._setting = setting
         self._folder = folder
         self._suffixes = suffixes
+        self._with_folders = with_folders
 
     def names(self) -> list[str]:
         return sorted(self.paths())
@@ -43,7 +53,8 @@ class NamedFiles:
             for path in self._folder.rglob("*")
             if path.suffix in self._suffixes and path.is_file() and path.parent not in folders
         )
-        return {path.name: path for path in sorted(folders)} | {path.stem: path for path in sorted(files)}
+        named = sorted(folders) if self._with_folders else []
+        return {path.name: path for path in named} | {path.stem: path for path in sorted(files)}
 
     def find(self, name: str, paths: Mapping[str, Path]) -> Path:
         """The one of ``paths`` called ``name``; another case is no other name, as long as one file alone is meant.
@@ -94,9 +105,8 @@ class Kept(Generic[Read]):
         """What ``names`` name.
 
         Raises:
-            InvalidRequest: there is no such file.
-            ModelError: it cannot be read.
-            Exception: what reading it raises.
+            InvalidRequest: there is no such file, or it is not for this model.
+            ModelError, OutOfMemory: it cannot be read.
         """
         if not names:
             return ()
@@ -107,8 +117,8 @@ class Kept(Generic[Read]):
         """What ``paths``, some of the files, hold.
 
         Raises:
-            ModelError: one cannot be read.
-            Exception: what reading it raises.
+            InvalidRequest: one is not for this model.
+            ModelError, OutOfMemory: one cannot be read.
         """
         with self._lock:
             return tuple(self._one(path) for path in paths)
@@ -119,7 +129,8 @@ class Kept(Generic[Read]):
         except OSError as error:
             raise ModelError(f"the {self._kind} {path.stem!r} cannot be read: {error.strerror}") from error
         if key not in self._kept:
-            made = self._read(path)
+            with as_job_errors():  # the device may have no room for it
+                made = self._read(path)
             log.info("the %s %s is read: %.1f MB", self._kind, path.stem, self._bytes_of(made) / 1e6)
             self._kept[key] = made
         self._kept.move_to_end(key)

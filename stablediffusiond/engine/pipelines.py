@@ -15,6 +15,7 @@ from stablediffusiond.engine.controlnets import ControlNets, controlled
 from stablediffusiond.engine.embeddings import Embeddings
 from stablediffusiond.engine.forward import Forward
 from stablediffusiond.engine.image_scheduler import ImageScheduler
+from stablediffusiond.engine.ip_adapters.library import IpAdapterLibrary
 from stablediffusiond.engine.job import Task
 from stablediffusiond.engine.loras.library import LoraLibrary
 from stablediffusiond.engine.memory_saving import device_of
@@ -53,6 +54,7 @@ class ModelPipelines:
         self.embeddings = Embeddings(base, clip_encoders(base), folders.embeddings)
         self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes)
         self._with_controlnets: dict[JobType, tuple[tuple[Any, ...], Pipeline]] = {}
+        self.ip_adapters = IpAdapterLibrary(base, folders.ip_adapters, folders.ip_adapter_bytes)
         self.vaes = Vaes(base, folders.vaes, folders.vae_bytes, vae_tiling)
         self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
         self.by_task = pipelines_by_task(base)
@@ -81,6 +83,7 @@ class ModelPipelines:
             self.loras.adapters(request.chosen_loras()),
             self.controlnets.read(request.control),
             self.embeddings.in_prompts(request.prompt_to_read, request.negative_prompt) if looked_through else (),
+            self.ip_adapters.applied(request.ip_adapter),
             self.vaes.read(request.vae),
         )
 
@@ -99,12 +102,14 @@ class ModelPipelines:
             loras=self.loras.facts(),
             embeddings=self.embeddings.names(),
             controlnets=self.controlnets.names(),
+            ip_adapters=self.ip_adapters.names(),
             vaes=self.vaes.names(),
         )
 
     def names_files(self, request: Request) -> bool:
         """Whether there is anything to read for ``request``."""
-        return bool(request.control or request.vae or request.chosen_loras() or self.embeddings.some)
+        named = request.control or request.ip_adapter or request.vae or request.chosen_loras()
+        return bool(named or self.embeddings.some)
 
     def for_image(
         self, request: CompleteRequest, scheduler: ImageScheduler, files: RequestFiles = NO_FILES

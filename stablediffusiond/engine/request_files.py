@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stablediffusiond.engine.embeddings import Embedding
+from stablediffusiond.engine.ip_adapters.library import ReadIpAdapter
 from stablediffusiond.engine.job import Task
 from stablediffusiond.engine.loras.by_rows import Adapters
 
@@ -15,6 +16,7 @@ class RequestFiles:
     adapters: Adapters = ()
     controlnets: tuple[Any, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
+    ip_adapters: tuple[ReadIpAdapter, ...] = ()
     vae: Any = None  #: in place of the model's own
 
 

@@ -45,7 +45,9 @@ UNFOLDED: Final = (
     "inpaint_full_res", "inpaint_full_res_padding", "mask_blur_x", "mask_blur_y",
 )  # fmt: skip
 #: Fields that may be lists or objects.
-_NESTED: Final = frozenset({"init_images", "models", "loras", "control", *ALIASES["loras"], *ALIASES["control"]})
+_NESTED: Final = frozenset(
+    {"init_images", "models", "loras", "control", "ip_adapter", *ALIASES["loras"], *ALIASES["control"]}
+)
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
     {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}

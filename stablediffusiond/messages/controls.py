@@ -1,15 +1,14 @@
 """ControlNets that a request asks for: our own words, and the units of A1111's ControlNet script."""
 
-import base64
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from stablediffusiond import preprocessors
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages import picture_text
-from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.names import FileName
+from stablediffusiond.messages.picture_use import PictureUse, checked
 from stablediffusiond.messages.spellings import by_field
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, shown
 
@@ -44,16 +43,10 @@ _OF_UNITS: Final[dict[str, tuple[object, ...] | None]] = {
 _MARKS_OF_UNITS: Final = frozenset({*_SWITCHES, *_OF_UNITS, "module", "threshold_a", "threshold_b"})
 
 
-class ControlUse(BaseModel):
+class ControlUse(PictureUse):
     """One ControlNet of one request."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    model: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="A file's or folder's name")
-    image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
-        None, description="The picture that guides it; default: the job's own image", repr=False
-    )
-    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="How much it counts")
+    model: FileName = Field(description="A file's or folder's name")
     start: Part = Field(0.0, description="The part of the steps after which it begins")
     end: Part = Field(1.0, description="The part of the steps after which it ends")
     preprocessor: str | None = Field(None, description="What is made of the picture first; default: it is ready made")
@@ -64,11 +57,6 @@ class ControlUse(BaseModel):
     def numbers(self) -> tuple[float, ...]:
         """Those of its preprocessor."""
         return preprocessors.numbers(self.preprocessor, self.low, self.high) if self.preprocessor else ()
-
-    def to_fields(self) -> Body:
-        """As a request on its way has it."""
-        image = {} if self.image is None else {"image": base64.b64encode(self.image).decode()}
-        return {**self.model_dump(exclude_defaults=True, exclude={"image"}), **image}
 
 
 def read(value: object, field: str = "control") -> tuple[ControlUse, ...]:
@@ -85,12 +73,13 @@ def read(value: object, field: str = "control") -> tuple[ControlUse, ...]:
         elif not isinstance(each, Mapping):
             said = "must be a list like [{'model': 'canny', 'image': '…', 'scale': 0.8}]"
             raise InvalidRequest(f"{field!r} {said}", field=field)
-        elif not _is_off(each):
+        elif not is_off(each):
             uses.append(_read_one(each, field))
     return tuple(uses)
 
 
-def _is_off(unit: Mapping[str, object]) -> bool:
+def is_off(unit: Mapping[str, object]) -> bool:
+    """Whether a unit of A1111's is switched off, or names no model."""
     if any(is_false(unit[switch]) for switch in _SWITCHES if switch in unit):
         return True
     without_model = all(asks_for_nothing(unit.get(name)) for name in _SPELLINGS["model"])
@@ -98,32 +87,31 @@ def _is_off(unit: Mapping[str, object]) -> bool:
 
 
 def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:
+    found = by_field(without_what_changes_nothing(unit, field), _SPELLINGS, field)
+    return _checked({name: given[0] for name, given in found.items()}, field)
+
+
+def without_what_changes_nothing(unit: Mapping[str, object], field: str) -> Body:
+    """A unit of A1111's without its switches, and what else it has that asks for nothing.
+
+    Raises:
+        InvalidRequest: some of it asks for what is not done here.
+    """
     fields = {name: each for name, each in unit.items() if each is not None and name not in _SWITCHES}
     for name in _OF_UNITS.keys() & fields.keys():
         said, nothing = fields.pop(name), _OF_UNITS[name]
         if nothing is not None and not asks_for_nothing(said, nothing):
             raise InvalidRequest(f"{name!r} of {field!r} is not done here: {shown(said)}", field=field)
-    found = by_field(fields, _SPELLINGS, field)
-    return _checked({name: given[0] for name, given in found.items()}, field)
+    return fields
 
 
 def _checked(use: Body, field: str) -> ControlUse:
-    image = use.get("image")
-    if isinstance(image, Mapping):  # as old clients send it, with a mask beside it
-        use = {**use, "image": image.get("image")}
-    elif asks_for_nothing(image):
-        use.pop("image", None)
-    if isinstance(use.get("model"), str):
-        use = {**use, "model": file_name(str(use["model"]))}
     try:
-        made = ControlUse.model_validate(_preprocessed(use))
+        made = checked(ControlUse, _preprocessed(use), field)
         _ = made.numbers
     except InvalidRequest as error:
-        raise InvalidRequest(f"{field!r}: {error}", field=field) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "model"
-        raise InvalidRequest(f"{name!r} of {field!r}: {first['msg'].lower()}", field=field) from None
+        said = str(error) if error.field else f"{field!r}: {error}"
+        raise InvalidRequest(said, field=field) from None
     if made.start >= made.end:
         raise InvalidRequest(f"a ControlNet of {field!r} ends before it begins", field=field)
     return made

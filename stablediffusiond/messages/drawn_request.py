@@ -13,10 +13,10 @@ from typing import Final
 from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.picture_use import PictureUse
 from stablediffusiond.messages.replies import ImageFacts
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.request import GUIDES, Request
 from stablediffusiond.messages.values import Body, shown
 
 PICTURES: Final = ("image", "mask")
@@ -38,11 +38,10 @@ class Said:
 
 
 def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
-    left_out = {*_OF_THE_JOB, *PICTURES, "control"}
+    left_out = {*_OF_THE_JOB, *PICTURES, *GUIDES}
     fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     fields |= facts.model_dump(include=set(_DRAWN), exclude_none=True) | {"model": file_name(facts.model)}
-    if request.control:
-        fields["control"] = [_with_hash(use) for use in request.control]
+    fields |= {name: [_with_hash(use) for use in uses] for name in GUIDES if (uses := getattr(request, name))}
     fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
@@ -64,7 +63,7 @@ def from_json(text: str) -> Said:
     return Said(taken, not_taken, hashes)
 
 
-def _with_hash(use: ControlUse) -> Body:
+def _with_hash(use: PictureUse) -> Body:
     image = {} if use.image is None else {"image": hash_of(use.image)}
     return {**use.to_fields(), **image}
 

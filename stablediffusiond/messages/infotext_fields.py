@@ -107,12 +107,15 @@ def _number(number: float | None) -> str | None:
 
 def _controls(request: CompleteRequest) -> dict[str, str]:
     """Before ``Model``: readers that take quotation marks for letters take the last one that they find."""
-    return {
-        f"ControlNet {place}": f"Module: {use.preprocessor or 'none'}, Model: {use.model}, "
-        f"Weight: {shortest(use.scale)}, {_thresholds(use)}"
+    units = [
+        f"Module: {use.preprocessor or 'none'}, Model: {use.model}, Weight: {shortest(use.scale)}, {_thresholds(use)}"
         f"Guidance Start: {shortest(use.start)}, Guidance End: {shortest(use.end)}, Control Mode: Balanced"
-        for place, use in enumerate(request.control)
-    }
+        for use in request.control
+    ]
+    units += [
+        f"Module: ip-adapter-auto, Model: {use.name}, Weight: {shortest(use.scale)}" for use in request.ip_adapter
+    ]
+    return {f"ControlNet {place}": unit for place, unit in enumerate(units)}
 
 
 def _thresholds(use: ControlUse) -> str:

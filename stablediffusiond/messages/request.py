@@ -14,6 +14,8 @@ from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.controls import read as read_controls
+from stablediffusiond.messages.ip_adapters import IpAdapterUse, move_units
+from stablediffusiond.messages.ip_adapters import read as read_ip_adapters
 from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
@@ -28,6 +30,8 @@ JobType = Literal["txt2img", "img2img", "inpaint"]
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
+#: Fields whose entries have pictures of their own, and what each of those is.
+GUIDES: Final = {"control": "a ControlNet", "ip_adapter": "an IP-Adapter"}
 BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "metadata", "tiling"})
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
@@ -37,6 +41,7 @@ Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Picture = Annotated[bytes, BeforeValidator(picture_text.read)]
 MaskFill = Literal["original", "neighbours", "noise", "plain"]
 Controls = Annotated[tuple[ControlUse, ...], BeforeValidator(read_controls)]
+IpAdapters = Annotated[tuple[IpAdapterUse, ...], BeforeValidator(read_ip_adapters)]
 Loras = Annotated[tuple[LoraUse, ...], BeforeValidator(read_loras)]
 
 
@@ -96,6 +101,7 @@ class Request(BaseModel):
         None, description="The layer of CLIP that is read, from the last, 1, on; default: as the model was made"
     )
     control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, preprocessor…")
+    ip_adapter: IpAdapters = Field((), description="IP-Adapters: a list of objects with name, image, scale")
     format: picture_formats.Format = Field("png", description="What kind of file each picture is")
     quality: Quality | None = Field(None, description="Of jpeg and webp; webp loses nothing at 100; default: 90")
     metadata: bool = Field(default=True, description="Whether the file says how it was drawn")
@@ -135,10 +141,9 @@ class Request(BaseModel):
 
     def to_json(self) -> bytes:
         """The body to publish: what differs from the defaults, pictures in base64."""
-        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask", "control"}, mode="json")
+        fields = self.model_dump(exclude_defaults=True, exclude={"image", "mask", *GUIDES}, mode="json")
         fields |= {"id": self.id, "seed": self.seed}
-        if self.control:
-            fields["control"] = [use.to_fields() for use in self.control]
+        fields |= {name: [use.to_fields() for use in uses] for name in GUIDES if (uses := getattr(self, name))}
         for name, picture in (("image", self.image), ("mask", self.mask)):
             if picture is not None:
                 fields[name] = base64.b64encode(picture).decode()
@@ -165,9 +170,10 @@ class Request(BaseModel):
         else:
             subseed = seeds.read(body.get("subseed", -1), "subseed")
             body["subseed"] = _derived_seed(f"subseed of {job_id}") if subseed is None else subseed
-        for name, reader in (("loras", read_loras), ("control", read_controls)):
+        move_units(body)
+        for name, reader in (("loras", read_loras), ("control", read_controls), ("ip_adapter", read_ip_adapters)):
             if name in body:
-                body[name] = reader(body[name], read.spelt[name])
+                body[name] = reader(body[name], read.spelt.get(name, read.spelt.get("control", name)))
         try:
             request = cls.model_validate(body)
         except ValidationError as error:
@@ -187,8 +193,9 @@ class Request(BaseModel):
             raise InvalidRequest("inpaint needs a 'mask'", field="mask")
         if self.type != "inpaint" and self.masked:
             raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
-        if self.image is None and any(use.image is None for use in self.control):
-            raise InvalidRequest("a ControlNet of 'control' needs an 'image'", field="control")
+        for name, kind in GUIDES.items():
+            if self.image is None and any(use.image is None for use in getattr(self, name)):
+                raise InvalidRequest(f"{kind} of {name!r} needs an 'image'", field=name)
         self.chosen_sampler()
         self.chosen_loras()
 

@@ -32,6 +32,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 
 _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
 _CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end, preprocessor: docs/protocol.md"
+_IP_ADAPTER: Final = "IP-Adapters, a list of objects with name, image, scale: docs/protocol.md"
 _FORMATS: Final = "What kind of file each picture is: png, jpeg (jpg), webp or webp-lossless"
 _FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
 
@@ -46,6 +47,7 @@ def request_schema() -> Schema:
     properties |= {name: _nullable(_also_as_text(field)) for name, field in properties.items() if name != "prompt"}
     properties["image"] = {"type": ["string", "null"], "description": str(properties["image"]["description"])}
     properties["loras"] = {"type": ["array", "object", "string", "null"], "description": _LORAS}
+    properties["ip_adapter"] = {"type": ["array", "object", "null"], "description": _IP_ADAPTER}
     properties["control"] = {"type": ["array", "object", "null"], "description": _CONTROL}
     for name in BOOLEANS:
         properties[name] = {**properties[name], "type": ["boolean", "integer", "string", "null"]}

@@ -67,6 +67,7 @@ class Offer(StatusPart):
     loras: list[LoraFacts] = Field(default_factory=list)
     embeddings: list[str] = Field(default_factory=list, description="Words that stand for trained vectors")
     controlnets: list[str] = Field(default_factory=list)
+    ip_adapters: list[str] = Field(default_factory=list)
     vaes: list[str] = Field(default_factory=list, description="In place of the model's own")
 
 

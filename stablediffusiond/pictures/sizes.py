@@ -34,6 +34,12 @@ def in_proportion(picture: Size, own: Size, width: int | None = None, height: in
     return _floored(math.sqrt(pixels * aspect), pixels), _floored(math.sqrt(pixels / aspect), pixels)
 
 
+def at_most(picture: Size, pixels: int) -> Size:
+    """The size of ``picture``, or one with its proportions and so many ``pixels``."""
+    scale = math.sqrt(pixels / (picture[0] * picture[1]))
+    return picture if scale >= 1 else (max(int(picture[0] * scale), 1), max(int(picture[1] * scale), 1))
+
+
 def as_it_is(picture: Size, limit: str) -> Size:
     """The size of a picture that is kept whole.
 

@@ -126,6 +126,9 @@ def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
     if len(request.control) > limits.max_controls:
         said = f"there must be at most {limits.max_controls} ControlNets in a request, not {len(request.control)}"
         raise InvalidRequest(said, field="control")
+    if (adapters := len(request.ip_adapter)) > limits.max_ip_adapters:
+        said = f"there must be at most {limits.max_ip_adapters} IP-Adapters in a request, not {adapters}"
+        raise InvalidRequest(said, field="ip_adapter")
     if request.count > limits.max_images:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
     if request.width and request.height:

@@ -3,23 +3,27 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVarTuple
+from typing import Final, NamedTuple, TypeVarTuple
 
 from PIL.Image import Image, Resampling
 
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, OutOfMemory, TooLarge
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.picture_use import PictureUse
+from stablediffusiond.messages.request import GUIDES, Request
 from stablediffusiond.pictures import masks
 from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.pictures.opening import open_alpha_at, open_at
 from stablediffusiond.pictures.preprocessing import preprocessed
-from stablediffusiond.pictures.sizes import Size, as_it_is, in_proportion
+from stablediffusiond.pictures.sizes import Size, as_it_is, at_most, in_proportion
 from stablediffusiond.requestd.admission import check_size
 from stablediffusiond.settings import LimitSettings
 
 Arguments = TypeVarTuple("Arguments")
+
+#: Of the picture for an IP-Adapter.
+_MOST_PROMPT_PIXELS: Final = 1_048_576
 
 
 class InitPictures(NamedTuple):
@@ -30,6 +34,7 @@ class InitPictures(NamedTuple):
     mask: Image | None = None  #: L, at that size
     overlay: Overlay | None = None  #: what a drawn picture lies on
     controls: Sequence[Image] = ()  #: for its ControlNets, RGB, at that size
+    image_prompts: Sequence[Image] = ()  #: for its IP-Adapters, RGB
 
 
 class InitImages:
@@ -50,7 +55,7 @@ class InitImages:
             size = _size(self._kind_of(request))
             check_size(request, size, limits)
             opened = InitPictures(request)
-            return opened if not request.control else await self._in_turn(_with_controls, opened, size)
+            return await self._in_turn(_with_guides, opened, size) if _is_guided(request) else opened
         own = _size(self._kind_of(request.model_copy(update={"width": None, "height": None})))
 
         def size_for(picture: Size) -> Size:
@@ -61,29 +66,44 @@ class InitImages:
 
         work = _open_part if request.masked and request.mask_padding is not None else _open
         opened = await self._in_turn(work, request, request.image, size_for)
-        if not request.control or opened.image is None:
+        if not _is_guided(request) or opened.image is None:
             return opened
-        return await self._in_turn(_with_controls, opened, opened.image.size)
+        return await self._in_turn(_with_guides, opened, opened.image.size)
 
     async def _in_turn(self, work: Callable[[*Arguments], InitPictures], *arguments: *Arguments) -> InitPictures:
         return await asyncio.get_running_loop().run_in_executor(self._opener, work, *arguments)
 
 
-def _with_controls(opened: InitPictures, size: Size) -> InitPictures:
-    """``opened`` with the pictures of its ControlNets; one that has none looks at what the job begins with."""
+def _is_guided(request: Request) -> bool:
+    return any(getattr(request, name) for name in GUIDES)
+
+
+def _with_guides(opened: InitPictures, size: Size) -> InitPictures:
+    """``opened`` with what its ControlNets and IP-Adapters look at: their own picture, or the job's own."""
+
+    def picture_of(use: PictureUse, field: str, size_for: Callable[[Size], Size]) -> Image:
+        picture = opened.image if use.image is None else _named(field, use.image, size_for)
+        if picture is None:
+            raise InvalidRequest(f"{GUIDES[field]} of {field!r} needs an 'image'", field=field)
+        return picture
+
     controls = []
     for use in opened.request.control:
-        picture = opened.image if use.image is None else _named("control", use.image, size)
-        if picture is None:
-            continue  # such a request is refused before
+        picture = picture_of(use, "control", lambda _: size)
         controls.append(preprocessed(picture, use.preprocessor, use.numbers) if use.preprocessor else picture)
-    return opened._replace(controls=controls)
+    prompts = [picture_of(use, "ip_adapter", _small) for use in opened.request.ip_adapter]
+    return opened._replace(controls=controls, image_prompts=prompts)
 
 
-def _named(field: str, data: bytes, size: Size) -> Image:
-    """The picture in ``data`` at ``size``; errors name ``field``."""
+def _small(picture: Size) -> Size:
+    """Image encoders look at 224 pixels or so, whatever there is."""
+    return at_most(picture, _MOST_PROMPT_PIXELS)
+
+
+def _named(field: str, data: bytes, size_for: Callable[[Size], Size]) -> Image:
+    """The picture in ``data`` at the size that ``size_for`` makes of its own; errors name ``field``."""
     try:
-        return open_at(data, lambda _: size)
+        return open_at(data, size_for)
     except (InvalidRequest, TooLarge, OutOfMemory) as error:
         raise type(error)(str(error).replace("'image'", repr(field)), field=field) from None
 
@@ -126,7 +146,7 @@ def _with_mask(
         fill = "neighbours" if request.mask_fill == "original" else request.mask_fill
         picture = masks.filled(picture, mask, fill)
     else:
-        mask = _named("mask", request.mask, picture.size).convert("L")
+        mask = _named("mask", request.mask, lambda _: picture.size).convert("L")
     return picture, masks.with_edge(mask, invert=request.mask_invert, blur=request.mask_blur)
 
 

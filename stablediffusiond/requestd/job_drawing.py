@@ -49,7 +49,8 @@ class JobDrawing:
         request = opened.request
         job.kind = self._engine.kind_of(request)
         files = await self._read_files(request)
-        task = Task(job.key, request, accepted.deadline, opened.image, opened.mask, opened.controls, files)
+        pictures = opened.image, opened.mask, opened.controls, opened.image_prompts
+        task = Task(job.key, request, accepted.deadline, *pictures, files)
         self._engine.submit(task)
         while True:
             match await job.events.get():

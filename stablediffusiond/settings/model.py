@@ -75,6 +75,10 @@ class FolderSettings(Section):
     """ControlNets: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
     controlnet_bytes: PositiveInt = 4_294_967_296
     """Memory of the device for ControlNets that stay there after their use."""
+    ip_adapters: Path | None = None
+    """IP-Adapters: .safetensors files, with the folders of their image encoders beside them (docs/models.md)."""
+    ip_adapter_bytes: PositiveInt = 2_147_483_648
+    """Memory of the device for IP-Adapters that stay there after their use, and as much for their image encoders."""
     vaes: Path | None = None
     """VAEs: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
     vae_bytes: PositiveInt = 1_073_741_824

@@ -114,6 +114,8 @@ class LimitSettings(Section):
     """LoRAs in one request."""
     max_controls: PositiveInt = 4
     """ControlNets in one request."""
+    max_ip_adapters: PositiveInt = 4
+    """IP-Adapters in one request."""
     max_pixels: PositiveInt = 1_048_576
     """Width times height of one image."""
     max_request_bytes: PositiveInt = 16_777_216

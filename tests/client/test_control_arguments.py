@@ -4,7 +4,7 @@ import click
 import pytest
 from PIL import Image
 
-from stablediffusiond.cli.control_arguments import controls
+from stablediffusiond.cli.control_arguments import controls, ip_adapters
 from tests.pictures.files import encoded
 
 
@@ -52,3 +52,15 @@ def test_preprocessors_that_are_none(tmp_path: Path, text: str) -> None:
 def test_a_preprocessor_without_a_control() -> None:
     with pytest.raises(click.UsageError, match="there is no --control"):
         controls((), ("canny",))
+
+
+def test_ip_adapters_as_they_are_written(tmp_path: Path) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(encoded(Image.new("L", (8, 8)), "PNG"))
+    assert ip_adapters((f"plus={picture}:0.6", f"plain={picture}")) == [
+        {"name": "plus", "image": picture.read_bytes(), "scale": "0.6"},
+        {"name": "plain", "image": picture.read_bytes()},
+    ]
+    assert ip_adapters(()) is None
+    with pytest.raises(click.UsageError, match="--ip-adapter"):
+        ip_adapters(("plus=/nowhere/cat.png",))

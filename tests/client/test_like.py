@@ -175,3 +175,10 @@ def test_a_program_gives_it_as_a_field_and_a_message_cannot() -> None:
     assert (what.request.prompt, what.request.seed, what.is_nameless) == ("a dog", 42, True)
     with pytest.raises(InvalidRequest, match="unknown field 'like'"):
         asked({"prompt": "cat", "like": "/etc/passwd"}, {})
+
+
+def test_ip_adapters_go_by_the_image_that_is_given_again() -> None:
+    data = picture_of(image=INIT, ip_adapter=[{"name": "plain"}, {"name": "plus", "image": INIT}])
+    request, warnings = like.request(data, {"image": INIT})
+    assert [use.name for use in request.ip_adapter] == ["plain"]
+    assert warnings == ["of 'like' this is not taken: the IP-Adapter 'plus', whose image is not in it"]

@@ -112,7 +112,7 @@ def masked(box: tuple[int, int, int, int], size: tuple[int, int] = (1600, 1200))
 
 
 async def test_a_mask_lies_on_the_picture_at_the_size_that_is_drawn() -> None:
-    request, picture, mask, overlay, _ = await opened(image=photograph(), mask=masked((0, 0, 800, 1200)), mask_invert=True)
+    request, picture, mask, overlay, *_ = await opened(image=photograph(), mask=masked((0, 0, 800, 1200)), mask_invert=True)
     assert picture is not None
     assert mask is not None
     assert overlay is not None
@@ -121,7 +121,7 @@ async def test_a_mask_lies_on_the_picture_at_the_size_that_is_drawn() -> None:
 
 
 async def test_only_the_masked_part_is_drawn_at_full_size() -> None:
-    request, picture, mask, overlay, _ = await opened(
+    request, picture, mask, overlay, *_ = await opened(
         image=photograph(), mask=masked((400, 400, 500, 500)), mask_padding=28, width=512, height=512
     )
     assert picture is not None
@@ -134,7 +134,7 @@ async def test_only_the_masked_part_is_drawn_at_full_size() -> None:
 
 
 async def test_without_a_size_the_part_keeps_its_proportions() -> None:
-    request, _, _, overlay, _ = await opened(
+    request, _, _, overlay, *_ = await opened(
         image=photograph(), mask=masked((400, 400, 800, 600)), mask_padding=0
     )
     assert overlay is not None
@@ -166,9 +166,9 @@ async def test_a_part_of_a_picture_that_is_too_large_to_send_back_is_refused() -
 
 async def test_controls_have_the_size_of_what_is_drawn() -> None:
     control = {"model": "canny", "image": encoded(Image.new("L", (30, 30), 255), "PNG")}
-    *_, controls = await opened(control=[control, control], width=640, height=512)
+    controls = (await opened(control=[control, control], width=640, height=512)).controls
     assert [(each.mode, each.size) for each in controls] == [("RGB", (640, 512))] * 2
-    _, picture, _, _, controls = await opened(image=photograph(), control={"model": "canny"})
+    _, picture, _, _, controls, _ = await opened(image=photograph(), control={"model": "canny"})
     assert controls == [picture], "without one of its own it looks at the job's"
 
 
@@ -190,3 +190,15 @@ async def test_what_a_controlnet_looks_at_is_preprocessed_at_the_size_that_is_dr
     box = edges.getbbox()
     assert box is not None
     assert box[2] - box[0] < 8, "the line between them"
+
+
+async def test_what_an_ip_adapter_looks_at_keeps_its_shape_and_is_not_large() -> None:
+    data = encoded(Image.new("RGB", (3000, 1000), "blue"), "PNG")
+    made = await opened(width=128, height=128, ip_adapter=[{"name": "plus", "image": data}])
+    [picture] = made.image_prompts
+    assert picture.size == (1773, 591)
+    made = await opened(image=photograph(), ip_adapter=[{"name": "plus"}])
+    assert made.image_prompts == [made.image], "without one of its own it looks at the job's"
+    with pytest.raises(InvalidRequest, match="'ip_adapter' is no PNG") as caught:
+        await opened(ip_adapter=[{"name": "plus", "image": b"no picture at all"}])
+    assert caught.value.field == "ip_adapter"

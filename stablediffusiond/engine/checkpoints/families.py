@@ -178,6 +178,12 @@ FAMILIES: Final = (
 )  # fmt: skip
 
 
+def name_by_text_width(width: int) -> str | None:
+    """The first family whose UNet reads text of so many numbers a word."""
+    signs = ((family.name, sign) for family in FAMILIES for sign in family.signs)
+    return next((name for name, sign in signs if ".attn2." in sign.tensor and sign.size == width), None)
+
+
 @dataclass(frozen=True)
 class Edition:
     """What a file's name tells and its tensors don't: weights of the same shapes that want to be run in another way."""

@@ -1,0 +1,50 @@
+"""What a request uses together with a picture: a ControlNet, an IP-Adapter."""
+
+import base64
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import picture_text
+from stablediffusiond.messages.values import Body, asks_for_nothing
+
+
+class PictureUse(BaseModel):
+    """What both have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    image: Annotated[bytes, BeforeValidator(picture_text.read)] | None = Field(
+        None, description="The picture that guides it; default: the job's own image", repr=False
+    )
+    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False, description="How much it counts")
+
+    def to_fields(self) -> Body:
+        """As a request on its way has it."""
+        image = {} if self.image is None else {"image": base64.b64encode(self.image).decode()}
+        return {**self.model_dump(exclude_defaults=True, exclude={"image"}), **image}
+
+
+Use = TypeVar("Use", bound=PictureUse)
+
+
+def checked(kind: type[Use], use: Body, field: str) -> Use:
+    """``use`` as one of ``kind``.
+
+    Raises:
+        InvalidRequest: it cannot be one; ``field`` is where it stands.
+    """
+    image = use.get("image")
+    given = {name: each for name, each in use.items() if name != "image"}
+    if isinstance(image, Mapping):  # as old clients send it, with a mask beside it
+        given["image"] = image.get("image")
+    elif not asks_for_nothing(image):
+        given["image"] = image
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else next(iter(kind.model_fields))
+        raise InvalidRequest(f"{name!r} of {field!r}: {first['msg'].lower()}", field=field) from None
