@@ -83,7 +83,17 @@ def is_off(unit: Mapping[str, object]) -> bool:
     if any(is_false(unit[switch]) for switch in _SWITCHES if switch in unit):
         return True
     without_model = all(asks_for_nothing(unit.get(name)) for name in _SPELLINGS["model"])
-    return without_model and not _MARKS_OF_UNITS.isdisjoint(unit)
+    if not without_model or _MARKS_OF_UNITS.isdisjoint(unit):
+        return False
+    return all(_only_prepares(unit.get(name)) for name in _SPELLINGS["preprocessor"])
+
+
+def _only_prepares(module: object) -> bool:
+    """Whether ``module`` alone changes no picture; some, as "reference_only", need no model to do so."""
+    try:
+        return asks_for_nothing(module) or preprocessors.find(str(module)) is not None
+    except InvalidRequest:
+        return False
 
 
 def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:

@@ -74,7 +74,7 @@ def test_an_ordinary_client_sees_the_queues_the_daemon_and_its_jobs(operated: Op
 def test_models_says_what_requests_may_name(operated: Operated, client: Client) -> None:
     code, shown, _ = operated.run("models")
     assert code == 0
-    for words in (r"^doodle  on \S+, fake, float32$", r"^  by itself    64x64, 50 steps, guidance 7.5, Euler$", r"LoRAs +ink +\(x; y, z\)$"):
+    for words in (r"^doodle  on \S+, fake, float32$", r"^  by itself    64x64, 50 steps, guidance 7.5, Euler$", r"LoRAs +ink +\(x; y, z\)$", r"IP-Adapters  plus$", r"VAEs +soft$"):
         assert re.search(words, shown, re.M), shown
     said = json.loads(operated.run("models", "--json")[1])
     assert (said["model"], said["tasks"], said["controlnets"]) == ("doodle", ["txt2img"], ["edges"])

@@ -42,6 +42,7 @@ class FakeDenoiser:
         return Offer(
             tasks=["txt2img"], width=64, height=64, steps=50, guidance_scale=7.5, sampler="Euler", samplers=["Euler"],
             loras=[LoraFacts(name="ink", family="x", triggers=["y", "z"])], controlnets=["edges"],
+            ip_adapters=["plus"], vaes=["soft"],
         )  # fmt: skip
 
     def names_files(self, request: Request) -> bool:

@@ -120,3 +120,5 @@ def test_preprocessors(fields: dict[str, Any], preprocessor: str | None, numbers
 
 def test_a_unit_that_has_no_model_is_no_controlnet() -> None:
     assert read(controlnet_units=[{"module": "canny", "model": "None", "image": PNG}]) == ()
+    with pytest.raises(InvalidRequest, match="the preprocessor 'reference_only' needs more than the picture"):
+        read(controlnet_units=[{"module": "reference_only", "model": "None", "image": PNG}])
