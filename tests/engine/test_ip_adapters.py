@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from stablediffusiond.engine.image_run import state_of
+from stablediffusiond.engine.ip_adapters.by_rows import taken_out
 from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.models import load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
@@ -304,3 +305,8 @@ def test_a_model_that_takes_none_says_so(tmp_path: Path) -> None:
     denoiser = opened(save("FLUX.1 dev", tmp_path))
     with pytest.raises(InvalidRequest, match="this model, of FluxPipeline, takes no IP-Adapters"):
         read(denoiser, "plain")
+
+
+def test_a_network_that_looks_at_a_picture_by_itself_keeps_it() -> None:
+    arguments = {"sample": torch.ones(2, 4), "added_cond_kwargs": {"image_embeds": torch.ones(2, 8)}}
+    assert taken_out(arguments, ()) == (arguments, [])

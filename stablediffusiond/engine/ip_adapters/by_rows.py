@@ -50,6 +50,8 @@ def taken_out(
     arguments: Mapping[str, Any], applied: Sequence[AppliedIpAdapter]
 ) -> tuple[dict[str, Any], list[ImagePrompts]]:
     """A pipeline's ``arguments`` for its network without what ``applied`` see; and that, for each row."""
+    if not applied:  # some networks look at a picture by themselves, which has the same name
+        return dict(arguments), []
     beside = dict(arguments.get(_BESIDE) or {})
     seen: Sequence[Tensor] = beside.pop(_EMBEDS, [])  # of each IP-Adapter (rows, 1, tokens, width)
     rest = {name: value for name, value in arguments.items() if name != _BESIDE} | ({_BESIDE: beside} if beside else {})
