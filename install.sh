@@ -166,6 +166,8 @@ install_package() {
   install_torch "$venv"
   say "installing stablediffusiond and what it needs"
   quietly with_pip "$venv/bin/python" install -q "$@"
+  # By itself: it asks for torchvision, of which pip knows no build for CPUs, and does without it.
+  quietly with_pip "$venv/bin/python" install -q --no-deps "spandrel>=0.4,<0.5"
 }
 
 # The environment of this checkout, made anew if pyproject.toml has changed since the last time.

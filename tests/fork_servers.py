@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -33,7 +34,8 @@ def _server_with(modules: tuple[str, ...], environment: tuple[tuple[str, str], .
     """Ends with this process."""
     server = forkserver.ForkServer()
     server.set_forkserver_preload([__name__, *modules])
-    with patch.dict(os.environ, {**_QUIET, **dict(environment)}):
+    # It has a socket in the folder for temporary files, which a test may have given too long a name.
+    with patch.dict(os.environ, {**_QUIET, **dict(environment)}), patch.object(tempfile, "tempdir", None):
         server.ensure_running()
     return server
 

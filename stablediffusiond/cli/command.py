@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from stablediffusiond import __version__
-from stablediffusiond.cli import help_text
+from stablediffusiond.cli.help_text import DESCRIPTION, EPILOG
 from stablediffusiond.cli.standard_output import all_written
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.messages.request import Request
@@ -88,9 +88,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(
-    _NAME, help=help_text.DESCRIPTION, epilog=help_text.EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.command(_NAME, help=DESCRIPTION, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("prompt", required=False)
 @click.option(
     "-o",
@@ -117,6 +115,16 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     shell_complete=_complete,
     help="A ControlNet and the picture that guides it; may be given several times.",
+)
+@click.option("--hires", metavar="SCALE|WxH", help="Draw on at a larger size: 2, or 1024x1024.")
+@click.option("--hires-strength", metavar="X", help="How much of the first pass is drawn anew.  [default: 0.7]")
+@click.option("--hires-steps", metavar="N", help="Steps of the second pass.  [default: as in the first]")
+@click.option("--upscale", metavar="SCALE", help="Enlarge the --image, and draw nothing.")
+@click.option(
+    "--upscaler",
+    metavar="NAME",
+    shell_complete=_complete,
+    help="What enlarges, for --hires or --upscale.  [default: Latent, Lanczos]",
 )
 @click.option(
     "--preprocess",
@@ -158,6 +166,11 @@ def command(
     control: tuple[str, ...],
     preprocess: tuple[str, ...],
     ip_adapter: tuple[str, ...],
+    hires: str | None,
+    hires_strength: str | None,
+    hires_steps: str | None,
+    upscale: str | None,
+    upscaler: str | None,
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -166,19 +179,20 @@ def command(
 ) -> None:
     from stablediffusiond.cli import control_arguments, request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
-    if prompt is None and like is None:
+    if prompt is None and like is None and upscale is None:
         raise click.UsageError("Missing argument 'PROMPT', or a file to be --like.")
     prompt = None if prompt is None else request_arguments.read(prompt)
     if wait is False and (output or timeout):
         raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
+    larger = request_arguments.Enlarging(hires, hires_strength, hires_steps, upscale, upscaler)
     named = {
         "loras": list(lora) or None,
         "control": control_arguments.controls(control, preprocess),
         "ip_adapter": control_arguments.ip_adapters(ip_adapter),
     }
-    fields = {**options, **named, "metadata": metadata}
+    fields = {**options, **named, **larger.fields(), "metadata": metadata}
     files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
     request, warnings = request_arguments.request(prompt, fields, files)
     for warning in warnings:

@@ -55,5 +55,5 @@ def _offered(option: str) -> list[str]:
     offers = [worker.offer for worker in workers if worker.offer is not None]
     if option == "lora":
         return sorted({lora.name for offer in offers for lora in offer.loras})
-    named = {"control": "controlnets", "ip_adapter": "ip_adapters", "vae": "vaes"}
+    named = {"control": "controlnets", "ip_adapter": "ip_adapters", "vae": "vaes", "upscaler": "upscalers"}
     return sorted({name for offer in offers for name in getattr(offer, named[option])})

@@ -25,6 +25,8 @@ Examples:
   stablediffusion_client "a red cat" --count 4 -o "cat-{seed}.png"
   stablediffusion_client "in watercolours" --image cat.png --strength 0.6
   stablediffusion_client "a beach" --image cat.png --extend right=256
+  stablediffusion_client "a red cat" --hires 2 --hires-strength 0.5
+  stablediffusion_client --image cat.png --upscale 4 --upscaler RealESRGAN_x4plus
   stablediffusion_client --like cat.png "a red dog" -o dog.jpg
   stablediffusion_client "a barn <lora:ink:0.8>" --control edges=barn.png --preprocess canny
   stablediffusion_client '{"prompt": "cat", "seed": 42}'

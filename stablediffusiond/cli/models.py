@@ -66,6 +66,7 @@ def _lines(worker: "WorkerStatus", offer: "Offer") -> Iterator[str]:
         "ControlNets": offer.controlnets,
         "IP-Adapters": offer.ip_adapters,
         "VAEs": offer.vaes,
+        "upscalers": offer.upscalers,
     }
     for title, names in others.items():
         if names:

@@ -30,6 +30,32 @@ class Files:
     extend: tuple[str, ...] = ()  #: sides, and by how many pixels
 
 
+@dataclass(frozen=True)
+class Enlarging:
+    """What the command line says of larger pictures, as text."""
+
+    hires: str | None = None  #: a scale, or a size as 1024x1024
+    hires_strength: str | None = None
+    hires_steps: str | None = None
+    upscale: str | None = None  #: a scale
+    upscaler: str | None = None
+
+    def fields(self) -> Body:
+        """The fields of a request that say it."""
+        if self.upscale is not None:
+            if self.hires or self.hires_strength or self.hires_steps:
+                raise click.UsageError("--upscale draws nothing, and so has no --hires")
+            return {"type": "upscale", "upscale_by": self.upscale, "upscaler": self.upscaler}
+        if self.hires is None:
+            if self.hires_strength or self.hires_steps or self.upscaler:
+                raise click.UsageError("--hires or --upscale says by how much; what goes with them is of no use alone")
+            return {}
+        width, by, height = self.hires.partition("x")
+        size: Body = {"width": width, "height": height} if by else {"scale": self.hires}
+        others = {"strength": self.hires_strength, "steps": self.hires_steps, "upscaler": self.upscaler}
+        return {"hires": {**size, **others}}
+
+
 def is_json(prompt: str) -> bool:
     return prompt.lstrip().startswith("{")
 

@@ -11,7 +11,8 @@ from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages import infotext_fields
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.drawn_request import PICTURES, Said, from_json, hash_of
-from stablediffusiond.messages.request import GUIDES, Request
+from stablediffusiond.messages.picture_use import GUIDES
+from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.values import Body, is_true, shown
 
 #: A picture of 65 million pixels, the most that is opened, has fewer.

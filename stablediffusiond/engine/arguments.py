@@ -14,6 +14,7 @@ from stablediffusiond.engine.prompts.encoding import weighs_words
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import prompt_syntax
 from stablediffusiond.messages.complete_request import CompleteRequest
+from stablediffusiond.messages.hires import Hires
 from stablediffusiond.messages.request import JobType, Request
 
 #: Models know no finer noise levels.
@@ -55,6 +56,9 @@ class Arguments:
             prompt_syntax.check(request.prompt_to_read, "prompt")
             prompt_syntax.check(request.negative_prompt, "negative_prompt")
         complete = CompleteRequest.of(request, self._defaults.steps, self._defaults.guidance_for(request.type))
+        if complete.hires is not None:
+            size = self._second_size(complete.hires, self.size_of(request))
+            complete = complete.model_copy(update={"second_size": size})
         return complete, [*self._unused(complete), *self._rounded(request)]
 
     def size_of(self, request: Request) -> tuple[int, int]:
@@ -64,6 +68,16 @@ class Arguments:
             for asked in (request.width, request.height)
         )
         return width or self._own[0], height or self._own[1]
+
+    def _second_size(self, hires: Hires, first: tuple[int, int]) -> tuple[int, int]:
+        """That of the picture whose first pass has the size ``first``.
+
+        Raises:
+            InvalidRequest: the model has no second pass.
+        """
+        if not self.begins_later("img2img"):
+            raise InvalidRequest("this model draws no picture on, so that it has no second pass", field="hires")
+        return hires.size(first, self._multiple)
 
     def _unused(self, request: CompleteRequest) -> list[str]:
         taken, asked = self._taken[request.type], request.model_fields_set
@@ -145,8 +159,12 @@ class Arguments:
 
     def strength_of(self, task: Task) -> float | None:
         """How much of the image is drawn anew, where its pipeline begins in the middle of its steps."""
-        begins_later = task.init_image is not None and "strength" in self._taken[task.request.type]
+        begins_later = task.init_image is not None and self.begins_later(task.request.type)
         return task.request.strength if begins_later else None
+
+    def begins_later(self, task: JobType) -> bool:
+        """Whether the model has a pipeline for ``task`` that begins in the middle of its steps."""
+        return "strength" in self._taken.get(task, ())
 
 
 def _at_least_one_step(steps: int, strength: float) -> tuple[int, float]:

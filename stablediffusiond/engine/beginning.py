@@ -1,77 +1,59 @@
 """From a sample to a pipeline that is suspended at its first call."""
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from stablediffusiond.engine import hires, upscaling
 from stablediffusiond.engine.coalescing import PipelineRun
-from stablediffusiond.engine.controlnets import arguments_of
 from stablediffusiond.engine.image_run import ImageRun
-from stablediffusiond.engine.ip_adapters import looking
 from stablediffusiond.engine.job import Sample
-from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.parts import Part, Parts
+from stablediffusiond.engine.passes import make_pass
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.refiner import Refiner
 from stablediffusiond.engine.request_files import files_of
 from stablediffusiond.engine.variations import vary
-from stablediffusiond.errors import InvalidRequest
+
+#: Draws an image; it calls what it is given between two parts.
+Draw = Callable[[Callable[[], None]], Any]
 
 
-def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None) -> ImageRun:
+def begin(sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None, longest_tile_seconds: float) -> ImageRun:
     """The run of ``sample``, of the model of ``pipelines``, and of ``refiner`` for its last steps if it has any for it.
+
+    A tile of an upscaler takes no longer than ``longest_tile_seconds``, if it can be.
 
     Raises:
         InvalidRequest: its sampler is not for this model.
     """
-    request = sample.task.request
-    generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
-    scheduler = pipelines.scheduler_for(sample.task, generator)
-    files = files_of(sample.task)
-    pipeline, unseen = pipelines.for_image(request, scheduler, files)
-    arguments = pipelines.arguments.of(sample.task, sample.kind, generator)
-    if files.controlnets:
-        arguments |= arguments_of(pipeline, request.control, sample.task.controls)
-    if request.subseed_strength and hasattr(pipeline, "prepare_latents"):
-        vary(pipeline, generator, request.image_subseed(sample.index), request.subseed_strength)
-    parts = [(pipeline, scheduler)]
-    if refiner is not None and refiner.serves(sample.task, pipelines):
-        refining = refiner.refining(pipeline, arguments, sample.task, sample.kind, generator)
-        parts.append((refining.pipeline, refining.scheduler))
-        draw = refining.draw
+    task = sample.task
+    files = files_of(task)
+    unseen: Sequence[str] = ()
+    if task.request.type == "upscale":
+        draw, made = upscaling.of_task(task, files.upscaler, longest_tile_seconds)
     else:
-        draw = functools.partial(_images, pipeline, arguments)
-    if files.ip_adapters:
-        draw = _looking_first(draw, pipeline, arguments, sample)
-    run = PipelineRun(draw, files.adapters, files.ip_adapters, wraps_around=request.tiling)
+        draw, made, unseen = _denoise(sample, pipelines, refiner, longest_tile_seconds)
+    parts = Parts(made)
+    run = PipelineRun(lambda: draw(parts.go_on), files.adapters, files.ip_adapters, wraps_around=task.request.tiling)
     image = ImageRun(run, parts, unseen)
-    image.run.start()
+    run.start()
     return image
 
 
-def _images(pipeline: Pipeline, arguments: Mapping[str, object]) -> Any:
-    return pipeline(**arguments).images
-
-
-def _looking_first(
-    draw: Callable[[], Any], pipeline: Pipeline, arguments: dict[str, object], sample: Sample
-) -> Callable[[], Any]:
-    """``draw``, which uses ``arguments``, after the IP-Adapters of ``sample`` have seen their pictures.
-
-    Raises:
-        InvalidRequest: its pipeline takes none.
-    """
-    if looking.ARGUMENT not in inspect.signature(type(pipeline).__call__).parameters:
-        raise InvalidRequest(
-            f"{type(pipeline).__name__}, by which it is drawn, takes no IP-Adapters", field="ip_adapter"
-        )
-    task = sample.task
-    applied, images = files_of(task).ip_adapters, task.image_prompts
-
-    def draw_after_looking() -> Any:
-        arguments[looking.ARGUMENT] = looking.seen(pipeline, applied, images, guided=task.request.guided)
-        return draw()
-
-    return draw_after_looking
+def _denoise(
+    sample: Sample, pipelines: ModelPipelines, refiner: Refiner | None, longest_tile_seconds: float
+) -> tuple[Draw, Sequence[Part], Sequence[str]]:
+    task, request = sample.task, sample.task.request
+    generator = torch.Generator("cpu").manual_seed(request.image_seed(sample.index))
+    first = make_pass(pipelines, task, sample.kind, generator)
+    if request.subseed_strength and hasattr(first.pipeline, "prepare_latents"):
+        vary(first.pipeline, generator, request.image_subseed(sample.index), request.subseed_strength)
+    if request.hires is not None:
+        draw, parts = hires.two_passes(first, sample, request.hires, pipelines, longest_tile_seconds)
+        return draw, parts, first.unseen
+    if refiner is not None and refiner.serves(task, pipelines):
+        refining = refiner.refining(first, task, sample.kind, generator)
+        return refining.draw, [first.part, refining.part], first.unseen
+    return lambda _: first.images(), [first.part], first.unseen

@@ -38,6 +38,8 @@ class PipelineRun(greenlet):
         self.ip_adapters = ip_adapters
         #: Whether these networks are to see no edges.
         self.wraps_around = wraps_around
+        #: Method of an autoencoder -> what answers this run in its place.
+        self.in_place_of: dict[str, Callable[..., Answer]] = {}
         #: The call that it is suspended at; None before its start and after its end.
         self.call: Call | None = None
         #: What ``draw`` returned.
@@ -102,6 +104,8 @@ def hold(
         here = getcurrent()
         if not isinstance(here, PipelineRun) or here.parent is None:
             return made_by(**arguments)
+        if (own := here.in_place_of.get(method)) is not None:
+            return own(**arguments)
         if altered and here.wraps_around:
             arguments["wraps_around"] = True
         if not suspend:
@@ -150,7 +154,7 @@ def _casting(module: torch.nn.Module, function: Callable[..., Answer]) -> Callab
     def call(**arguments: Any) -> Answer:
         first = next((parameter.dtype for parameter in module.parameters()), torch.float32)
         if first not in known:  # diffusers looks through the whole network, which takes milliseconds
-            known[first] = module.dtype  # type: ignore[assignment]  # and transformers' modules say it, too
+            known[first] = getattr(module, "dtype", first)  # those of spandrel have none
         dtype = known[first]
         arguments = beside_the_others(arguments)
         if dtype == torch.float32:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def pictures_of(runs: Sequence[PipelineRun]) -> list[Pixels | JobError]:
     errors: dict[PipelineRun, JobError] = {}
     while waiting := [run for run in runs if run.call is not None and run not in errors]:
         for group in alike(waiting):
-            errors |= _answer(group)
+            errors |= decode(group)
     return [errors[run] if run in errors else _picture(run) for run in runs]
 
 
@@ -39,13 +40,19 @@ def _picture(run: PipelineRun) -> Pixels | JobError:
     """What ``run`` has made, (H, W, 3) uint8 in host memory."""
     if run.failure is not None:
         return job_error(run.failure)
+    if isinstance(run.result, np.ndarray):
+        return run.result
     image: Tensor = run.result[0]  # (3, H, W) from 0 to 1
     pixels: Pixels = (image.permute(1, 2, 0).float() * 255).round().to(torch.uint8).cpu().numpy()
     return pixels
 
 
-def _answer(group: Sequence[PipelineRun]) -> dict[PipelineRun, JobError]:
-    """Make the calls of ``group``, which are alike, together, and resume each run; the errors of those that failed."""
+def decode(group: Sequence[PipelineRun]) -> dict[PipelineRun, JobError]:
+    """Make the calls of ``group``, which are alike, together, and resume each run; the errors of those that failed.
+
+    Raises:
+        DeviceBroken: it is the device's end.
+    """
     calls = {run: run.call for run in group if run.call is not None}
     errors: dict[PipelineRun, JobError] = {
         run: ModelError(_NO_NUMBERS) for run, call in calls.items() if not _has_numbers(call)
@@ -59,7 +66,7 @@ def _answer(group: Sequence[PipelineRun]) -> dict[PipelineRun, JobError]:
         if len(decoded) == 1:
             return errors | dict.fromkeys(decoded, job_error(error))
         raise_if_broken(error)
-        return functools.reduce(operator.or_, (_answer([run]) for run in decoded), errors)
+        return functools.reduce(operator.or_, (decode([run]) for run in decoded), errors)
     for (run, call), answer in zip(decoded.items(), answers, strict=True):
         try:
             run.resume(answer if _is_finite(answer) else _in_float32(call))

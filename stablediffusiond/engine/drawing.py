@@ -12,11 +12,24 @@ from stablediffusiond.engine.batcher import Batcher
 from stablediffusiond.engine.capacity import Capacity
 from stablediffusiond.engine.decode_queue import DecodeQueue
 from stablediffusiond.engine.device import Denoiser
-from stablediffusiond.engine.job import Begun, Drawn, Ending, Event, Failed, Finished, Previewed, Sample, Stepped, Task
+from stablediffusiond.engine.job import (
+    Begun,
+    Drawn,
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    Kind,
+    Previewed,
+    Sample,
+    Stepped,
+    Task,
+)  # fmt: skip
 from stablediffusiond.engine.progress import Progress
 from stablediffusiond.engine.recovery import RecoveringStep
 from stablediffusiond.errors import Cancelled, Expired, JobError, TooLarge
 from stablediffusiond.histogram import Histogram
+from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import PreviewFacts
 
 #: A step, or the beginning or end of an image, that takes longer than this, and by so many times longer than was
@@ -71,9 +84,9 @@ class Drawing:
         """Begin with a task; one that cannot fit fails."""
         self._progress.add(task)
         kind, rows = self._denoiser.kind_of(task.request), self._denoiser.rows_of(task.request)
-        most = self._capacity.most_pixels
-        if most is not None and kind.pixels > most:
-            self._fail(task, TooLarge(f"{kind} pixels do not fit into the device's memory; {most} may", field="width"))
+        most, drawn = self._capacity.most_pixels, largest(task.request, kind)
+        if most is not None and drawn.pixels > most:
+            self._fail(task, TooLarge(f"{drawn} pixels do not fit into the device's memory; {most} may", field="width"))
             return
         self._batcher.add(Sample(task, index, kind, rows) for index in range(task.request.count))
 
@@ -184,6 +197,13 @@ class Drawing:
     def _end(self, task: Task) -> None:
         self._progress.end(task.key)
         self._previewed.discard(task.key)
+
+
+def largest(request: CompleteRequest, kind: Kind) -> Kind:
+    """The size of the largest pass over a picture that begins as ``kind``; an upscale makes none."""
+    if request.type == "upscale":
+        return Kind(1, 1)
+    return kind if request.second_size is None else Kind(*request.second_size, kind.model)
 
 
 def _of_one_kind(samples: list[Sample]) -> list[Sample]:

@@ -1,15 +1,15 @@
 """One image between its beginning and its end: a suspended pipeline and its scheduler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from stablediffusiond.engine.coalescing import PipelineRun, alike, answer
+from stablediffusiond.engine.decoding import decode
 from stablediffusiond.engine.device_errors import raise_if_broken
 from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Sample
-from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.networks import is_autoencoder
+from stablediffusiond.engine.parts import Denoising, Parts
 from stablediffusiond.messages.loras import as_tags
 from stablediffusiond.messages.replies import ImageFacts
 
@@ -19,24 +19,26 @@ class ImageRun:
     """What the denoiser keeps in ``Sample.state``."""
 
     run: PipelineRun
-    parts: Sequence[tuple[Pipeline, ImageScheduler]]  #: one, or two if a second model refines
+    parts: Parts
     unseen: Sequence[str] = ()  #: the ends of its prompts that no text encoder has seen
 
     @property
     def scheduler(self) -> ImageScheduler:
-        """That of the part that it is in."""
-        return next((each for _, each in reversed(self.parts) if each.steps_done), self.parts[0][1])
+        """That whose latents are the newest."""
+        if (shown := self.parts.shown) is None:
+            raise TypeError("an upscale has no scheduler")
+        return shown.scheduler
 
     @property
-    def steps_done(self) -> int:
-        return sum(scheduler.steps_done for _, scheduler in self.parts)
+    def is_stepping(self) -> bool:
+        """Whether its next call is a step."""
+        return self.run.call is not None and self.run.call.module is self.parts.current.network
 
     @property
-    def steps(self) -> int:
-        """Denoising steps of an image that has begun: its pipelines count them, else the first scheduler has them."""
-        counted: list[int | None] = [getattr(pipeline, "_num_timesteps", None) for pipeline, _ in self.parts]
-        known = [steps for steps in counted if steps is not None]
-        return sum(known) if len(known) == len(counted) else len(self.parts[0][1].scheduler.timesteps)
+    def is_finished(self) -> bool:
+        """Whether there is nothing but its picture to be decoded, or not even that."""
+        call = self.run.call
+        return call is None or (self.parts.is_last and is_autoencoder(call.module))
 
 
 def state_of(sample: Sample) -> ImageRun:
@@ -46,21 +48,26 @@ def state_of(sample: Sample) -> ImageRun:
     return sample.state
 
 
-def note_progress(sample: Sample, denoisers: Sequence[torch.nn.Module]) -> None:
-    """Have ``sample`` tell how far its run is, and what its next call of one of ``denoisers`` is like."""
+def note_progress(sample: Sample) -> None:
+    """Have ``sample`` tell how far its run is, and what its next call is like."""
     state = state_of(sample)
     call = state.run.call
-    sample.step, sample.steps, sample.unseen = state.steps_done, state.steps, state.unseen
-    sample.finished = call is None or call.module not in denoisers
+    sample.step, sample.steps, sample.unseen = state.parts.steps_done, state.parts.steps, state.unseen
+    sample.finished = state.is_finished
     if call is not None and not sample.finished:
-        sample.kind, sample.rows = sample.kind.with_structure((id(call.function), call.key)), call.rows
+        part = state.parts.current
+        # Tiles are sized so that one takes as long as a step: two pictures' tiles are no step any more.
+        alone = () if isinstance(part, Denoising) else (id(state),)
+        sample.kind, sample.rows = part.kind.with_structure((id(call.function), call.key, *alone)), call.rows
     elif call is not None:
         sample.decoding = id(call.function), call.key
 
 
 def facts_of(sample: Sample, model: str) -> ImageFacts:
     """What was really used, where the request left the choice to ``model``."""
-    request = sample.task.request
+    request, state = sample.task.request, state_of(sample)
+    upscale, hires = request.type == "upscale", request.hires
+    first = sample.kind if hires is None else state.parts.parts[0].kind
     return ImageFacts(
         id=request.id,
         index=sample.index,
@@ -69,33 +76,42 @@ def facts_of(sample: Sample, model: str) -> ImageFacts:
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         seed=request.image_seed(sample.index),
-        width=sample.kind.width,
-        height=sample.kind.height,
-        steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        sampler=state_of(sample).scheduler.name,
-        strength=request.strength if request.type != "txt2img" else None,
+        width=(upscale and request.width) or sample.kind.width,
+        height=(upscale and request.height) or sample.kind.height,
+        steps=0 if upscale else request.steps,
+        guidance_scale=0 if upscale else request.guidance_scale,
+        sampler="" if upscale else state.scheduler.name,
+        strength=request.strength if request.type in {"img2img", "inpaint"} else None,
         eta=request.eta,
         clip_skip=request.clip_skip,
         subseed=request.image_subseed(sample.index) if request.subseed_strength else None,
         subseed_strength=request.subseed_strength or None,
         tiling=request.tiling or None,
         guidance_rescale=request.guidance_rescale or None,
+        first_width=None if hires is None else first.width,
+        first_height=None if hires is None else first.height,
+        hires_steps=None if hires is None else hires.steps or request.steps,
+        hires_strength=None if hires is None else hires.strength,
+        upscaler=request.upscaler if hires is None else hires.upscaler,
         loras=as_tags(request.loras) or None,
         vae=request.vae,
         model=model,
     )
 
 
-def make_calls_until(runs: Sequence[PipelineRun], stops_at: Callable[[torch.nn.Module], bool]) -> None:
-    """Make the calls of ``runs``, those that are alike together, until each is suspended at a network to stop at.
+def make_calls_between_steps(images: Sequence[ImageRun]) -> None:
+    """Make the calls of ``images``, those that are alike together, until the next of each is a step, or its last.
 
     So prompts that come at the same moment are encoded together, and pictures with the same ControlNet ask it together.
     A run whose call fails, also alone, is told so where it is suspended.
     """
-    while waiting := [run for run in runs if run.call is not None and not stops_at(run.call.module)]:
+    while waiting := [image.run for image in images if not (image.is_stepping or image.is_finished)]:
         for group in alike(waiting):
-            _answer_or_fail(group)
+            if group[0].call is not None and is_autoencoder(group[0].call.module):
+                for run, error in decode(group).items():
+                    run.fail(error)
+            else:
+                _answer_or_fail(group)
 
 
 def _answer_or_fail(group: Sequence[PipelineRun]) -> None:

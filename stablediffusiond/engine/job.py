@@ -43,6 +43,10 @@ class Kind:
         return self.width * self.height
 
     @property
+    def sides(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    @property
     def size(self) -> "Kind":
         """What is known before an image has begun: without the structure of its call."""
         return replace(self, structure=None)

@@ -31,8 +31,10 @@ class NamedFiles:
         suffixes: Sequence[str] = (".safetensors",),
         *,
         with_folders: bool = True,
+        beside: Sequence[str] = (),
     ) -> None:
-        """``with_folders`` is for what may also be a folder in the layout of diffusers."""
+        """``with_folders`` is for what may also be a folder in the layout of diffusers; ``beside`` needs no file."""
+        self._beside = beside
         self._kind = kind
         self._field = field
         self._setting = setting
@@ -74,11 +76,11 @@ class NamedFiles:
         return Kept(self, self._kind, read, bytes_of, most_bytes)
 
     def _nearest(self, name: str, paths: Mapping[str, Path]) -> str:
+        known = {each.casefold(): each for each in (*self._beside, *paths)}
+        if near := difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.5):
+            return f"; did you mean {known[near[0]]!r}?"
         if not paths:
             return f": this service has none ({self._setting})"
-        near = difflib.get_close_matches(name.casefold(), [known.casefold() for known in paths], n=1, cutoff=0.5)
-        if near:
-            return f"; did you mean {next(known for known in paths if known.casefold() == near[0])!r}?"
         return f"; {len(paths)} others are, as {min(paths)!r}"
 
 

@@ -1,4 +1,4 @@
-"""Packages that only some settings need: the extra ``quantize`` of ours names them, and an error how to get them."""
+"""Packages that only some settings and files need: an error says how to get them."""
 
 import importlib
 import sys
@@ -11,7 +11,10 @@ from stablediffusiond.engine.device_errors import first_line
 from stablediffusiond.errors import ModelUnavailable
 
 #: The least versions: those that diffusers asks for, and of bitsandbytes one that computes on a CPU, too.
-_LEAST: Final = {"torchao": "0.15", "bitsandbytes": "0.46", "gguf": "0.10"}
+_LEAST: Final = {"torchao": "0.15", "bitsandbytes": "0.46", "gguf": "0.10", "spandrel": "0.4"}
+
+#: Without what they ask for: torchvision, of which no build for CPUs is where pip looks, and which would not be used.
+_ALONE: Final = frozenset({"spandrel"})
 
 
 def module_of(package: str, wanted_by: str) -> Any:
@@ -20,7 +23,8 @@ def module_of(package: str, wanted_by: str) -> Any:
     Raises:
         ModelUnavailable: it is not installed, too old, or does not fit what else is installed.
     """
-    todo = f'{sys.executable} -m pip install "{package}>={_LEAST[package]}"'
+    alone = "--no-deps " if package in _ALONE else ""
+    todo = f'{sys.executable} -m pip install {alone}"{package}>={_LEAST[package]}"'
     try:
         found = Version(metadata.version(package))
         if found < Version(_LEAST[package]):

@@ -6,6 +6,7 @@ is the image that the pipeline draws alone, and no model's arithmetic stands her
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -13,10 +14,10 @@ from stablediffusiond.engine.beginning import begin
 from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
-from stablediffusiond.engine.image_run import facts_of, make_calls_until, note_progress, state_of
+from stablediffusiond.engine.image_run import facts_of, make_calls_between_steps, note_progress, state_of
 from stablediffusiond.engine.job import Pixels, Sample
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
-from stablediffusiond.engine.networks import Pipeline, is_autoencoder
+from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.engine.pipeline_requests import PipelineRequests
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
@@ -26,6 +27,13 @@ from stablediffusiond.errors import InvalidRequest, JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.settings import CompileMode, FolderSettings, VaeTiling
+
+#: An image under guidance has two rows.
+_ROWS_OF_ONE_IMAGE: Final = 2
+#: Others wait for a tile of an upscaler as long as for so many steps.
+_STEPS_OF_A_TILE: Final = 2
+#: As long as nothing was measured.
+_TILE_SECONDS: Final = 0.2
 
 
 class PipelineDenoiser(PipelineRequests):
@@ -46,7 +54,6 @@ class PipelineDenoiser(PipelineRequests):
         super().__init__(pipelines, name)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
-        self._denoisers = [model.denoiser for model in models]
         self.decoders = [module for model in models for module in model.decoders]
         self._previewer = Previewer.for_model(pipeline)
         self._trials = Trials(self, self._pipelines)
@@ -54,12 +61,15 @@ class PipelineDenoiser(PipelineRequests):
         self.decodes_in_tiles = False
         #: Rows that images had in a call, by what is known of them before their first.
         self._rows: dict[tuple[str, bool], int] = {}
+        #: Of an upscaler: as long as two steps of one image.
+        self._longest_tile_seconds = _TILE_SECONDS
 
     # Beginning
 
     def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
-        return self._rows.get(_rows_key(request), 2 if request.guided else 1)
+        before_the_first = 2 if request.guided and request.type != "upscale" else 1
+        return self._rows.get(_rows_key(request), before_the_first)
 
     @torch.inference_mode()
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
@@ -70,11 +80,11 @@ class PipelineDenoiser(PipelineRequests):
         refused: dict[int, JobError] = {}
         for place, sample in enumerate(samples):
             try:
-                sample.state = begin(sample, self._pipelines, self._refiner)
+                sample.state = begin(sample, self._pipelines, self._refiner, self._longest_tile_seconds)
             except JobError as error:
                 refused[place] = error
         started = {place: sample for place, sample in enumerate(samples) if place not in refused}
-        make_calls_until([state_of(each).run for each in started.values()], self._stops_at)
+        make_calls_between_steps([state_of(each) for each in started.values()])
         failed = self._look_at(list(started.values()), beginning=True)
         return refused | {place: failed[nth] for nth, place in enumerate(started) if nth in failed}
 
@@ -87,14 +97,11 @@ class PipelineDenoiser(PipelineRequests):
         Raises:
             OutOfMemory, ModelError: the call failed, and no sample has made a step.
         """
-        runs = [state_of(sample).run for sample in samples]
+        images = [state_of(sample) for sample in samples]
         with as_job_errors():
-            answer(runs, rows_at_once)
-        make_calls_until(runs, self._stops_at)
+            answer([image.run for image in images], rows_at_once)
+        make_calls_between_steps(images)
         return self._look_at(samples)
-
-    def _stops_at(self, module: torch.nn.Module) -> bool:
-        return module in self._denoisers or is_autoencoder(module)
 
     def _look_at(self, samples: Sequence[Sample], *, beginning: bool = False) -> dict[int, JobError]:
         """Note in each sample how far it is; returns the errors of those that have failed, by their place."""
@@ -103,7 +110,7 @@ class PipelineDenoiser(PipelineRequests):
             if (error := state_of(sample).run.failure) is not None:
                 failures[place] = _begin_error(error) if beginning else job_error(error)
                 continue
-            note_progress(sample, self._denoisers)
+            note_progress(sample)
             self._rows[_rows_key(sample.task.request)] = sample.rows
         return failures
 
@@ -130,7 +137,10 @@ class PipelineDenoiser(PipelineRequests):
         Raises:
             OutOfMemory: they do not fit.
         """
-        return self._trials.time_rows(rows)
+        seconds = self._trials.time_rows(rows)
+        if rows <= _ROWS_OF_ONE_IMAGE:
+            self._longest_tile_seconds = _STEPS_OF_A_TILE * seconds
+        return seconds
 
     def time_decodes(self, images: int) -> float:
         """Seconds in which so many pictures of the model's own size are decoded at once.
@@ -164,7 +174,8 @@ class PipelineDenoiser(PipelineRequests):
     @torch.inference_mode()
     def preview(self, sample: Sample) -> Pixels:
         """What the image looks like so far, one pixel for each latent, uint8, in host memory."""
-        return self._previewer.show(state_of(sample).scheduler.latents, sample.kind)
+        shown = state_of(sample).parts.shown
+        return self._previewer.show(None if shown is None else shown.scheduler.latents, (shown or sample).kind)
 
     def free_memory(self) -> None:
         """Give cached memory back, after a failure."""

@@ -7,6 +7,7 @@ from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.on_device import OnDevice
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.request_files import RequestFiles
+from stablediffusiond.engine.upscaling import unused_by_upscales
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import Offer
@@ -21,7 +22,9 @@ class PipelineRequests(OnDevice):
         self._name = name
 
     def kind_of(self, request: Request) -> Kind:
-        """The model's own size where the request names none."""
+        """The model's own size where the request names none; of an upscale, that of its picture."""
+        if request.type == "upscale":
+            return Kind(request.width or 1, request.height or 1, self._name)
         return Kind(*self._pipelines.arguments.size_of(request), self._name)
 
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
@@ -30,6 +33,8 @@ class PipelineRequests(OnDevice):
         Raises:
             InvalidRequest: the model cannot be used for its task.
         """
+        if request.type == "upscale":
+            return CompleteRequest.of(request), unused_by_upscales(request)
         return self._pipelines.arguments.complete(request)
 
     def offer(self) -> Offer:
@@ -41,7 +46,7 @@ class PipelineRequests(OnDevice):
 
     @torch.inference_mode()
     def read_files(self, request: Request) -> RequestFiles:
-        """The LoRAs of ``request``, those in its prompt first, its ControlNets, its VAE.
+        """The LoRAs of ``request``, those in its prompt first, its ControlNets, its VAE and so on.
 
         Raises:
             InvalidRequest: there is no such file, or it is not for this model.

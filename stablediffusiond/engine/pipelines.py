@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stablediffusiond import samplers
+from stablediffusiond import samplers, upscalers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.altered import Altered, hold_autoencoder
 from stablediffusiond.engine.arguments import Arguments
@@ -25,6 +25,7 @@ from stablediffusiond.engine.prompts.cache import PromptCache
 from stablediffusiond.engine.prompts.encoding import Reading, clip_encoders, is_clip, read_in_chunks
 from stablediffusiond.engine.request_files import NO_FILES, RequestFiles
 from stablediffusiond.engine.tasks import pipelines_by_task
+from stablediffusiond.engine.upscaler_files import Upscalers
 from stablediffusiond.engine.vaes import Vaes
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.complete_request import CompleteRequest
@@ -57,6 +58,7 @@ class ModelPipelines:
         self.ip_adapters = IpAdapterLibrary(base, folders.ip_adapters, folders.ip_adapter_bytes)
         self.vaes = Vaes(base, folders.vaes, folders.vae_bytes, vae_tiling)
         self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
+        self.upscalers = Upscalers(folders.upscalers, folders.upscaler_bytes, device_of(base), self.denoiser.dtype)
         self.by_task = pipelines_by_task(base)
         self.arguments = Arguments(self.by_task, defaults)
         self._spacing = defaults.timestep_spacing
@@ -85,6 +87,7 @@ class ModelPipelines:
             self.embeddings.in_prompts(request.prompt_to_read, request.negative_prompt) if looked_through else (),
             self.ip_adapters.applied(request.ip_adapter),
             self.vaes.read(request.vae),
+            self.upscalers.read(name) if (name := request.upscaler_file) else None,
         )
 
     def offer(self) -> Offer:
@@ -92,7 +95,7 @@ class ModelPipelines:
         complete, _ = self.arguments.complete(Request(type=next(iter(self.by_task)), prompt=""))
         width, height = self.arguments.size_of(Request(prompt=""))
         return Offer(
-            tasks=list(self.by_task),
+            tasks=[*self.by_task, "upscale"],
             width=width,
             height=height,
             steps=complete.steps,
@@ -104,11 +107,12 @@ class ModelPipelines:
             controlnets=self.controlnets.names(),
             ip_adapters=self.ip_adapters.names(),
             vaes=self.vaes.names(),
+            upscalers=[*upscalers.NAMES, *self.upscalers.names()],
         )
 
     def names_files(self, request: Request) -> bool:
         """Whether there is anything to read for ``request``."""
-        named = request.control or request.ip_adapter or request.vae or request.chosen_loras()
+        named = request.control or request.ip_adapter or request.vae or request.upscaler_file or request.chosen_loras()
         return bool(named or self.embeddings.some)
 
     def for_image(

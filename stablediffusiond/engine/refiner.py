@@ -4,15 +4,15 @@ Source: Podell et al., SDXL, https://arxiv.org/abs/2307.01952; in diffusers ``de
 and ``denoising_start`` of the second.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from stablediffusiond.engine.image_scheduler import ImageScheduler
 from stablediffusiond.engine.job import Kind, Task
-from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.parts import Denoising
+from stablediffusiond.engine.passes import Pass, make_pass
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.request_files import RequestFiles, files_of
 
@@ -21,9 +21,8 @@ from stablediffusiond.engine.request_files import RequestFiles, files_of
 class Refining:
     """The second part of one picture."""
 
-    draw: Callable[[], Any]  #: both parts
-    pipeline: Pipeline
-    scheduler: ImageScheduler
+    draw: Callable[[Callable[[], None]], Any]  #: both parts; it calls what it is given between them
+    part: Denoising
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,17 @@ class Refiner:
         can_end_early = first.arguments.takes(task.request.type, "denoising_end")
         return can_end_early and task.request.steps * (1 - self.switch) >= 1
 
-    def refining(
-        self, first: Pipeline, arguments: Mapping[str, object], task: Task, kind: Kind, generator: torch.Generator
-    ) -> Refining:
-        """``first`` is the pipeline of the first part, with its ``arguments``."""
-        second_task = replace(
-            task, request=task.request.model_copy(update={"type": "img2img"}), init_image=None, mask=None
-        )
-        scheduler = self.pipelines.scheduler_for(second_task, generator)
-        second, _ = self.pipelines.for_image(second_task.request, scheduler, RequestFiles(vae=files_of(task).vae))
-        second_arguments = self.pipelines.arguments.of(second_task, kind, generator)
+    def refining(self, first: Pass, task: Task, kind: Kind, generator: torch.Generator) -> Refining:
+        """``first`` is the pass of the first model over an image of ``task``."""
+        request = task.request.model_copy(update={"type": "img2img"})
+        files = RequestFiles(vae=files_of(task).vae)
+        second_task = replace(task, request=request, init_image=None, mask=None, files=files)
+        steps = max(round(request.steps * (1 - self.switch)), 1)
+        second = make_pass(self.pipelines, second_task, kind, generator, expected_steps=steps)
 
-        def draw() -> Any:
-            latents = first(**{**arguments, "output_type": "latent", "denoising_end": self.switch}).images
-            return second(**{**second_arguments, "image": latents, "denoising_start": self.switch}).images
+        def draw(go_on: Callable[[], None]) -> Any:
+            latents = first.images(output_type="latent", denoising_end=self.switch)
+            go_on()
+            return second.images(image=latents, denoising_start=self.switch)
 
-        return Refining(draw, second, scheduler)
+        return Refining(draw, second.part)

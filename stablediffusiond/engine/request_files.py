@@ -7,6 +7,7 @@ from stablediffusiond.engine.embeddings import Embedding
 from stablediffusiond.engine.ip_adapters.library import ReadIpAdapter
 from stablediffusiond.engine.job import Task
 from stablediffusiond.engine.loras.by_rows import Adapters
+from stablediffusiond.engine.upscaler_files import Upscaler
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class RequestFiles:
     embeddings: tuple[Embedding, ...] = ()
     ip_adapters: tuple[ReadIpAdapter, ...] = ()
     vae: Any = None  #: in place of the model's own
+    upscaler: Upscaler | None = None
 
 
 NO_FILES: Final = RequestFiles()

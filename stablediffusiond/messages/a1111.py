@@ -57,9 +57,15 @@ class BesideMask:
     meaning: str
 
 
-Handling = Used | Refused | DependsOn | OfMask | BesideMask | Ignored
+@dataclass(frozen=True)
+class BesideHires:
+    """Beside ``enable_hr`` it stands for ``meaning`` of ``hires`` (``a1111_hires.py``); without it has no effect."""
 
-_HIRES: Final = DependsOn("enable_hr")
+    meaning: str
+
+
+Handling = Used | Refused | DependsOn | OfMask | BesideMask | BesideHires | Ignored
+
 _FILES: Final = Ignored("the daemon writes no files")
 _OF_THE_UI: Final = Ignored("no part of A1111's API, either")
 _OF_A_CLIENT: Final = Ignored("a client's own note")
@@ -86,7 +92,7 @@ _COMMON: Final[dict[str, Handling]] = {
     "restore_faces": Refused("restored faces"),
     "tiling": Used("tiling"),
     "eta": Used("eta"),
-    "denoising_strength": Used("strength, beside an image"),
+    "denoising_strength": Used("strength, beside an image; that of hires, beside enable_hr"),
     "s_min_uncond": Refused("steps without guidance"),
     "s_churn": Refused("noise inside steps"),
     "s_tmin": DependsOn("s_churn"),
@@ -110,20 +116,20 @@ _COMMON: Final[dict[str, Handling]] = {
 }
 
 _TXT2IMG: Final[dict[str, Handling]] = {
-    "enable_hr": Refused("a second pass at a larger size"),
-    "firstphase_width": Refused("a second pass at a larger size"),
-    "firstphase_height": Refused("a second pass at a larger size"),
-    "firstpass_image": Refused("a second pass at a larger size"),
-    "hr_scale": _HIRES,
-    "hr_upscaler": _HIRES,
-    "hr_second_pass_steps": _HIRES,
-    "hr_resize_x": _HIRES,
-    "hr_resize_y": _HIRES,
-    "hr_checkpoint_name": _HIRES,
-    "hr_sampler_name": _HIRES,
-    "hr_scheduler": _HIRES,
-    "hr_prompt": _HIRES,
-    "hr_negative_prompt": _HIRES,
+    "enable_hr": Refused("something that is neither true nor false"),
+    "firstphase_width": BesideHires("the width of the first pass"),
+    "firstphase_height": BesideHires("the height of the first pass"),
+    "firstpass_image": Refused("a second pass of a picture that is there"),
+    "hr_scale": BesideHires("scale"),
+    "hr_upscaler": BesideHires("upscaler"),
+    "hr_second_pass_steps": BesideHires("steps"),
+    "hr_resize_x": BesideHires("width"),
+    "hr_resize_y": BesideHires("height"),
+    "hr_checkpoint_name": BesideHires("nothing: refused, unless it asks for nothing"),
+    "hr_sampler_name": BesideHires("sampler"),
+    "hr_scheduler": BesideHires("nothing: refused, unless it asks for nothing"),
+    "hr_prompt": BesideHires("nothing: refused, unless it asks for nothing"),
+    "hr_negative_prompt": BesideHires("nothing: refused, unless it asks for nothing"),
 }
 
 _IMG2IMG: Final[dict[str, Handling]] = {
@@ -157,9 +163,9 @@ _BESIDE_IT: Final[dict[str, Handling]] = {
     # Forge and SD.Next
     "clip_skip": Used("clip_skip"),
     "distilled_cfg_scale": Ignored("only for distilled models"),
-    "hr_cfg": _HIRES,
-    "hr_distilled_cfg": _HIRES,
-    "hr_additional_modules": _HIRES,
+    "hr_cfg": BesideHires("guidance_scale"),
+    "hr_distilled_cfg": Ignored("only for distilled models"),
+    "hr_additional_modules": BesideHires("nothing: refused, unless it asks for nothing"),
     # Auto-Photoshop-StableDiffusion-Plugin and SillyTavern
     "controlnet_units": Used("control"),
     "expanded_mask": OfMask("an expanded mask"),

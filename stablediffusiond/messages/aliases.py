@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stablediffusiond import picture_formats, samplers
+from stablediffusiond import picture_formats
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages import a1111, a1111_masks
+from stablediffusiond.messages import a1111, a1111_hires, a1111_masks, sampler_fields
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
 
 #: canonical field -> its other spellings.
@@ -24,7 +24,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "height": ("H",),
     "steps": ("num_inference_steps", "ddim_steps"),
     "guidance_scale": ("scale", "cfg_scale"),
-    "sampler": ("sampler_name", "sampler_index", "scheduler"),
+    "sampler": sampler_fields.NAMES,
     "count": ("n_samples", "batch_size", "num_images_per_prompt", "n"),
     "strength": ("denoising_strength",),
     "image": ("init_img", "init_image", "source_image"),
@@ -38,6 +38,8 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "metadata": ("override_settings.enable_pnginfo",),
     "loras": ("lora",),
     "control": ("controlnet_units", "alwayson_scripts.controlnet"),
+    "upscaler": ("upscaler_1",),
+    "upscale_by": ("upscaling_resize",),
 }
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
 UNFOLDED: Final = (
@@ -46,7 +48,7 @@ UNFOLDED: Final = (
 )  # fmt: skip
 #: Fields that may be lists or objects.
 _NESTED: Final = frozenset(
-    {"init_images", "models", "loras", "control", "ip_adapter", *ALIASES["loras"], *ALIASES["control"]}
+    {"init_images", "models", "loras", "control", "ip_adapter", "hires", *ALIASES["loras"], *ALIASES["control"]}
 )
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
@@ -54,7 +56,9 @@ IGNORED: Final = frozenset(
 )
 
 #: What leaves the choice to the service where it is empty, or one of these.
-_MAY_BE_EMPTY: Final[dict[str, tuple[object, ...]]] = {"model": (), "format": (), "vae": ("automatic",)}
+_MAY_BE_EMPTY: Final[dict[str, tuple[object, ...]]] = {
+    "model": (), "format": (), "upscaler": (), "vae": ("automatic",)
+}  # fmt: skip
 
 _SHOWN_CHARACTERS: Final = 100
 #: Whole numbers that are multiplied have to be smaller; a product of a thousand digits can no longer be shown.
@@ -64,6 +68,9 @@ _LEAST_STRENGTH: Final = 0.001
 #: What an editor may put before a text, and a spreadsheet before the name of its first column.
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _CANONICAL: Final = {alias: name for name, others in ALIASES.items() for alias in others} | {"plms": "sampler"}
+
+#: What some of these mean in an upscale.
+_OF_UPSCALES: Final = {"scale": "upscale_by"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
         InvalidRequest: an unknown field (with the nearest known one), two spellings of one field that disagree, or a
             field of A1111's API that asks for something that is not done here.
     """
-    body, ignored = a1111.reduce(_as_meant(body))
+    body, ignored = a1111.reduce(a1111_hires.unfold(_as_meant(body)))
     for name, value in body.items():
         if isinstance(value, dict | list) and name not in _NESTED:
             raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
@@ -93,8 +100,9 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
     spellings: dict[str, str] = {}
     out: Body = {}
     rest = {name: value for name, value in body.items() if name not in IGNORED}
+    meanings = _CANONICAL | (_OF_UPSCALES if _is_upscale(body) else {})
     for name, value in _unfold(rest, warnings):
-        target = _CANONICAL.get(name, name)
+        target = meanings.get(name, name)
         if target in _MAY_BE_EMPTY and asks_for_nothing(value, _MAY_BE_EMPTY[target]):
             continue
         if target not in known:
@@ -105,6 +113,10 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
         out[target] = value
         spellings[target] = name
     return Canonical(out, warnings, spellings)
+
+
+def _is_upscale(body: Body) -> bool:
+    return "upscale" in {body.get(name) for name in ("type", *ALIASES["type"]) if isinstance(body.get(name), str)}
 
 
 def _as_meant(body: Body) -> Body:
@@ -124,7 +136,7 @@ def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     """The fields of ``body`` with those that stand for something else replaced by what they stand for."""
     body = dict(body)
     fields = [
-        *_unfold_lists(body, warnings), *_unfold_sampler(body), *_unfold_counts(body), *a1111_masks.unfold(body),
+        *_unfold_lists(body, warnings), *sampler_fields.unfold(body), *_unfold_counts(body), *a1111_masks.unfold(body),
         *_unfold_format(body),
     ]  # fmt: skip
     with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
@@ -184,39 +196,6 @@ def _unfold_format(body: Body) -> list[tuple[str, object]]:
     return fields
 
 
-def _unfold_sampler(body: Body) -> list[tuple[str, object]]:
-    """One ``sampler`` out of ``plms``, ``sampler``, ``sampler_name`` and ``scheduler``.
-
-    ``scheduler`` is the sampler for diffusers and the schedule for A1111, which its value tells apart; A1111 looks at
-    ``sampler_index`` only where there is no ``sampler_name``.
-    """
-    plms = _truth(body.pop("plms", None), "plms")
-    names = [(key, body.pop(key)) for key in ("sampler", *ALIASES["sampler"]) if key in body]
-    for key, value in names:
-        if not isinstance(value, str):
-            raise InvalidRequest(f"{key!r} must be text, the name of a sampler", field=key)
-    texts = [(key, str(value)[:_SHOWN_CHARACTERS]) for key, value in names]
-    if "sampler_name" in dict(texts):
-        texts = [(key, text) for key, text in texts if key != "sampler_index"]
-    schedule = next((text for key, text in texts if key == "scheduler" and samplers.is_schedule(text)), None)
-    solvers = [(key, text) for key, text in texts if not (key == "scheduler" and samplers.is_schedule(text))]
-    if plms:
-        solvers.append(("plms", "PLMS"))
-    if not solvers:
-        if schedule and samplers.find("DPM++ 2M", schedule) != samplers.Sampler("DPM++ 2M"):
-            raise InvalidRequest(f"the schedule {schedule!r} needs a sampler beside it", field="scheduler")
-        return []
-    found = [(key, _find_sampler(key, text, schedule)) for key, text in solvers]
-    return [(key, str(sampler)) for key, sampler in found if sampler]
-
-
-def _find_sampler(key: str, text: str, schedule: str | None) -> samplers.Sampler | None:
-    try:
-        return samplers.find(text, schedule)
-    except InvalidRequest as error:
-        raise InvalidRequest(str(error), field=key if error.field == "sampler" else error.field) from None
-
-
 def _whole(value: object, name: str) -> int:
     try:
         if isinstance(value, float) and value.is_integer():
@@ -228,15 +207,6 @@ def _whole(value: object, name: str) -> int:
     except ValueError:
         pass  # raised below, with the name of the field
     raise InvalidRequest(f"{name!r} must be a whole number, not {shown(value)}", field=name)
-
-
-def _truth(value: object, name: str) -> bool:
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    booleans = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-    if str(value).strip().lower() not in booleans:
-        raise InvalidRequest(f"{name!r} must be true or false, not {shown(value)}", field=name)
-    return booleans[str(value).strip().lower()]
 
 
 def _nearest(name: str, known: set[str]) -> str:

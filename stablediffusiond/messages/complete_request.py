@@ -1,5 +1,7 @@
 """A request with what its client left to the model chosen."""
 
+from pydantic import Field
+
 from stablediffusiond.messages.request import Request
 
 
@@ -8,6 +10,8 @@ class CompleteRequest(Request):
 
     steps: int = 50
     guidance_scale: float = 7.5
+    #: Width and height of the second pass, if there is one.
+    second_size: tuple[int, int] | None = Field(None, exclude=True)
 
     @property
     def guided(self) -> bool:

@@ -14,9 +14,9 @@ from stablediffusiond.errors import InvalidRequest, UnreadableMessage
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.names import file_name
-from stablediffusiond.messages.picture_use import PictureUse
+from stablediffusiond.messages.picture_use import GUIDES, PictureUse
 from stablediffusiond.messages.replies import ImageFacts
-from stablediffusiond.messages.request import GUIDES, Request
+from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.values import Body, shown
 
 PICTURES: Final = ("image", "mask")
@@ -41,6 +41,10 @@ def to_json(request: CompleteRequest, facts: ImageFacts) -> str:
     left_out = {*_OF_THE_JOB, *PICTURES, *GUIDES}
     fields = request.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     fields |= facts.model_dump(include=set(_DRAWN), exclude_none=True) | {"model": file_name(facts.model)}
+    if request.hires is not None:
+        fields |= {"width": facts.first_width, "height": facts.first_height}
+    if request.type == "upscale":
+        fields = {name: value for name, value in fields.items() if name not in _DRAWN}
     fields |= {name: [_with_hash(use) for use in uses] for name in GUIDES if (uses := getattr(request, name))}
     fields |= {name: hash_of(data) for name in PICTURES if (data := getattr(request, name)) is not None}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
@@ -60,6 +64,8 @@ def from_json(text: str) -> Said:
     unknown = fields.keys() - _TAKEN - {"type", *PICTURES}
     not_taken = [shown(name) for name in fields if name in unknown]
     taken = {name: value for name, value in fields.items() if name in _TAKEN}
+    if fields.get("type") == "upscale":  # which follows from no picture
+        taken["type"] = "upscale"
     return Said(taken, not_taken, hashes)
 
 

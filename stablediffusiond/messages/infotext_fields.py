@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from stablediffusiond import samplers
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages import infotext, seeds
+from stablediffusiond.messages import infotext, infotext_hires, seeds
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.drawn_request import Said
@@ -44,6 +44,8 @@ _SHOWN_CHARACTERS: Final = 30
 
 def write(request: CompleteRequest, facts: ImageFacts) -> str:
     """The text of one picture. LoRAs of the field stand behind the prompt, where A1111 looks for them."""
+    if request.type == "upscale":
+        return infotext.write(Infotext(request.prompt, request.negative_prompt, infotext_hires.of_upscale(request)))
     prompt, negative = request.prompt, request.negative_prompt
     if request.prompt_syntax == "plain":
         prompt, negative = _escaped(prompt), _escaped(negative)
@@ -54,17 +56,18 @@ def write(request: CompleteRequest, facts: ImageFacts) -> str:
         "Schedule type": schedule,
         "CFG scale": shortest(facts.guidance_scale),
         "Seed": str(facts.seed),
-        "Size": f"{facts.width}x{facts.height}",
+        "Size": f"{facts.first_width or facts.width}x{facts.first_height or facts.height}",
         **_controls(request),
         "Model": file_name(facts.model),
         "VAE": request.vae,
         "Variation seed": None if facts.subseed is None else str(facts.subseed),
         "Variation seed strength": _number(facts.subseed_strength),
-        "Denoising strength": _number(facts.strength),
+        "Denoising strength": _number(facts.strength if request.hires is None else request.hires.strength),
         "Clip skip": str(request.clip_skip) if request.clip_skip and request.clip_skip > 1 else None,
         "RNG": "CPU",
         "Tiling": "True" if request.tiling else None,
         **(_mask(request) if request.masked else {}),
+        **(infotext_hires.write(request.hires) if request.hires is not None else {}),
         "Eta DDIM": _number(request.eta or None),
         "CFG Rescale": _number(request.guidance_rescale or None),
     }
@@ -91,9 +94,9 @@ def read(text: str) -> Said:
         del rest["RNG"]
     else:
         not_taken.append(f"RNG ({rest.pop('RNG', 'GPU')}: the same seed gives another picture here)")
-    of_hires = any(key.startswith("Hires") for key in rest)
+    fields |= infotext_hires.read(rest, not_taken)
     for key, name in _FIELDS.items():
-        if key in rest and not (name == "strength" and of_hires):
+        if key in rest:
             fields |= _checked(name, rest.pop(key), key, not_taken)
     others = [key[:_SHOWN_CHARACTERS] for key in rest]
     if len(others) > _SHOWN_KEYS:

@@ -2,13 +2,16 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text
 from stablediffusiond.messages.values import Body, asks_for_nothing
+
+#: Fields whose entries have pictures of their own, and what each of those is.
+GUIDES: Final = {"control": "a ControlNet", "ip_adapter": "an IP-Adapter"}
 
 
 class PictureUse(BaseModel):

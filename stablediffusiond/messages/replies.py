@@ -42,9 +42,9 @@ class ImageFacts(Reply):
     )
     width: int = Field(description="Pixels")
     height: int = Field(description="Pixels")
-    steps: int
-    guidance_scale: float
-    sampler: str = Field(description="The sampler that was used, also where the model chose it")
+    steps: int = Field(description="Denoising steps, of the first pass if there were two; 0 for an upscale")
+    guidance_scale: float = Field(description="0 for an upscale")
+    sampler: str = Field(description="The one that was used, also where the model chose it; empty for an upscale")
     strength: float | None = Field(None, description="Only img2img and inpaint")
     eta: float
     clip_skip: int | None = Field(None, description="Only where it was asked for")
@@ -54,6 +54,11 @@ class ImageFacts(Reply):
     subseed_strength: float | None = Field(None, description="Only of a variation")
     tiling: bool | None = Field(None, description="Only of a picture that tiles")
     guidance_rescale: float | None = Field(None, description="Only where it was asked for")
+    first_width: int | None = Field(None, description="Only of two passes: of the first")
+    first_height: int | None = Field(None, description="Only of two passes: of the first")
+    hires_steps: int | None = Field(None, description="Only of two passes: of the second, as asked for")
+    hires_strength: float | None = Field(None, description="Only of two passes: of the second")
+    upscaler: str | None = Field(None, description="Only of two passes, and of an upscale: what enlarged it")
     loras: str | None = Field(None, description="Those beside the prompt's own, as they would stand in it")
     vae: str | None = Field(None, description="Only where another than the model's own was asked for")
     model: str = Field(description="The name of the model that drew it")

@@ -4,35 +4,43 @@ import base64
 import hashlib
 import json
 import uuid
+from collections.abc import Callable
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from stablediffusiond import picture_formats, samplers
+from stablediffusiond import picture_formats, samplers, upscalers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text, seeds
 from stablediffusiond.messages.aliases import canonical
 from stablediffusiond.messages.controls import ControlUse
 from stablediffusiond.messages.controls import read as read_controls
+from stablediffusiond.messages.hires import Hires
+from stablediffusiond.messages.hires import read as read_hires
 from stablediffusiond.messages.ip_adapters import IpAdapterUse, move_units
 from stablediffusiond.messages.ip_adapters import read as read_ip_adapters
 from stablediffusiond.messages.loras import LoraUse, without_tags
 from stablediffusiond.messages.loras import in_prompt as loras_in
 from stablediffusiond.messages.loras import read as read_loras
-from stablediffusiond.messages.names import FileName
+from stablediffusiond.messages.names import FileName, file_name
+from stablediffusiond.messages.picture_use import GUIDES
 from stablediffusiond.messages.prompt_syntax import PromptSyntax
+from stablediffusiond.messages.request_checks import check_whole
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_true
 
 Priority = Literal["low", "normal", "high"]
-JobType = Literal["txt2img", "img2img", "inpaint"]
+JobType = Literal["txt2img", "img2img", "inpaint", "upscale"]
 
 #: An AMQP short string holds 255 bytes, and ``<id>/<index>`` has to fit.
 MAX_ID_BYTES: Final = 200
 #: Prompts travel in the headers of each picture, and an AMQP header frame holds 128 KiB.
 MAX_PROMPT_CHARACTERS: Final = 10_000
-#: Fields whose entries have pictures of their own, and what each of those is.
-GUIDES: Final = {"control": "a ControlNet", "ip_adapter": "an IP-Adapter"}
 BOOLEANS: Final = frozenset({"mask_from_alpha", "mask_invert", "metadata", "tiling"})
+_MAY_BE_TRUE: Final = BOOLEANS | {"hires"}
+#: Fields with words of their own -> what reads them, told the name that is said of them in errors.
+_READERS: Final[dict[str, Callable[[object, str], object]]] = {
+    "loras": read_loras, "control": read_controls, "ip_adapter": read_ip_adapters, "hires": read_hires
+}  # fmt: skip
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
 Steps = Annotated[int, Field(ge=1)]
@@ -43,6 +51,7 @@ MaskFill = Literal["original", "neighbours", "noise", "plain"]
 Controls = Annotated[tuple[ControlUse, ...], BeforeValidator(read_controls)]
 IpAdapters = Annotated[tuple[IpAdapterUse, ...], BeforeValidator(read_ip_adapters)]
 Loras = Annotated[tuple[LoraUse, ...], BeforeValidator(read_loras)]
+SecondPass = Annotated[Hires | None, BeforeValidator(read_hires)]
 
 
 class Request(BaseModel):
@@ -53,7 +62,9 @@ class Request(BaseModel):
     id: str = Field(
         default_factory=lambda: str(uuid.uuid4()), description="Job id; default: the message_id, else a new UUID"
     )
-    type: JobType = Field("txt2img", description="Default: inpaint if a mask is given, else img2img if an image is")
+    type: JobType = Field(
+        "txt2img", description="Or img2img, inpaint, upscale; default: inpaint with a mask, img2img with an image"
+    )
     model: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="The name of the model that the service has; default: that model"
     )
@@ -102,6 +113,11 @@ class Request(BaseModel):
     )
     control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, preprocessor…")
     ip_adapter: IpAdapters = Field((), description="IP-Adapters: a list of objects with name, image, scale")
+    hires: SecondPass = Field(None, description="txt2img: a second pass at a larger size")
+    upscaler: FileName | None = Field(
+        None, description=f"upscale: what enlarges the image; default: {upscalers.OF_UPSCALE}"
+    )
+    upscale_by: float = Field(2.0, gt=1, le=8, description="upscale: how many times wider and higher")
     format: picture_formats.Format = Field("png", description="What kind of file each picture is")
     quality: Quality | None = Field(None, description="Of jpeg and webp; webp loses nothing at 100; default: 90")
     metadata: bool = Field(default=True, description="Whether the file says how it was drawn")
@@ -136,6 +152,12 @@ class Request(BaseModel):
         return without_tags(self.prompt) if self.prompt_syntax == "a1111" else self.prompt
 
     @property
+    def upscaler_file(self) -> str | None:
+        """The upscaler, if it is none that needs no file."""
+        name = self.hires.upscaler if self.hires is not None else self.upscaler
+        return None if name in upscalers.NAMES else name
+
+    @property
     def masked(self) -> bool:
         return self.mask is not None or self.mask_from_alpha
 
@@ -159,10 +181,14 @@ class Request(BaseModel):
         read = canonical(fields, cls.model_fields)
         body = dict(read.fields)
         for name, value in body.items():
-            if isinstance(value, bool) and name not in BOOLEANS:  # which Python would take for the number 0 or 1
+            # Python would take them for the numbers 0 and 1.
+            if isinstance(value, bool) and name not in _MAY_BE_TRUE:
                 raise InvalidRequest(f"{read.spelt[name]!r} must not be true or false", field=read.spelt[name])
         job_id = body["id"] = _job_id(body.get("id") or default_id or uuid.uuid4())
         body.setdefault("type", _type_of(body))
+        if body["type"] == "upscale":
+            body.setdefault("prompt", "")
+            body["upscaler"] = upscalers.canonical(file_name(str(body.get("upscaler") or "")) or upscalers.OF_UPSCALE)
         seed = seeds.read(body.get("seed", -1))
         body["seed"] = _derived_seed(job_id) if seed is None else seed
         if asks_for_nothing(body.get("subseed_strength", 0)):
@@ -171,33 +197,15 @@ class Request(BaseModel):
             subseed = seeds.read(body.get("subseed", -1), "subseed")
             body["subseed"] = _derived_seed(f"subseed of {job_id}") if subseed is None else subseed
         move_units(body)
-        for name, reader in (("loras", read_loras), ("control", read_controls), ("ip_adapter", read_ip_adapters)):
+        for name, reader in _READERS.items():
             if name in body:
                 body[name] = reader(body[name], read.spelt.get(name, read.spelt.get("control", name)))
         try:
             request = cls.model_validate(body)
         except ValidationError as error:
             raise _invalid(error, read.spelt) from None
-        request.check_whole()
+        check_whole(request)
         return request, [*read.warnings, *_check_format(request, read.spelt)]
-
-    def check_whole(self) -> None:
-        """What concerns more than one field."""
-        if self.type != "txt2img" and self.image is None:
-            raise InvalidRequest(f"{self.type} needs an 'image'", field="image")
-        if self.type == "txt2img" and self.image is not None:
-            raise InvalidRequest("txt2img takes no 'image'; leave the type out or set it to img2img", field="image")
-        if self.mask is not None and self.mask_from_alpha:
-            raise InvalidRequest("'mask' and 'mask_from_alpha' are both given; send one", field="mask_from_alpha")
-        if self.type == "inpaint" and not self.masked:
-            raise InvalidRequest("inpaint needs a 'mask'", field="mask")
-        if self.type != "inpaint" and self.masked:
-            raise InvalidRequest(f"{self.type} takes no 'mask'; leave the type out or set it to inpaint", field="mask")
-        for name, kind in GUIDES.items():
-            if self.image is None and any(use.image is None for use in getattr(self, name)):
-                raise InvalidRequest(f"{kind} of {name!r} needs an 'image'", field=name)
-        self.chosen_sampler()
-        self.chosen_loras()
 
 
 def _check_format(request: Request, spelt: dict[str, str]) -> list[str]:

@@ -33,6 +33,7 @@ _OTHERS: Final[dict[str, type[BaseModel]]] = {
 _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: docs/protocol.md"
 _CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end, preprocessor: docs/protocol.md"
 _IP_ADAPTER: Final = "IP-Adapters, a list of objects with name, image, scale: docs/protocol.md"
+_HIRES: Final = "txt2img: a second pass at a larger size, as an object or as its scale: docs/protocol.md"
 _FORMATS: Final = "What kind of file each picture is: png, jpeg (jpg), webp or webp-lossless"
 _FILLS: Final = "inpaint: what lies under the mask before it is drawn: original, neighbours, noise, plain"
 
@@ -49,13 +50,15 @@ def request_schema() -> Schema:
     properties["loras"] = {"type": ["array", "object", "string", "null"], "description": _LORAS}
     properties["ip_adapter"] = {"type": ["array", "object", "null"], "description": _IP_ADAPTER}
     properties["control"] = {"type": ["array", "object", "null"], "description": _CONTROL}
+    properties["hires"] = {"type": ["object", "number", "boolean", "string", "null"], "description": _HIRES}
+    properties["scale"] = {"description": "The same as guidance_scale; in an upscale, as upscale_by"}
     for name in BOOLEANS:
         properties[name] = {**properties[name], "type": ["boolean", "integer", "string", "null"]}
     properties["format"] = {"type": ["string", "null"], "default": "png", "description": _FORMATS}
     properties["mask_fill"] = {"type": ["string", "integer", "null"], "description": _FILLS}
     for name, others in ALIASES.items():
         for other in others:
-            if "." not in other:
+            if "." not in other and other not in properties:
                 properties[other] = {**properties[name], "description": f"The same as {name}"}
     # What A1111's clients send where they leave it open, and where there is no image.
     properties["denoising_strength"] = {"description": "The same as strength; only looked at beside an image"}
@@ -83,8 +86,9 @@ def _handling(handling: a1111.Handling) -> str:
             return f"A1111's: looked at only beside {field}, which is refused; ignored, with a warning"
         case a1111.OfMask(what=what):
             return f"A1111's: looked at only beside a mask; asks for {what}, and is refused unless it asks for nothing"
-        case a1111.BesideMask(meaning=meaning):
-            return f"A1111's: beside a mask, {meaning}; else ignored, with a warning"
+        case a1111.BesideMask(meaning=meaning) | a1111.BesideHires(meaning=meaning):
+            beside = "a mask" if isinstance(handling, a1111.BesideMask) else "enable_hr"
+            return f"A1111's: beside {beside}, {meaning}; else ignored, with a warning"
         case a1111.Ignored(why=why):
             return f"A1111's: ignored, with a warning: {why}"
         case a1111.Used(meaning=meaning):

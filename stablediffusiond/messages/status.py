@@ -69,6 +69,7 @@ class Offer(StatusPart):
     controlnets: list[str] = Field(default_factory=list)
     ip_adapters: list[str] = Field(default_factory=list)
     vaes: list[str] = Field(default_factory=list, description="In place of the model's own")
+    upscalers: list[str] = Field(default_factory=list)
 
 
 class WorkerStatus(StatusPart):

@@ -59,6 +59,18 @@ def encode(
     return out.getvalue()
 
 
+def at_size(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """``pixels``, (H, W, 3) uint8, at ``size``, a width and a height.
+
+    Raises:
+        OutOfMemory: there is no memory for it.
+    """
+    if pixels.shape[1::-1] == size:
+        return pixels
+    with _as_job_errors():
+        return np.asarray(Image.fromarray(pixels, "RGB").resize(size, Image.Resampling.LANCZOS))
+
+
 @contextlib.contextmanager
 def _as_job_errors() -> Iterator[None]:
     try:

@@ -79,9 +79,9 @@ def _decoded(comment: bytes, order: str) -> str:
     code, text = comment[:_CODE_BYTES], comment[_CODE_BYTES:]
     if code == _UNICODE:
         # piexif writes it big-endian whatever the block is; others in the order of the block. ASCII tells.
-        zeros = text[::2].count(0) - text[1::2].count(0)
-        big = zeros > 0 if zeros else order == ">"
-        return text.decode("utf-16-be" if big else "utf-16-le", "replace").rstrip("\0")
+        in_order, other = ("utf-16-be", "utf-16-le") if order == ">" else ("utf-16-le", "utf-16-be")
+        both = text.decode(in_order, "replace"), text.decode(other, "replace")
+        return max(both, key=lambda read: sum(char.isascii() and char.isprintable() for char in read)).rstrip("\0")
     if code in {b"ASCII\0\0\0", b"\0" * _CODE_BYTES}:
         comment = text
     return comment.decode("utf-8", "ignore").strip("\0 ")

@@ -1,5 +1,6 @@
 """From a message to a request that this service is willing to draw."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,3 +134,10 @@ def _check_limits(request: CompleteRequest, limits: LimitSettings) -> None:
         raise TooLarge(f"'count' must be at most {limits.max_images}, not {request.count}", field="count")
     if request.width and request.height:
         check_size(request, (request.width, request.height), limits)
+    if request.hires is not None and (request.hires.steps or 0) > limits.max_steps:
+        said = f"'steps' of 'hires' must be at most {limits.max_steps}, not {request.hires.steps}"
+        raise InvalidRequest(said, field="hires")
+    if request.second_size is not None and math.prod(request.second_size) > limits.max_pixels:
+        size = "{}x{}".format(*request.second_size)
+        said = f"{size} are too many pixels for 'hires'; at most {limits.max_pixels} are drawn"
+        raise TooLarge(said, field="hires")

@@ -7,11 +7,12 @@ from typing import Final, NamedTuple, TypeVarTuple
 
 from PIL.Image import Image, Resampling
 
+from stablediffusiond import upscalers
 from stablediffusiond.engine.job import Kind
 from stablediffusiond.errors import InvalidRequest, OutOfMemory, TooLarge
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.picture_use import PictureUse
-from stablediffusiond.messages.request import GUIDES, Request
+from stablediffusiond.messages.picture_use import GUIDES, PictureUse
+from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures import masks
 from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.pictures.opening import open_alpha_at, open_at
@@ -51,6 +52,8 @@ class InitImages:
             InvalidRequest, TooLarge, OutOfMemory: the picture cannot be opened, or there are more pixels to draw than
                 this service gives.
         """
+        if request.type == "upscale" and request.image is not None:
+            return await self._in_turn(_open_to_enlarge, request, request.image, limits.max_upscaled_pixels)
         if request.image is None:
             size = _size(self._kind_of(request))
             check_size(request, size, limits)
@@ -119,6 +122,24 @@ def _open(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Siz
     return InitPictures(sized, under, mask, Overlay(picture, mask, (0, 0, *picture.size)))
 
 
+def _open_to_enlarge(request: CompleteRequest, image: bytes, most_pixels: int) -> InitPictures:
+    """Where no network enlarges it, it is enlarged as it is opened."""
+
+    def as_it_is_if_it_may_be_enlarged(picture: Size) -> Size:
+        width, height = _times(picture, request.upscale_by)
+        if width * height > most_pixels:
+            said = f"{width}x{height} are too many pixels; an upscale makes at most {most_pixels}"
+            raise TooLarge(said, field="upscale_by")
+        return picture
+
+    picture = open_at(image, as_it_is_if_it_may_be_enlarged)
+    width, height = _times(picture.size, request.upscale_by)
+    built_in = upscalers.BUILT_IN.get(request.upscaler or upscalers.OF_UPSCALE)
+    if isinstance(built_in, upscalers.OfPixels):
+        picture = picture.resize((width, height), Resampling[built_in.resampling])
+    return InitPictures(request.model_copy(update={"width": width, "height": height}), picture)
+
+
 def _open_part(request: CompleteRequest, image: bytes, size_for: Callable[[Size], Size]) -> InitPictures:
     """Only what is around the mask is drawn, at a size of its own."""
     picture, mask = _with_mask(request, image, _as_it_is, open_at(image, _as_it_is))
@@ -152,6 +173,10 @@ def _with_mask(
 
 def _as_it_is(picture: Size) -> Size:
     return as_it_is(picture, "a part of it is drawn in a picture of at most {most} pixels")
+
+
+def _times(size: Size, scale: float) -> Size:
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _size(kind: Kind) -> Size:

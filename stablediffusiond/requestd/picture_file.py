@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from stablediffusiond.engine.job import Drawn
 from stablediffusiond.messages import drawn_request, infotext_fields
 from stablediffusiond.picture_formats import CONTENT_TYPES
-from stablediffusiond.pictures.encoding import encode
+from stablediffusiond.pictures.encoding import at_size, encode
 from stablediffusiond.pictures.masks import Overlay
 from stablediffusiond.pictures.metadata import Metadata, fitting_jpeg
 
@@ -30,6 +30,8 @@ def make(drawn: Drawn, overlay: Overlay | None = None) -> PictureFile:
         says = Metadata(parameters, drawn_request.to_json(request, drawn.facts))
     warnings = _left_out(says) if request.format == "jpeg" else []
     pixels = drawn.pixels if overlay is None else overlay.under(drawn.pixels)
+    if request.type == "upscale":
+        pixels = at_size(pixels, (drawn.facts.width, drawn.facts.height))
     data = encode(pixels, request.format, request.quality, says)
     return PictureFile(data, CONTENT_TYPES[request.format], warnings)
 

@@ -83,3 +83,7 @@ class FolderSettings(Section):
     """VAEs: .safetensors files, or folders in the layout of diffusers (docs/models.md)."""
     vae_bytes: PositiveInt = 1_073_741_824
     """Memory of the device for VAEs that stay there after their use, beside the model's own."""
+    upscalers: Path | None = None
+    """Networks that enlarge pictures: ESRGAN and the like, .safetensors, .pth or .pt files (docs/models.md)."""
+    upscaler_bytes: PositiveInt = 1_073_741_824
+    """Memory of the device for upscalers that stay there after their use."""

@@ -118,6 +118,8 @@ class LimitSettings(Section):
     """IP-Adapters in one request."""
     max_pixels: PositiveInt = 1_048_576
     """Width times height of one image."""
+    max_upscaled_pixels: PositiveInt = 16_777_216
+    """Width times height of an image that is only enlarged."""
     max_request_bytes: PositiveInt = 16_777_216
     """The body of a request, init image included."""
     max_reply_bytes: PositiveInt = 12_582_912

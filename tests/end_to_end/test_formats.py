@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
 
 from stablediffusiond.client import Client
@@ -87,3 +87,30 @@ def test_the_socket_says_which_format_it_is_and_a_clean_file_says_nothing(servic
     assert data.startswith(b"\xff\xd8\xff")
     assert b"Exif" not in data
     assert b"SECRET" not in data
+
+
+def test_a_second_pass_is_drawn_again_from_its_file_and_from_a1111s_text(service: Service, tmp_path: Path) -> None:
+    service.shell(f"{DRAW} --hires 1.5 --hires-strength 0.5 --hires-steps 6 -o cat.png", tmp_path)
+    with Image.open(tmp_path / "cat.png") as picture:
+        assert picture.size == (192, 192)
+    service.shell("stablediffusion_client --like cat.png -o again.png", tmp_path)
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "cat.png").read_bytes()
+    of_a1111 = Image.open(tmp_path / "cat.png")
+    says = PngImagePlugin.PngInfo()
+    says.add_text("parameters", of_a1111.info["parameters"])
+    of_a1111.save(tmp_path / "a1111.png", pnginfo=says)
+    service.shell("stablediffusion_client --like a1111.png -o from-a1111.png", tmp_path)
+    assert (tmp_path / "from-a1111.png").read_bytes() == (tmp_path / "cat.png").read_bytes()
+
+
+def test_a_picture_is_enlarged_and_says_what_it_was(service: Service, tmp_path: Path) -> None:
+    service.shell(f"{DRAW} -o cat.png && stablediffusion_client --image cat.png --upscale 3 -o large.webp", tmp_path)
+    with Image.open(tmp_path / "cat.png") as small, Image.open(tmp_path / "large.webp") as large:
+        assert large.size == (384, 384)
+        expected = small.convert("RGB").resize(large.size, Image.Resampling.LANCZOS)
+        assert np.abs(np.asarray(large.convert("RGB"), int) - np.asarray(expected)).mean() < 3
+    assert "Postprocess upscale by: 3" in read((tmp_path / "large.webp").read_bytes()).parameters
+    service.shell("stablediffusion_client --like large.webp --image cat.png -o again.webp", tmp_path)
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "large.webp").read_bytes()
+    said = service.shell("! stablediffusion_client --image cat.png --upscale 2 --upscaler Lancsoz 2>&1", tmp_path)
+    assert "did you mean 'Lanczos'?" in said

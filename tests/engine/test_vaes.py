@@ -181,6 +181,5 @@ def test_a_refiner_decodes_with_it(tmp_path: Path) -> None:
     denoiser = opened(folder, tmp_path / "vaes")
     refining = opened(folder, tmp_path / "none")
     denoiser._refiner = Refiner(refining._pipelines, 0.5)
-    denoiser._denoisers.append(refining._pipelines.denoiser)
     drawn: list[Pixels] = all_finished(denoiser, samples_of(denoiser, [{"seed": 1}, {"seed": 1, "vae": "soft"}]))
     assert np.abs(drawn[0].astype(float) - drawn[1]).max() > 20

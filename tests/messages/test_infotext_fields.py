@@ -161,11 +161,9 @@ def test_a_file_of_forge_is_taken_and_what_cannot_be_is_named() -> None:
     assert said.fields == {
         "prompt": "masterpiece, <lora:ink:0.8> a cat", "negative_prompt": "lowres, bad", "steps": "25", "model": "v1-5-pruned-emaonly",
         "sampler": "DPM++ 2M SDE Karras", "guidance_scale": "6", "seed": "3608254109", "width": "832", "height": "1216",
-        "clip_skip": "2",
+        "clip_skip": "2", "hires": {"scale": "1.5", "upscaler": "Latent", "strength": "0.35"},
     }  # fmt: skip
-    assert said.not_taken == [
-        "Model hash", "Denoising strength", "Hires upscale", "Hires upscaler", "Lora hashes", "ControlNet 0", "Version",
-    ]  # fmt: skip
+    assert said.not_taken == ["Model hash", "Lora hashes", "ControlNet 0", "Version"]
 
 
 @pytest.mark.parametrize(

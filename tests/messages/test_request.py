@@ -36,10 +36,11 @@ def test_every_spelling_means_its_field(canonical: str, alias: str) -> None:
     values: dict[str, object] = {
         "type": "txt2img", "sampler": "Euler a", "image": PNG, "mask": PNG, "strength": 0.5, "eta": 0.25, "width": 64, "height": 64,
         "control": [{"model": "edges", "image": PNG}], "loras": ["ink:0.5"], "mask_invert": "true", "mask_fill": "noise",
-        "format": "webp", "metadata": "false",
+        "format": "webp", "metadata": "false", "upscaler": "Nearest",
     }  # fmt: skip
     value = values.get(canonical, 3)
     beside: dict[str, object] = {"image": PNG} if canonical.startswith("mask") else {}
+    beside |= {"image": PNG, "type": "upscale"} if canonical.startswith("upscale") else {}
     beside |= {"mask": PNG} if canonical.startswith("mask_") else {}
     assert getattr(request(id="x", **{alias: value}, **beside), canonical) == getattr(
         request(id="x", **{canonical: value}, **beside), canonical
@@ -113,7 +114,7 @@ def test_two_spellings_that_disagree_are_refused() -> None:
         ({"batch_size": True}, "batch_size"),
         ({"priority": "urgent"}, "priority"),
         ({"deadline_seconds": 0}, "deadline_seconds"),
-        ({"type": "upscale"}, "type"),
+        ({"type": "upscaled"}, "type"),
         ({"type": "img2img"}, "image"),
         ({"type": "txt2img", "image": PNG}, "image"),
         ({"init_images": PNG}, "init_images"),

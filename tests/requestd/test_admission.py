@@ -157,6 +157,7 @@ def test_nothing_in_a_message_opens_a_file_or_a_connection(place: str, reached: 
 def test_the_limits_have_defaults() -> None:
     assert LIMITS.model_dump() == {
         "max_steps": 150, "max_images": 16, "max_loras": 8, "max_controls": 4, "max_ip_adapters": 4, "max_pixels": 1024 * 1024,
+        "max_upscaled_pixels": 4096 * 4096,
         "max_request_bytes": 16 * 1024 * 1024, "max_reply_bytes": 12 * 1024 * 1024,
     }  # fmt: skip
     assert (MAX_PROMPT_CHARACTERS, MAX_PIXELS) == (10_000, 65_000_000)
