@@ -12,25 +12,29 @@ from typing import Final
 
 from stablediffusiond import picture_formats
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.messages import a1111, a1111_hires, a1111_masks, sampler_fields
+from stablediffusiond.messages import a1111, a1111_hires, a1111_masks, horde, sampler_fields
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_placeholder, shown
 
 #: canonical field -> its other spellings.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
+    "prompt": ("positive",),
+    "negative_prompt": ("negative",),
     "type": ("source_processing",),
-    "model": ("sd_model_checkpoint", "override_settings.sd_model_checkpoint"),
-    "vae": ("sd_vae", "override_settings.sd_vae"),
+    "model": ("sd_model_checkpoint", "override_settings.sd_model_checkpoint", "ckpt_name"),
+    "vae": ("sd_vae", "override_settings.sd_vae", "vae_name"),
+    "seed": ("noise_seed",),
     "width": ("W",),
     "height": ("H",),
     "steps": ("num_inference_steps", "ddim_steps"),
-    "guidance_scale": ("scale", "cfg_scale"),
+    "guidance_scale": ("scale", "cfg_scale", "cfg"),
     "sampler": sampler_fields.NAMES,
     "count": ("n_samples", "batch_size", "num_images_per_prompt", "n"),
-    "strength": ("denoising_strength",),
+    "strength": ("denoising_strength", "denoise"),
     "image": ("init_img", "init_image", "source_image"),
     "mask": ("mask_image", "source_mask"),
     "mask_invert": ("inpainting_mask_invert",),
     "mask_fill": ("inpainting_fill",),
+    "mask_padding": ("padding_mask_crop",),
     "clip_skip": ("override_settings.CLIP_stop_at_last_layers",),
     "eta": ("ddim_eta",),
     "format": ("output_format", "samples_format", "override_settings.samples_format"),
@@ -44,7 +48,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 #: Fields that do not stand for one field alone; ``_unfold`` says what each becomes.
 UNFOLDED: Final = (
     "n_iter", "plms", "init_images", "models",
-    "inpaint_full_res", "inpaint_full_res_padding", "mask_blur_x", "mask_blur_y",
+    "inpaint_full_res", "inpaint_full_res_padding", "mask_blur_x", "mask_blur_y", "stop_at_clip_layer",
 )  # fmt: skip
 #: Fields that may be lists or objects.
 _NESTED: Final = frozenset(
@@ -52,8 +56,12 @@ _NESTED: Final = frozenset(
 )
 #: Fields of the first stablediffusiond that have no meaning here any more: a warning in the reply, not an error.
 IGNORED: Final = frozenset(
-    {"C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code", "laion400m"}
-)
+    {
+        "C", "f", "n_rows", "skip_grid", "skip_save", "outdir", "config", "ckpt", "precision", "fixed_code",
+        "laion400m",
+        "output_type", "return_dict", "max_sequence_length",  # arguments of diffusers' pipelines
+    }
+)  # fmt: skip
 
 #: What leaves the choice to the service where it is empty, or one of these.
 _MAY_BE_EMPTY: Final[dict[str, tuple[object, ...]]] = {
@@ -89,12 +97,13 @@ def canonical(body: Body, known: Iterable[str]) -> Canonical:
         InvalidRequest: an unknown field (with the nearest known one), two spellings of one field that disagree, or a
             field of A1111's API that asks for something that is not done here.
     """
-    body, ignored = a1111.reduce(a1111_hires.unfold(_as_meant(body)))
+    warnings: list[str] = []
+    body, ignored = a1111.reduce(a1111_hires.unfold(horde.unfold(_as_meant(body), warnings)))
     for name, value in body.items():
         if isinstance(value, dict | list) and name not in _NESTED:
             raise InvalidRequest(f"{shown(name)} must not be a list or an object", field=name[:_SHOWN_CHARACTERS])
     known = set(known)
-    warnings = [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]
+    warnings += [f"{name!r} is accepted and ignored" for name in body if name in IGNORED]
     if ignored:
         warnings.append(f"of A1111's API these ask for nothing that is done here: {', '.join(map(repr, ignored))}")
     spellings: dict[str, str] = {}
@@ -137,7 +146,7 @@ def _unfold(body: Body, warnings: list[str]) -> list[tuple[str, object]]:
     body = dict(body)
     fields = [
         *_unfold_lists(body, warnings), *sampler_fields.unfold(body), *_unfold_counts(body), *a1111_masks.unfold(body),
-        *_unfold_format(body),
+        *_unfold_format(body), *_unfold_clip_layer(body),
     ]  # fmt: skip
     with_image = any(_CANONICAL.get(name, name) == "image" for name in (*dict(fields), *body))
     for name in ("strength", *ALIASES["strength"]):
@@ -175,6 +184,13 @@ def _unfold_counts(body: Body) -> list[tuple[str, object]]:
     counts = [(name, _whole(body.pop(name), name)) for name in ("count", *ALIASES["count"]) if name in body]
     by = _whole(times, "n_iter")
     return [(name, each * by) for name, each in counts or [("count", 1)]]
+
+
+def _unfold_clip_layer(body: Body) -> list[tuple[str, object]]:
+    """ComfyUI counts from the end, with a minus."""
+    if (layer := body.pop("stop_at_clip_layer", None)) is None:
+        return []
+    return [("clip_skip", -_whole(layer, "stop_at_clip_layer"))]
 
 
 def _unfold_format(body: Body) -> list[tuple[str, object]]:

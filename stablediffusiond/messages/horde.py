@@ -44,7 +44,8 @@ def unfold(body: Body, warnings: list[str]) -> Body:
     if ignored := sorted((_OF_ITS_SERVICE | _OF_ITS_PARAMS) & fields.keys()):
         warnings.append(f"of AI Horde's API these change nothing here: {', '.join(map(repr, ignored))}")
     fields = {name: value for name, value in fields.items() if name not in ignored}
-    return {**fields, **_prompts(fields), **_schedule(fields), **_passes(fields), **_control(fields)}
+    ours = {**_prompts(fields), **_schedule(fields), **_passes(fields), **_control(fields)}
+    return {**fields, **ours}
 
 
 def _prompts(fields: Body) -> Body:
