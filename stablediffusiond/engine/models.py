@@ -15,6 +15,7 @@ from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
 from stablediffusiond.engine.device_choice import Device, choose_device, choose_dtype
 from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.loras.fusing import fuse
 from stablediffusiond.engine.malloc import keep_freed_memory
 from stablediffusiond.engine.memory_saving import device_of, place
 from stablediffusiond.engine.model_defaults import defaults_of
@@ -77,6 +78,7 @@ def load(
     if device.torch.type == "cpu":
         keep_freed_memory()
     pipeline = load_pipeline(model, device)
+    fuse(pipeline, model, folders or FolderSettings())
     try:
         defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None

@@ -47,6 +47,8 @@ class ModelSettings(Section):
     """The part of the noise that the first model takes away before the refiner begins."""
     scheduler: str | None = None
     """The sampler of requests that name none, as they would name it: "DPM++ 2M Karras"; default: the model's own."""
+    loras: tuple[str, ...] = ()
+    """LoRAs of [folders] loras that are part of the model for all requests: "lcm", or "lcm:0.8" for less of it."""
     prediction_type: Literal["epsilon", "v_prediction"] | None = None
     """What the network predicts, where the model does not say, or says it wrong."""
     allow_pickle: bool = False

@@ -12,9 +12,11 @@ from diffusers import DiffusionPipeline
 
 from stablediffusiond.engine.job import Sample, Task
 from stablediffusiond.engine.loras.by_rows import AppliedLora
-from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.loras.fusing import fuse
+from stablediffusiond.engine.models import load, load_pipeline
 from stablediffusiond.engine.networks import denoiser_of
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
+from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.loras import LoraUse
 from stablediffusiond.settings import FolderSettings, ModelSettings
@@ -185,3 +187,27 @@ def test_text_encoders_have_a_scale_of_their_own(model: Model) -> None:
     assert isinstance(applied, AppliedLora)
     for network in applied.lora.networks:
         assert applied.scale_in(network) == (0 if network in applied.lora.text_encoders else 1)
+
+
+def test_one_that_the_settings_name_is_part_of_the_model_and_others_come_beside_it(
+    model: Model,
+) -> None:
+    settings = ModelSettings(name=str(model.reference.config._name_or_path), device="cpu", dtype="float32", loras=("ink:0.8",))
+    loras = Path(settings.name).parent / "loras"
+    folders = FolderSettings(loras=loras)
+    pipeline = load_pipeline(settings)
+    fuse(pipeline, settings, folders)
+    with patch("stablediffusiond.engine.arguments.own_pixels", lambda _: (64, 64)):
+        fused = PipelineDenoiser(pipeline, "tiny", folders=folders)
+    drawn = together(fused, [{}, {"wool": -0.7}])
+    assert (drawn[0] - alone(model.reference, 0, {"ink": 0.8})).abs().max() < 1.5 / 255
+    assert (drawn[1] - alone(model.reference, 1, {"ink": 0.8, "wool": -0.7})).abs().max() < 1.5 / 255
+    assert (drawn[0] - alone(model.reference, 0, {})).abs().max() > 4 / 255
+
+
+@pytest.mark.parametrize("name", ["inc", "ink:much"])
+def test_one_of_the_settings_that_is_not_there_ends_the_start(tmp_path: Path, name: str) -> None:
+    settings = ModelSettings(loras=(name,))
+    lora_files.kohya(load_pipeline(ModelSettings()), tmp_path / "ink.safetensors", 1)
+    with pytest.raises(ModelUnavailable, match=r"\[model\] loras"):
+        load(settings, folders=FolderSettings(loras=tmp_path))
