@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from stablediffusiond.errors import SettingsError
-from stablediffusiond.settings import Settings, load, loading
+from stablediffusiond.settings import ModelSettings, Settings, load, loading
 
 EXAMPLE = Path(__file__).parents[1] / "settings.example.toml"
 
@@ -34,8 +34,12 @@ def complaint(path: Path | None = None) -> str:
 def test_the_example_shows_every_key_with_its_default() -> None:
     text = EXAMPLE.read_text("utf-8")
     assert load(EXAMPLE) == load()
-    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
+    shown = tomllib.loads(re.sub(r"^# (\w+ = |\[)", r"\1", text, flags=re.MULTILINE))
+    assert set(shown) == set(Settings.model_fields)
+    assert set(shown["models"]["anime"]) <= set(ModelSettings.model_fields)
     for name, field in Settings.model_fields.items():
+        if name == "models":
+            continue
         section = field.annotation
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)

@@ -57,6 +57,8 @@ def _lines(worker: "WorkerStatus", offer: "Offer") -> Iterator[str]:
         f"guidance {offer.guidance_scale:g}",
     )
     yield f"  by itself    {size}, {steps}, {guidance}, {offer.sampler}"
+    if len(offer.models) > 1:
+        yield f"  models       {', '.join(offer.models)}"
     yield f"  samplers     {', '.join(offer.samplers)}"
     for place, lora in enumerate(offer.loras):
         about = "; ".join(filter(None, (lora.family, ", ".join(lora.triggers))))

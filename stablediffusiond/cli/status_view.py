@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stablediffusiond.messages.status import JobStatus, ServiceStatus, WorkerStatus
+from stablediffusiond.messages.status import JobStatus, ModelStatus, ServiceStatus, WorkerStatus
 
 _BAR_CHARACTERS: Final = 12
 #: Queues that should be empty: what lies there waits for an operator.
@@ -77,6 +77,8 @@ def _worker(worker: WorkerStatus) -> RenderableType:
         Text(f"  up {up}, version {worker.version}; {sizes}"),
         Padding(_calls(worker), (0, 0, 0, 2)),
     ]
+    if len(worker.models) > 1:
+        parts.append(Padding(_models(worker.models), (0, 0, 0, 2)))
     if worker.shortcoming:
         parts.append(Text(f"  draws on {worker.device}: {worker.shortcoming}", "yellow"))
     if worker.paused:
@@ -100,6 +102,18 @@ def _calls(worker: WorkerStatus) -> RenderableType:
 
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f}" if seconds >= 0.01 else f"{seconds * 1000:.2g}"
+
+
+def _models(models: list[ModelStatus]) -> RenderableType:
+    """What is on the device, and what jobs wait for there."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("model", "", "GB", "jobs", "waiting", "longest"):
+        table.add_column(heading)
+    for model in models:
+        size = f"{model.nbytes / 1e9:.2f}" if model.nbytes else ""
+        longest = f"{model.longest_wait_seconds:.0f} s" if model.waiting else ""
+        table.add_row(Text(model.name), model.state, size, str(model.jobs), str(model.waiting or ""), longest)
+    return table
 
 
 def _jobs(jobs: list[JobStatus]) -> RenderableType:

@@ -28,6 +28,17 @@ _SLOWER_AT_MOST: Final = 2.0
 _LEARNT_SECONDS: Final = 600.0
 
 
+class CallSizes(Protocol):
+    """What the engine asks before its calls: of one model, or of several."""
+
+    def rows_at_most(self, kind: Kind, urgent_rows: int = 0) -> int: ...
+    def seconds_of(self, kind: Kind, rows: int) -> float: ...
+    def learn_too_many(self, kind: Kind, rows: int) -> None: ...
+    def forget(self, kind: Kind) -> None: ...
+    def most_pixels_for(self, kind: Kind) -> int | None: ...
+    def decodes_at_most(self, kind: Kind, longest_seconds: float | None) -> int: ...
+
+
 class Measured(Protocol):
     """What can be found out about a device before its first job."""
 
@@ -122,6 +133,15 @@ class Capacity:
         scaled = max(1, rows * self.own.pixels // kind.pixels)
         learnt, until = self._learnt.get(kind.size, (scaled, 0.0))
         return min(scaled, learnt) if self._clock() < until else scaled
+
+    def most_pixels_for(self, kind: Kind) -> int | None:
+        """What one image may have; None where that cannot be told."""
+        del kind
+        return self.most_pixels
+
+    def decodes_at_most(self, kind: Kind, longest_seconds: float | None) -> int:
+        """Pictures that are decoded at once: see ``DecodeCapacity``."""
+        return self.decodes.images_at_most(kind, longest_seconds)
 
     def seconds_of(self, kind: Kind, rows: int) -> float:
         """What a call takes at most, by what was measured: attention may grow with the square of the pixels."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from stablediffusiond.engine.capacity import Measured
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.errors import JobError
 from stablediffusiond.messages.complete_request import CompleteRequest
@@ -26,6 +27,15 @@ class Denoiser(Protocol):
     def dtype(self) -> str: ...
     def memory_bytes(self) -> int | None:
         """Memory held on the device; None where nobody keeps an account of it."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weights."""
+        ...
+
+    def room_bytes(self) -> int:
+        """Memory that the device has for the weights of models."""
         ...
 
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
@@ -52,13 +62,10 @@ class Denoiser(Protocol):
         """
         ...
 
-    def offer(self) -> Offer:
-        """What requests may name; looks into files, and may be called from any thread."""
+    def offer(self) -> Offer | None:
+        """What requests may name, if that is known; looks into files, and may be called from any thread."""
         ...
 
-    def time_rows(self, rows: int) -> float: ...
-    def time_decodes(self, images: int) -> float: ...
-    def most_pixels(self) -> int | None: ...
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:
         """Bring images before their first step; those that cannot be begun, by their place."""
         ...
@@ -78,3 +85,7 @@ class Denoiser(Protocol):
     def facts(self, sample: Sample) -> ImageFacts: ...
     def preview(self, sample: Sample) -> Pixels: ...
     def free_memory(self) -> None: ...
+
+
+class MeasurableDenoiser(Denoiser, Measured, Protocol):
+    """One that was just loaded."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from stablediffusiond.engine.batcher import Batcher
-from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.capacity import CallSizes
 from stablediffusiond.engine.decode_queue import DecodeQueue
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.job import (
@@ -49,7 +49,7 @@ class Drawing:
     def __init__(
         self,
         denoiser: Denoiser,
-        capacity: Capacity,
+        capacity: CallSizes,
         progress: Progress,
         *,
         on_event: Callable[[Event], None],
@@ -84,7 +84,7 @@ class Drawing:
         """Begin with a task; one that cannot fit fails."""
         self._progress.add(task)
         kind, rows = self._denoiser.kind_of(task.request), self._denoiser.rows_of(task.request)
-        most, drawn = self._capacity.most_pixels, largest(task.request, kind)
+        most, drawn = self._capacity.most_pixels_for(kind), largest(task.request, kind)
         if most is not None and drawn.pixels > most:
             self._fail(task, TooLarge(f"{drawn} pixels do not fit into the device's memory; {most} may", field="width"))
             return
@@ -123,7 +123,7 @@ class Drawing:
 
     def _next_decoded(self) -> list[Sample]:
         longest_seconds = None if self._batcher.idle else self._last_step_seconds
-        return self._undecoded.take(lambda kind: self._capacity.decodes.images_at_most(kind, longest_seconds))
+        return self._undecoded.take(lambda kind: self._capacity.decodes_at_most(kind, longest_seconds))
 
     def _report_ending(self, batch: list[Sample]) -> None:
         """Report those images of ``batch`` whose places in it will soon be free."""

@@ -6,7 +6,7 @@ The loop's thread hands tasks in and gets events out; everything else belongs to
 import time
 from collections.abc import Callable
 
-from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.capacity import CallSizes
 from stablediffusiond.engine.commands import Commands
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.drawing import Drawing
@@ -23,7 +23,7 @@ class Engine:
     def __init__(
         self,
         denoiser: Denoiser,
-        capacity: Capacity,
+        capacity: CallSizes,
         *,
         progress_interval_seconds: float,
         on_event: Callable[[Event], None],

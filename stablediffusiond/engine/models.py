@@ -66,9 +66,15 @@ def load_pipeline(settings: ModelSettings, device: Device | None = None) -> Pipe
 
 
 def load(
-    model: ModelSettings, compile_mode: CompileMode = "off", folders: FolderSettings | None = None
+    model: ModelSettings,
+    compile_mode: CompileMode = "off",
+    folders: FolderSettings | None = None,
+    *,
+    called: str | None = None,
 ) -> PipelineDenoiser:
     """The denoiser for the model that the settings name, warm: its first job is no slower than its second.
+
+    ``called`` is what requests call it, if that is another name.
 
     Raises:
         ModelUnavailable: the model cannot be loaded, or does not draw.
@@ -83,14 +89,9 @@ def load(
         defaults = defaults_of(pipeline, model.name, model.steps, model.guidance_scale)
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
         denoiser = PipelineDenoiser(
-            pipeline,
-            model.name,
-            defaults=defaults,
-            compile_mode=compile_mode,
-            refiner=refiner,
-            folders=folders,
-            vae_tiling=model.vae_tiling,
-        )
+            pipeline, called or model.name, defaults=defaults, compile_mode=compile_mode, refiner=refiner,
+            folders=folders, vae_tiling=model.vae_tiling,
+        )  # fmt: skip
         denoiser.shortcoming = device.shortcoming
         # Where calls are replayed as CUDA graphs, what their steps need is not to be seen.
         tiled = all(is_tiled(each) for each in denoiser.decoders) and model.vae_tiling != "off"

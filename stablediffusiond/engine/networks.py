@@ -20,6 +20,12 @@ def modules_of(pipeline: Pipeline) -> list[torch.nn.Module]:
     return [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
 
 
+def bytes_of(pipeline: Pipeline) -> int:
+    """Of all its weights."""
+    modules = modules_of(pipeline)
+    return sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))
+
+
 def is_autoencoder(module: torch.nn.Module | type) -> bool:
     """Autoencoders are called by two methods; all other networks by ``forward``."""
     return hasattr(module, "decode") and hasattr(module, "encode")

@@ -1,10 +1,15 @@
 """What the engine asks of the device itself: its name, its memory."""
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 import torch
 
 from stablediffusiond.engine.memory import memory_of, most_pixels
+
+_OF_GPU: Final = 0.7
+_OF_HOST: Final = 0.5
 
 
 class OnDevice:
@@ -24,6 +29,12 @@ class OnDevice:
         """Memory held on the device; None where nobody keeps an account of it."""
         memory = memory_of(self._device)
         return None if memory is None else memory.held_bytes()
+
+    def room_bytes(self) -> int:
+        """Memory for the weights of models; what pictures need is left."""
+        if self._device.type == "cuda":
+            return int(_OF_GPU * torch.cuda.mem_get_info(self._device)[1])
+        return int(_OF_HOST * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
     def most_pixels_by(self, pixels: int, draw: Callable[[], None]) -> int | None:
         """The pixels of the largest picture that fits, where ``draw`` draws one of ``pixels``; None if nobody knows."""

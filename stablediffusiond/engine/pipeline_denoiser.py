@@ -17,7 +17,7 @@ from stablediffusiond.engine.device_errors import as_job_errors, first_line, job
 from stablediffusiond.engine.image_run import facts_of, make_calls_between_steps, note_progress, state_of
 from stablediffusiond.engine.job import Pixels, Sample
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
-from stablediffusiond.engine.networks import Pipeline
+from stablediffusiond.engine.networks import Pipeline, bytes_of
 from stablediffusiond.engine.pipeline_requests import PipelineRequests
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
@@ -113,6 +113,11 @@ class PipelineDenoiser(PipelineRequests):
             note_progress(sample)
             self._rows[_rows_key(sample.task.request)] = sample.rows
         return failures
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weights."""
+        return bytes_of(self._pipelines.base) + (bytes_of(self._refiner.pipelines.base) if self._refiner else 0)
 
     @property
     def dtype(self) -> str:

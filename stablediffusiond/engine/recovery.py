@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.capacity import CallSizes
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.job import Sample
 from stablediffusiond.errors import JobError, OutOfMemory
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 class RecoveringStep:
     """Steps batches on ``denoiser``, and teaches ``capacity`` how many rows do not fit."""
 
-    def __init__(self, denoiser: Denoiser, capacity: Capacity) -> None:
+    def __init__(self, denoiser: Denoiser, capacity: CallSizes) -> None:
         self._denoiser = denoiser
         self._capacity = capacity
 

@@ -54,9 +54,21 @@ class LoraFacts(StatusPart):
     triggers: list[str] = Field(default_factory=list, description="Words that call for what it has learnt")
 
 
+class ModelStatus(StatusPart):
+    """A model that is on the device of a request daemon, or that jobs wait for there."""
+
+    name: str
+    state: Literal["resident", "loading", "waiting"]
+    nbytes: int | None = Field(None, description="Of its weights, on the device; absent while it is not there")
+    jobs: int = Field(0, ge=0, description="That are drawn with it")
+    waiting: int = Field(0, ge=0, description="Jobs that wait for it in this daemon")
+    longest_wait_seconds: float = Field(0, ge=0, description="Of these")
+
+
 class Offer(StatusPart):
     """What requests to one request daemon may name, and what they get that name nothing."""
 
+    models: list[str] = Field(default_factory=list, description="Those that may be named, the default first")
     tasks: list[str] = Field(description="Types of jobs that its model can be used for")
     width: int = Field(description="Pixels of the model's own size")
     height: int
@@ -87,6 +99,7 @@ class WorkerStatus(StatusPart):
     rows_at_a_time: int = Field(ge=1, description="Rows that one call may have, at the model's own size")
     images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")
     device_memory_bytes: int | None = Field(None, description="Held on the device; absent where there is no account")
+    models: list[ModelStatus] = Field(default_factory=list, description="Of the models, those that are in use here")
     jobs: list[JobStatus] = Field(description="All its jobs in flight, in the order in which they came")
     images_per_second: float = Field(ge=0, description="Pictures published, over the last minute")
     images_total: int = Field(ge=0, description="Pictures published since its start")

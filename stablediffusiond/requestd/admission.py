@@ -11,9 +11,8 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.errors import InvalidRequest, TooLarge
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.complete_request import CompleteRequest
-from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.request import MAX_ID_BYTES, Priority, Request
-from stablediffusiond.messages.values import Body, shown
+from stablediffusiond.messages.values import Body
 from stablediffusiond.settings import LimitSettings
 
 #: Chooses what a request leaves open; and the warnings about what the model has no use for.
@@ -30,14 +29,21 @@ class ReplyAddress:
 
 
 @dataclass(frozen=True)
-class AcceptedRequest:
-    """A request as it was accepted."""
+class ReadRequest:
+    """A request as its client wrote it."""
 
-    request: CompleteRequest
+    request: Request  #: ``model`` is the name of one that is drawn with here
     address: ReplyAddress
     warnings: list[str]
     published_at: datetime | None
     deadline: float | None  #: by time.monotonic: from here on nobody asks a clock that may be set
+
+
+@dataclass(frozen=True)
+class AcceptedRequest(ReadRequest):
+    """A request as it is drawn."""
+
+    request: CompleteRequest
 
 
 def address(message: Message, topology: Topology, fields: Body | None = None, fallback_id: str = "") -> ReplyAddress:
@@ -49,44 +55,50 @@ def address(message: Message, topology: Topology, fields: Body | None = None, fa
     return ReplyAddress(job_id, reply_to, message.correlation_id or job_id)
 
 
-def admit(
+def read_request(
     message: Message,
     fields: Body,
     where: ReplyAddress,
     topology: Topology,
-    limits: LimitSettings,
     *,
-    model: str,
-    complete: Completion,
+    find_model: Callable[[str | None], str],
     priority: Priority,
     received_at: datetime,
-) -> AcceptedRequest:
+) -> ReadRequest:
     """The request in ``message``, whose JSON object is ``fields``; its ``priority`` is that of the queue it came from.
 
-    ``model`` is the name of the one that is drawn with; ``complete`` chooses what the request leaves to it.
+    ``find_model`` gives the name of the model that a request means.
 
     How long it has waited already is the difference of two clocks, the publisher's and ours at ``received_at``. After
     that our clock may be set as anybody likes.
 
     Raises:
         InvalidRequest: it says something that cannot be drawn.
-        TooLarge: it asks for more than this service gives.
     """
     if message.reply_to and not topology.may_reply_to(message.reply_to):
         raise InvalidRequest(f"reply_to must not begin with {topology.requests!r}", field="reply_to")
     request, warnings = Request.from_fields(fields, default_id=where.job_id)
-    request = request.model_copy(update={"priority": priority})
-    if request.model is not None and not names_model(request.model, model):
-        raise InvalidRequest(f"no model {shown(request.model)} here; this service draws with {model!r}", field="model")
-    completed, unused = complete(request)
-    if request.steps is None and completed.steps > limits.max_steps:
-        completed = completed.model_copy(update={"steps": limits.max_steps})
-    _check_limits(completed, limits)
+    request = request.model_copy(update={"priority": priority, "model": find_model(request.model)})
     deadline = None
     if request.deadline_seconds is not None:
         waited = (received_at - (message.timestamp or received_at)).total_seconds()
         deadline = time.monotonic() + request.deadline_seconds - max(0.0, waited)
-    return AcceptedRequest(completed, where, [*warnings, *unused], message.timestamp, deadline)
+    return ReadRequest(request, where, warnings, message.timestamp, deadline)
+
+
+def accept(read: ReadRequest, complete: Completion, limits: LimitSettings) -> AcceptedRequest:
+    """``read`` with what it leaves to its model chosen by ``complete``.
+
+    Raises:
+        InvalidRequest: its model cannot draw it.
+        TooLarge: it asks for more than this service gives.
+    """
+    completed, unused = complete(read.request)
+    if read.request.steps is None and completed.steps > limits.max_steps:
+        completed = completed.model_copy(update={"steps": limits.max_steps})
+    _check_limits(completed, limits)
+    warnings = [*read.warnings, *unused]
+    return AcceptedRequest(completed, read.address, warnings, read.published_at, read.deadline)
 
 
 def read(message: Message, limits: LimitSettings) -> Body:
@@ -99,14 +111,6 @@ def read(message: Message, limits: LimitSettings) -> Body:
     if len(message.body) > limits.max_request_bytes:
         raise TooLarge(f"the request has {len(message.body)} bytes; at most {limits.max_request_bytes} are taken")
     return parse(message.body)
-
-
-def names_model(asked: str, served: str) -> bool:
-    """Whether ``asked`` means the model that the settings call ``served``, a name, a path or a hub's id.
-
-    Its last part is enough, without a file's suffix and without the hash that A1111 puts behind a title.
-    """
-    return asked == served or file_name(asked).lower() in {file_name(served).lower(), served.lower()}
 
 
 def check_size(request: Request, size: tuple[int, int], limits: LimitSettings) -> None:

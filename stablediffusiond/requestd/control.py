@@ -28,7 +28,7 @@ class Control:
         self,
         cancel: Callable[[str], None],
         status: Callable[[], WorkerStatus],
-        offer: Callable[[], Offer],
+        offer: Callable[[], Offer | None],
         replies: ReplyPublisher,
     ) -> None:
         """``offer`` looks into files."""

@@ -7,35 +7,37 @@ one engine thread owns the device; a few threads make PNGs.
 import asyncio
 import contextlib
 import logging
-import os
 import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology, declare
-from stablediffusiond.engine.capacity import Capacity, warm_up
-from stablediffusiond.engine.device import Denoiser
+from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.engine.malloc import have_one_heap
 from stablediffusiond.messages.request import Priority
+from stablediffusiond.messages.status import Offer
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_processor import JobProcessor
-from stablediffusiond.requestd.loading import as_load, extend_start_timeout, leave, loaded_unless
+from stablediffusiond.requestd.loading import extend_start_timeout, leave, loaded_unless
 from stablediffusiond.requestd.metrics import RequestMetrics
+from stablediffusiond.requestd.model_loader import ModelLoader
+from stablediffusiond.requestd.model_loader import open_model as _import_and_load
+from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.prefetch import PrefetchPolicy
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.requestd.request_consumer import RequestConsumer
 from stablediffusiond.requestd.status_report import StatusReport
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
-from stablediffusiond.settings import EngineSettings, Settings
+from stablediffusiond.settings import EngineSettings, ResidencySettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -51,56 +53,78 @@ class Daemon:
         self,
         settings: Settings,
         topology: Topology,
-        loaded: tuple[Denoiser, Capacity],
+        *,
+        loaded: LoadedModels,
+        loader: ModelLoader,
         consume_link: Link,
         publish_link: Link,
     ) -> None:
-        denoiser, self.capacity = loaded
+        self.loaded = loaded
         self._drain_seconds = settings.engine.drain_seconds
         self._out = publish_link
         self._refusal: str | None = None
-        self.engine = self._engine(denoiser, settings.engine)
+        self.engine = self._engine(settings.engine)
+        self.models = self._model_set(loader, settings.residency)
         publisher = Publisher(publish_link, on_refusal=self._on_refusal)
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         drawing = JobDrawing(self.engine, replies, encoders, settings.limits)
         self.processor = JobProcessor(
-            self.engine, drawing, replies, topology, settings.limits, model=settings.model.name
+            self.engine,
+            drawing,
+            replies,
+            topology,
+            settings.limits,
+            models=self.models,
+            find_model=loader.catalogue.find,
         )
         self.processor.on_change = self.on_change
-        self._prefetch = PrefetchPolicy(self.capacity, high_alone=settings.engine.high_alone)
+        self._prefetch = PrefetchPolicy(loaded, high_alone=settings.engine.high_alone)
         self.report = StatusReport(
-            model=settings.model.name, denoiser=denoiser, capacity=self.capacity, engine=self.engine,
+            model=settings.model.name, loaded=loaded, models=self.models, engine=self.engine,
             in_flight=self.processor.in_flight, counters=self.processor.counters,
         )  # fmt: skip
         self.metrics = RequestMetrics(
             report=self.report, counters=self.processor.counters, engine=self.engine, publisher=publisher,
             consume_link=consume_link, publish_link=publish_link,
         )  # fmt: skip
-        control = Control(self.processor.cancel, self.report.full, denoiser.offer, replies)
+        control = Control(self.processor.cancel, self.report.full, partial(_offer, loaded, loader.catalogue), replies)
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
         self.consumer = RequestConsumer(
             consume_link, topology, self.processor, self.crashed,
             may_take=self._may_take, on_control=control.on_message,
         )  # fmt: skip
 
-    def _engine(self, denoiser: Denoiser, settings: EngineSettings) -> Engine:
+    def _engine(self, settings: EngineSettings) -> Engine:
         loop = asyncio.get_running_loop()
         return Engine(
-            denoiser,
-            self.capacity,
+            self.loaded,
+            self.loaded,
             high_alone=settings.high_alone,
             progress_interval_seconds=settings.progress_interval_seconds,
             on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
         )
 
+    def _model_set(self, loader: ModelLoader, settings: ResidencySettings) -> ModelSet:
+        auto = settings.device_bytes == "auto"
+        return ModelSet(
+            self.loaded,
+            loader.load_beside,
+            most_bytes=self.loaded.room_bytes() if auto else int(settings.device_bytes),
+            max_wait_seconds=settings.max_wait_seconds,
+            bytes_of=loader.bytes_of,
+            on_change=self.on_change,
+        )
+
     def on_change(self) -> None:
-        """A job, or the link that replies go by, has changed."""
+        """A job, a model, or the link that replies go by, has changed."""
         self._update_pause()
         self.consumer.look_again()
 
     def _may_take(self, priority: Priority) -> bool:
-        return self.engine.paused is None and self._prefetch.may_take(priority, self.processor.in_flight.unfinished())
+        if self.engine.paused is not None or not self.models.has_room:
+            return False
+        return self._prefetch.may_take(priority, self.processor.in_flight.unfinished())
 
     def _update_pause(self) -> None:
         """Pause the engine while its pictures cannot be published."""
@@ -108,7 +132,7 @@ class Daemon:
         blocked = connection is not None and not connection.accepting.is_set()
         if blocked or self._refusal:
             self.engine.pause(self._refusal or "the broker takes no publishes")
-        elif backlog >= 2 * self.capacity.images:
+        elif backlog >= 2 * self.loaded.capacity.images:
             self.engine.pause(f"{backlog} pictures wait for the broker")
         else:
             self.engine.resume()
@@ -126,6 +150,7 @@ class Daemon:
     async def drain(self) -> None:
         """Give back what has not begun; let the rest be drawn, published and acked within the time allowed."""
         await self.consumer.stop()
+        self.models.stop()
         self.processor.requeue_waiting()
         running = [job.task for job in self.processor.in_flight if job.task is not None]
         if running:
@@ -154,12 +179,16 @@ async def serve(settings: Settings, reload: Reload) -> None:
     ):
         have_one_heap()
         device = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        loading = asyncio.create_task(_load(settings, device), name="loading")
+        loader = ModelLoader(settings, Catalogue(settings), _import_and_load)
+        loading = asyncio.create_task(loader.load_default(device), name="loading")
         extending = asyncio.create_task(extend_start_timeout(loading), name="asking for extending")
         loaded = await loaded_unless(stop, loading, extending)
         if loaded is None:
             return
-        daemon = Daemon(settings, topology, loaded, consume_link, publish_link)
+        models = LoadedModels(loader.catalogue.default, loaded)
+        daemon = Daemon(
+            settings, topology, loaded=models, loader=loader, consume_link=consume_link, publish_link=publish_link
+        )
         publish_link.on_change = daemon.on_change
         metrics.collect = daemon.metrics
         drawing = asyncio.get_running_loop().run_in_executor(device, daemon.engine.run)
@@ -177,32 +206,16 @@ async def serve(settings: Settings, reload: Reload) -> None:
             daemon.engine.stop()
 
 
-async def _load(settings: Settings, device: Executor) -> tuple[Denoiser, Capacity]:
-    """Load and measure the model on the thread that will use it; the loop goes on with heartbeats."""
-    name, loop = settings.model.name, asyncio.get_running_loop()
-    images = None if settings.engine.max_images == "auto" else settings.engine.max_images
-    log.info("loading the model %s", name)
-    notify(STATUS=f"loading {name}")
-    began = time.monotonic()
-    denoiser = await loop.run_in_executor(device, as_load, _import_and_load, settings)
-    capacity = await loop.run_in_executor(device, as_load, warm_up, denoiser, images)
-    log.info("%s is ready on %s after %.1f s", name, f"{denoiser.device}, {denoiser.dtype}", time.monotonic() - began)
-    return denoiser, capacity
-
-
-def _import_and_load(settings: Settings) -> Denoiser:
-    for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
-        os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
-    from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
-
-    return load(settings.model, settings.engine.compile, settings.folders)
+def _offer(loaded: LoadedModels, catalogue: Catalogue) -> Offer | None:
+    offer = loaded.offer()
+    return None if offer is None else offer.model_copy(update={"models": catalogue.names()})
 
 
 async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Task[None], reload: Reload) -> None:
     """Tell systemd that jobs are being taken, and from then on that the engine gets on with them."""
     await daemon.consumer.consuming.wait()
     extending.cancel()
-    log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.capacity.images)
+    log.info("taking jobs from %s, %d images at a time", settings.queues.requests, daemon.loaded.capacity.images)
     notify(READY=1)
     reload.apply = lambda again: daemon.processor.limit(again.limits)
     daemon.on_change()

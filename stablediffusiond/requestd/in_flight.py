@@ -44,6 +44,7 @@ class InFlightJob:
     #: Images that need a place in the batch, now or later; None until the request has been read.
     unfinished: int | None = None
     task: asyncio.Task[None] | None = None
+    model_wait: asyncio.Timeout | None = None  #: it waits for its model
     begun: bool = False  #: the engine draws it
     previewed: bool = False  #: somebody listens for its previews
     drawn: int = 0  #: pictures

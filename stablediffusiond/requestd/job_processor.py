@@ -8,7 +8,8 @@ the job again.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 from stablediffusiond.broker.message import Delivery
@@ -18,12 +19,21 @@ from stablediffusiond.engine.job import Drawn, Ending, Event, Failed
 from stablediffusiond.errors import Cancelled, Expired, JobError, UnreadableMessage
 from stablediffusiond.messages.replies import Done
 from stablediffusiond.messages.values import Body
-from stablediffusiond.requestd.admission import AcceptedRequest, ReplyAddress, address, admit, read
+from stablediffusiond.requestd.admission import (
+    AcceptedRequest,
+    ReadRequest,
+    ReplyAddress,
+    accept,
+    address,
+    read,
+    read_request,
+)
 from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_outcomes import JobOutcomes
+from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.settings import LimitSettings
 
@@ -39,9 +49,10 @@ class JobProcessor:
         topology: Topology,
         limits: LimitSettings,
         *,
-        model: str,
+        models: ModelSet,
+        find_model: Callable[[str | None], str],
     ) -> None:
-        """``model`` is the name of the one that is drawn with."""
+        """``find_model`` gives the name of the model that a request means; ``models`` has it ready."""
         self.in_flight = InFlightJobs()
         self.counters = Counters()
         self._engine = engine
@@ -49,7 +60,8 @@ class JobProcessor:
         self._outcomes = JobOutcomes(replies, topology, self.counters)
         self._topology = topology
         self._limits = limits
-        self._model = model
+        self._models = models
+        self._find_model = find_model
         #: Called whenever a job comes, is read or ends, an image is about to be finished, or a picture to be published.
         self.on_change: Callable[[], None] = lambda: None
         self._cancellations = Cancellations()
@@ -98,6 +110,8 @@ class JobProcessor:
         for job in self.in_flight:
             if job.job_id == job_id:
                 self._engine.cancel(job.key)
+                if job.model_wait is not None:
+                    job.model_wait.reschedule(0.0)  # the job sees why
 
     # Requeueing
 
@@ -125,8 +139,10 @@ class JobProcessor:
         try:
             fields = read(job.message, self._limits)
             where = address(job.message, self._topology, fields, where.job_id)
-            accepted = self._admit(job, fields, where)
-            engine_seconds = await self._drawing.draw(job, accepted, lambda: self._on_published(job))
+            request = self._read(job, fields, where)
+            async with self._its_model(job, request):
+                accepted = self._accept(job, request)
+                engine_seconds = await self._drawing.draw(job, accepted, lambda: self._on_published(job))
         except UnreadableMessage as error:
             self._draw_no_more(job)
             await self._outcomes.unreadable(where, job.message, self._topology.request_queue(job.priority), error)
@@ -137,26 +153,59 @@ class JobProcessor:
             await self._outcomes.done(where, _done(job, accepted, engine_seconds))
         self.in_flight.settle(job)
 
-    def _admit(self, job: InFlightJob, fields: Body, where: ReplyAddress) -> AcceptedRequest:
-        """The request, if it can be drawn and is still to be.
+    def _read(self, job: InFlightJob, fields: Body, where: ReplyAddress) -> ReadRequest:
+        """The request, if it is still to be drawn.
 
         Raises:
-            JobError: it is not.
+            JobError: it is not, or cannot be.
         """
         job.job_id = where.job_id
-        accepted = admit(
-            job.message, fields, where, self._topology, self._limits,
-            model=self._model, complete=self._engine.complete, priority=job.priority, received_at=job.received_at,
+        read = read_request(
+            job.message, fields, where, self._topology,
+            find_model=self._find_model, priority=job.priority, received_at=job.received_at,
         )  # fmt: skip
-        request = accepted.request
-        job.images = request.count
-        self.counters.queued_seconds.add(_queued_seconds(job, accepted))
-        if self._cancellations.cover(where.job_id, accepted.published_at):
+        job.images = read.request.count
+        self.counters.queued_seconds.add(_queued_seconds(job, read))
+        self._check_due(read)
+        return read
+
+    @asynccontextmanager
+    async def _its_model(self, job: InFlightJob, read: ReadRequest) -> AsyncIterator[None]:
+        """Have the model of ``job`` at hand. While it waits for that it needs no place in a batch.
+
+        Raises:
+            JobError: the model cannot be loaded, or the job has been cancelled or has expired meanwhile.
+        """
+        job.unfinished = 0
+        waiting = asyncio.timeout(None if read.deadline is None else max(0.0, read.deadline - time.monotonic()))
+        async with AsyncExitStack() as used:
+            job.model_wait = waiting
+            try:
+                async with waiting:
+                    await used.enter_async_context(self._models.using(read.request.model or "", job.priority))
+            except TimeoutError:
+                self._check_due(read)
+                raise Expired("its deadline passed while its model was loaded") from None
+            finally:
+                job.model_wait = None
+            yield
+
+    def _check_due(self, read: ReadRequest) -> None:
+        if self._cancellations.cover(read.address.job_id, read.published_at):
             raise Cancelled("cancelled before it was begun")
-        if accepted.deadline is not None and time.monotonic() > accepted.deadline:
+        if read.deadline is not None and time.monotonic() > read.deadline:
             raise Expired("its deadline had passed when it was delivered")
-        job.kind, job.rows = self._engine.kind_of(request), self._engine.rows_of(request)
-        job.unfinished = request.count
+
+    def _accept(self, job: InFlightJob, read: ReadRequest) -> AcceptedRequest:
+        """The request with what its model chooses.
+
+        Raises:
+            JobError: it cannot be drawn.
+        """
+        self._check_due(read)
+        accepted = accept(read, self._engine.complete, self._limits)
+        job.kind, job.rows = self._engine.kind_of(accepted.request), self._engine.rows_of(accepted.request)
+        job.unfinished = accepted.request.count
         self.on_change()
         return accepted
 
@@ -192,6 +241,6 @@ def _done(job: InFlightJob, accepted: AcceptedRequest, engine_seconds: float) ->
     )
 
 
-def _queued_seconds(job: InFlightJob, accepted: AcceptedRequest) -> float:
+def _queued_seconds(job: InFlightJob, read: ReadRequest) -> float:
     """From publication to delivery; 0 for a message that does not say when it was published."""
-    return max(0.0, (job.received_at - (accepted.published_at or job.received_at)).total_seconds())
+    return max(0.0, (job.received_at - (read.published_at or job.received_at)).total_seconds())

@@ -4,12 +4,12 @@ import os
 import socket
 
 from stablediffusiond import __version__
-from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.messages.status import CallTime, JobState, JobStatus, WorkerStatus
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs
+from stablediffusiond.requestd.model_set import ModelSet
 
 
 class StatusReport:
@@ -19,33 +19,35 @@ class StatusReport:
         self,
         *,
         model: str,
-        denoiser: Denoiser,
-        capacity: Capacity,
+        loaded: LoadedModels,
+        models: ModelSet,
         engine: Engine,
         in_flight: InFlightJobs,
         counters: Counters,
     ) -> None:
         self._model = model
-        self._denoiser = denoiser
-        self._capacity = capacity
+        self._loaded = loaded
+        self._models = models
         self._engine = engine
         self._in_flight = in_flight
         self._counters = counters
 
     def full(self) -> WorkerStatus:
+        capacity = self._loaded.capacity
         return WorkerStatus(
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
             uptime_seconds=round(self._counters.uptime_seconds, 1),
             model=self._model,
-            device=self._denoiser.device,
-            dtype=self._denoiser.dtype,
-            shortcoming=self._denoiser.shortcoming,
-            table=[CallTime(rows=rows, seconds=seconds) for rows, seconds in self._capacity.table.items()],
-            rows_at_a_time=self._capacity.rows,
-            images_at_a_time=self._capacity.images,
-            device_memory_bytes=self._denoiser.memory_bytes(),
+            device=self._loaded.device,
+            dtype=self._loaded.dtype,
+            shortcoming=self._loaded.shortcoming,
+            table=[CallTime(rows=rows, seconds=seconds) for rows, seconds in capacity.table.items()],
+            rows_at_a_time=capacity.rows,
+            images_at_a_time=capacity.images,
+            device_memory_bytes=self._loaded.memory_bytes(),
+            models=self._models.status(),
             jobs=[self._job(job) for job in self._in_flight],
             images_per_second=round(self._counters.images_per_second, 3),
             images_total=self._counters.images,
@@ -60,7 +62,7 @@ class StatusReport:
         drawing = sum(job.begun for job in self._in_flight)
         waiting = len(self._in_flight) - drawing + in_queues
         rate = self._counters.images_per_second
-        on_cpu = f"on {self._denoiser.device}: {lacking}" if (lacking := self._denoiser.shortcoming) else None
+        on_cpu = f"on {self._loaded.device}: {lacking}" if (lacking := self._loaded.shortcoming) else None
         why = self._engine.paused or trouble or on_cpu
         return f"{drawing} drawing, {waiting} waiting, {rate:.1f} img/s" + (f"; {why}" if why else "")
 

@@ -9,6 +9,7 @@ from stablediffusiond.settings.sections import (
     LogSettings,
     MetricsSettings,
     QueueSettings,
+    ResidencySettings,
     ResponseSettings,
     Settings,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSettings",
     "Quantize",
     "QueueSettings",
+    "ResidencySettings",
     "ResponseSettings",
     "Settings",
     "VaeTiling",

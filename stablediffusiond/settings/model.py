@@ -67,6 +67,8 @@ class ModelSettings(Section):
 class FolderSettings(Section):
     """Files that requests name: each by its name without folder and suffix."""
 
+    models: Path | None = None
+    """More models: .safetensors and .gguf files, and folders in the layout of diffusers (docs/models.md)."""
     loras: Path | None = None
     """LoRAs, .safetensors files; those in folders below it, too (docs/models.md)."""
     lora_bytes: PositiveInt = 1_073_741_824

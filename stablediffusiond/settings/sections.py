@@ -86,6 +86,15 @@ class ResponseSettings(Section):
     """The largest number it may ask for."""
 
 
+class ResidencySettings(Section):
+    """Which of several models are on the device."""
+
+    device_bytes: PositiveInt | Literal["auto"] = "auto"
+    """Memory for the weights of models; auto: 70 % of a GPU's, half of this machine's where it draws on the CPU."""
+    max_wait_seconds: PositiveFloat = 30
+    """A job that has waited so long for its model comes before those of the models that are on the device."""
+
+
 class EngineSettings(Section):
     """How many images step together, and how the daemon ends."""
 
@@ -148,6 +157,10 @@ class MetricsSettings(Section):
     """Names by which Prometheus may ask, beside `host`, localhost, this machine's own name and all IP addresses."""
 
 
+#: What requests call a model that has a section of its own.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -163,6 +176,8 @@ class Settings(BaseSettings):
     queues: QueueSettings = QueueSettings()
     responses: ResponseSettings = ResponseSettings()
     model: ModelSettings = ModelSettings()
+    models: dict[ModelName, ModelSettings] = {}
+    residency: ResidencySettings = ResidencySettings()
     folders: FolderSettings = FolderSettings()
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()

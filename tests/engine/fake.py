@@ -17,6 +17,7 @@ class FakeDenoiser:
     device = "fake"
     dtype = "float32"
     shortcoming: str | None = None
+    nbytes = 0
 
     def __init__(self, rows_that_fit: int = 1000) -> None:
         self.rows_that_fit = rows_that_fit
@@ -34,6 +35,9 @@ class FakeDenoiser:
         self.go = threading.Event()
         self.go.set()
         self.stepping = threading.Event()
+
+    def room_bytes(self) -> int:
+        return 1_000_000_000
 
     def complete(self, request: Request) -> tuple[CompleteRequest, list[str]]:
         return CompleteRequest.of(request), []

@@ -197,7 +197,7 @@ def test_a_device_that_does_not_answer_is_not_healthy() -> None:
 def test_a_slow_device_with_a_large_picture_is_not_hung() -> None:
     now = [0.0]
     running = Running(clock=lambda: now[0])
-    running.engine._drawing._capacity.table = {1: 10.0, 2: 20.0}
+    vars(running.engine._drawing._capacity)["table"] = {1: 10.0, 2: 20.0}
     running.thread.start()
     running.device.go.clear()
     running.engine.submit(task(1))

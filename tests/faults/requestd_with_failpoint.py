@@ -241,6 +241,6 @@ def _before(owner: object, method: str) -> None:
 
 if __name__ == "__main__":
     if "fake-denoiser" in sys.argv[2:]:
-        patch.object(daemon, "_import_and_load", lambda _: FakeDenoiser()).start()
+        patch.object(daemon, "_import_and_load", lambda *_: FakeDenoiser()).start()
     FAILPOINTS[sys.argv[1]]()
     sys.exit(daemon.main([]))

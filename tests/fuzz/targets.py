@@ -17,19 +17,21 @@ from stablediffusiond.broker.message import Delivery, Message, from_properties, 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.events import from_frame
 from stablediffusiond.client.like import request as request_like
+from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.errors import FramingError, InvalidRequest, JobError, OpError, ResponsesAway, UnreadableMessage
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import MAX_ID_BYTES, Request
 from stablediffusiond.pictures.opening import open_init_image
 from stablediffusiond.requestd import reply_messages
-from stablediffusiond.requestd.admission import ReplyAddress, address, admit, read
+from stablediffusiond.requestd.admission import ReplyAddress, accept, address, read, read_request
 from stablediffusiond.responsed import lines
-from stablediffusiond.settings import LimitSettings
+from stablediffusiond.settings import LimitSettings, Settings
 
 Target = Callable[[bytes], None]
 
 TOPOLOGY: Final = Topology()
 LIMITS: Final = LimitSettings()
+MODELS: Final = Catalogue(Settings())
 #: A header of an AMQP message travels in one frame.
 _FRAME_BYTES: Final = 131_072
 
@@ -56,7 +58,8 @@ def admitted(message: Message) -> None:
         fields = read(message, LIMITS)
         where = address(message, TOPOLOGY, fields, where.job_id)
         now = datetime.now(UTC)
-        admit(message, fields, where, TOPOLOGY, LIMITS, model="doodle", complete=_complete, priority="normal", received_at=now)
+        wanted = read_request(message, fields, where, TOPOLOGY, find_model=MODELS.find, priority="normal", received_at=now)
+        accept(wanted, _complete, LIMITS)
     except UnreadableMessage as error:
         _answered(where, InvalidRequest(str(error)))
         _carried(reply_messages.dead(message, where.job_id, TOPOLOGY.requests, str(error)))

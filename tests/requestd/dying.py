@@ -37,11 +37,11 @@ def encoder() -> None:
 
 def never_loaded() -> None:
     patch.multiple(loading, _NOTICE_SECONDS=0.1, _STANDSTILL_SECONDS=0.5).start()
-    patch.object(daemon, "_import_and_load", lambda _: threading.Event().wait()).start()
+    patch.object(daemon, "_import_and_load", lambda *_: threading.Event().wait()).start()
 
 
 def never_loaded_and_not_noticed() -> None:
-    patch.object(daemon, "_import_and_load", lambda _: threading.Event().wait()).start()
+    patch.object(daemon, "_import_and_load", lambda *_: threading.Event().wait()).start()
 
 
 def loaded_too_long_and_not_noticed() -> None:
@@ -89,6 +89,6 @@ def _kill_link(name: str) -> None:
 
 
 if __name__ == "__main__":
-    patch.object(daemon, "_import_and_load", lambda _: FakeDenoiser()).start()
+    patch.object(daemon, "_import_and_load", lambda *_: FakeDenoiser()).start()
     globals()[sys.argv[1]]()
     sys.exit(daemon.main([]))

@@ -20,5 +20,5 @@ class Unhurried(FakeDenoiser):
 
 
 if __name__ == "__main__":
-    patch.object(daemon, "_import_and_load", lambda _: Unhurried()).start()
+    patch.object(daemon, "_import_and_load", lambda *_: Unhurried()).start()
     sys.exit(daemon.main([]))

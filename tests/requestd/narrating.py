@@ -54,5 +54,5 @@ if __name__ == "__main__":
         return take(self, delivery, *rest)
 
     patch.object(InFlightJobs, "take", narrated_take).start()
-    patch.object(daemon, "_import_and_load", lambda _: GatedDenoiser(Path(sys.argv[1]))).start()
+    patch.object(daemon, "_import_and_load", lambda *_: GatedDenoiser(Path(sys.argv[1]))).start()
     sys.exit(daemon.main([]))

@@ -10,15 +10,16 @@ from PIL import Image
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
+from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.errors import InvalidRequest, JobError, TooLarge
 from stablediffusiond.messages.aliases import ALIASES
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.request import MAX_PROMPT_CHARACTERS, Request
 from stablediffusiond.pictures.bounds import MAX_PIXELS
 from stablediffusiond.pictures.opening import open_init_image
-from stablediffusiond.requestd.admission import AcceptedRequest, address, admit, names_model, read
+from stablediffusiond.requestd.admission import AcceptedRequest, accept, address, read, read_request
 from stablediffusiond.requestd.cancellations import Cancellations
-from stablediffusiond.settings import LimitSettings
+from stablediffusiond.settings import LimitSettings, Settings
 
 TOPOLOGY = Topology()
 LIMITS = LimitSettings()
@@ -26,10 +27,11 @@ LIMITS = LimitSettings()
 
 def accepted(message: Message, limits: LimitSettings = LIMITS, received_at: datetime | None = None) -> AcceptedRequest:
     fields = read(message, limits)
-    return admit(
-        message, fields, address(message, TOPOLOGY, fields, "fallback"), TOPOLOGY, limits,
-        model="doodle", complete=lambda request: (CompleteRequest.of(request), []), priority="high", received_at=received_at or datetime.now(UTC),
-    )  # fmt: skip
+    where = address(message, TOPOLOGY, fields, "fallback")
+    wanted = read_request(
+        message, fields, where, TOPOLOGY, find_model=Catalogue(Settings()).find, priority="high", received_at=received_at or datetime.now(UTC)
+    )
+    return accept(wanted, lambda request: (CompleteRequest.of(request), []), limits)
 
 
 def test_the_address_comes_from_the_properties() -> None:
@@ -186,27 +188,9 @@ def test_as_much_as_the_default_is_taken() -> None:
     assert accepted(Message(json.dumps(most).encode())).request.count == 16
 
 
-@pytest.mark.parametrize(
-    ("asked", "served"),
-    [
-        ("doodle", "doodle"), ("Doodle", "doodle"), ("doodle.safetensors [0123abcdef]", "doodle"), ("sd/doodle.ckpt", "doodle"),
-        ("dreamshaper_8", "/srv/models/dreamshaper_8.safetensors"), ("sub\\dreamshaper_8.safetensors", "dreamshaper_8"),
-        ("stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"), ("/srv/models/own/", "/srv/models/own"),
-        ("Stable-Diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
-    ],
-)  # fmt: skip
-def test_a_model_may_be_named_as_other_programs_name_it(asked: str, served: str) -> None:
-    assert names_model(asked, served)
-
-
 def test_a_model_that_is_not_here_is_refused_with_the_one_that_is() -> None:
     with pytest.raises(InvalidRequest, match="no model 'v2-1_768' here; this service draws with 'doodle'") as caught:
         accepted(Message(b'{"prompt": "cat", "override_settings": {"sd_model_checkpoint": "v2-1_768"}}'))
     assert caught.value.field == "model"
     assert accepted(Message(b'{"prompt": "cat", "model": "doodle"}')).request.model == "doodle"
-    assert accepted(Message(b'{"prompt": "cat", "model": ""}')).request.model is None
-
-
-@pytest.mark.parametrize("name", ["", "/", ".safetensors", "[0123]"])
-def test_a_name_that_is_none_means_no_model(name: str) -> None:
-    assert not names_model(name, "doodle")
+    assert accepted(Message(b'{"prompt": "cat", "model": ""}')).request.model == "doodle"

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
+from stablediffusiond.engine.loaded_model import LoadedModel
+from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJobs
+from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.status_report import StatusReport
 from tests import preloaded
 from tests.engine.fake import FakeDenoiser
@@ -52,13 +55,19 @@ def test_a_file_that_will_never_be_a_model_ends_it_for_good(environment: dict[st
         assert "Traceback" not in daemon.log
 
 
+async def never(name: str) -> LoadedModel:
+    raise AssertionError(name)
+
+
 def test_why_it_draws_on_a_cpu_is_said_to_systemd_and_to_who_asks() -> None:
     denoiser = FakeDenoiser()
     denoiser.shortcoming = "its driver does not answer torch"
     capacity = warm_up(denoiser, None)
+    loaded = LoadedModels("doodle", LoadedModel(denoiser, capacity))
+    engine = Engine(loaded, loaded, progress_interval_seconds=1, on_event=lambda _: None)
+    models = ModelSet(loaded, never, most_bytes=1, max_wait_seconds=1, bytes_of=lambda _: 0, on_change=lambda: None)
     report = StatusReport(
-        model="doodle", denoiser=denoiser, capacity=capacity, engine=Engine(denoiser, capacity, progress_interval_seconds=1, on_event=lambda _: None),
-        in_flight=InFlightJobs(), counters=Counters(),
-    )  # fmt: skip
+        model="doodle", loaded=loaded, models=models, engine=engine, in_flight=InFlightJobs(), counters=Counters()
+    )
     assert report.line(0, None) == "0 drawing, 0 waiting, 0.0 img/s; on fake: its driver does not answer torch"
     assert report.full().shortcoming == "its driver does not answer torch"

@@ -1,0 +1,13 @@
+"""A model that can be drawn with, and how much of it at a time."""
+
+from dataclasses import dataclass
+
+from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.device import Denoiser
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    denoiser: Denoiser
+    capacity: Capacity
+    nbytes: int = 0  #: of its weights, on the device

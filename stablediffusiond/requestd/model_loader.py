@@ -1,0 +1,91 @@
+"""Loading models: the first on the engine's thread, before there is a job; others beside the stepping."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from stablediffusiond.engine.capacity import warm_up
+from stablediffusiond.engine.catalogue import Catalogue
+from stablediffusiond.engine.device import MeasurableDenoiser
+from stablediffusiond.engine.loaded_model import LoadedModel
+from stablediffusiond.requestd.loading import as_load
+from stablediffusiond.service import notify
+from stablediffusiond.settings import ModelSettings, Settings
+
+log = logging.getLogger(__name__)
+
+#: Makes the denoiser of the model that the settings name, which requests may call otherwise.
+Open = Callable[[Settings, str], MeasurableDenoiser]
+_BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
+_WEIGHTS: Final = (".safetensors", ".gguf", ".bin", ".ckpt", ".pt")
+
+
+class ModelLoader:
+    """``open_model`` imports torch, loads and warms up: it takes its time."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, open_model: Open) -> None:
+        self._settings = settings
+        self.catalogue = catalogue
+        self._open = open_model
+
+    async def load_default(self, device: Executor) -> LoadedModel:
+        """Load and measure the model of ``[model]`` on the thread that will use it; the loop goes on with heartbeats.
+
+        Raises:
+            ModelUnavailable, ModelAway, DeviceAway: it cannot be loaded, or not now.
+        """
+        name = self.catalogue.default
+        log.info("loading the model %s", name)
+        notify(STATUS=f"loading {name}")
+        began = time.monotonic()
+        loaded = await asyncio.get_running_loop().run_in_executor(device, as_load, self._load, name)
+        where = f"{loaded.denoiser.device}, {loaded.denoiser.dtype}"
+        log.info("%s is ready on %s after %.1f s", name, where, time.monotonic() - began)
+        return loaded
+
+    async def load_beside(self, name: str) -> LoadedModel:
+        """Load and measure another model, in a thread that ends with it.
+
+        torch gives each thread that computes threads of its own, which would stay, and be in the way of those who step.
+
+        Raises:
+            ModelUnavailable, ModelAway, DeviceAway: it cannot be loaded, or not now.
+        """
+        log.info("loading the model %s", name)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, as_load, self._load, name)
+        finally:
+            thread.shutdown(wait=False)
+
+    def bytes_of(self, name: str) -> int:
+        """Of the weights of a model, as its files are large; 0 where they are not here."""
+        settings = self.catalogue.settings().get(name)
+        if settings is None:
+            return 0
+        path = _BUILT_IN if settings.name == "doodle" else Path(settings.name).expanduser()
+        if not path.exists():
+            return 0
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.suffix in _WEIGHTS]
+        return sum(file.stat().st_size for file in files)
+
+    def _load(self, name: str) -> LoadedModel:
+        known = self.catalogue.settings()
+        model: ModelSettings = known.get(name, self._settings.model)
+        denoiser = self._open(self._settings.model_copy(update={"model": model}), name)
+        engine = self._settings.engine
+        capacity = warm_up(denoiser, None if engine.max_images == "auto" else engine.max_images)
+        return LoadedModel(denoiser, capacity, denoiser.nbytes)
+
+
+def open_model(settings: Settings, name: str) -> MeasurableDenoiser:
+    for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
+    from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
+
+    return load(settings.model, settings.engine.compile, settings.folders, called=name)

@@ -1,0 +1,215 @@
+"""The models that this daemon draws with: jobs wait here for theirs, which is loaded beside the stepping."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look, surplus
+from stablediffusiond.engine.loaded_model import LoadedModel
+from stablediffusiond.engine.loaded_models import LoadedModels
+from stablediffusiond.errors import ModelError, StableDiffusiondError
+from stablediffusiond.messages.request import Priority
+from stablediffusiond.messages.status import ModelStatus
+
+log = logging.getLogger(__name__)
+
+#: A model that could not be loaded is tried again for a job that comes so much later.
+_RETRY_SECONDS: Final = 60.0
+#: Jobs that wait for their models here, and not in their queue, where another daemon could take them.
+MOST_WAITING: Final = 16
+
+Load = Callable[[str], Awaitable[LoadedModel]]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A job whose model is not there, or is about to make room."""
+
+    model: str
+    urgent: bool
+    since: float
+    granted: bool = False  #: it counts among the jobs of its model
+    ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class ModelSet:
+    """Those in ``loaded``; ``load`` brings another one, in a thread of its own."""
+
+    def __init__(
+        self,
+        loaded: LoadedModels,
+        load: Load,
+        *,
+        most_bytes: int,
+        max_wait_seconds: float,
+        bytes_of: Callable[[str], int],
+        on_change: Callable[[], None],
+    ) -> None:
+        """``bytes_of`` tells of a model that is not loaded about how large it is."""
+        self._loaded = loaded
+        self._load = load
+        self._most_bytes = most_bytes
+        self._max_wait_seconds = max_wait_seconds
+        self._bytes_of = bytes_of
+        self._on_change = on_change
+        self._jobs: dict[str, int] = {}
+        self._last_used: dict[str, float] = {}
+        self._waiting: list[_Waiting] = []
+        self._sizes: dict[str, int] = {}  #: bytes of models that were loaded once
+        self._failed: dict[str, tuple[float, str]] = {}  #: when, and why
+        self._change: Change | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._look_later: asyncio.TimerHandle | None = None
+        #: Loads that were begun.
+        self.loads = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job may come that perhaps has to wait here."""
+        return len(self._waiting) < MOST_WAITING
+
+    @asynccontextmanager
+    async def using(self, model: str, priority: Priority) -> AsyncIterator[None]:
+        """Wait for ``model``; it stays as long as this lasts.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self._is_free(model):
+            self._jobs[model] = self._jobs.get(model, 0) + 1
+        else:
+            await self._wait_for(_Waiting(model, priority == "high", time.monotonic()))
+        try:
+            yield
+        finally:
+            self._release(model)
+
+    def _release(self, model: str) -> None:
+        self._jobs[model] -= 1
+        self._last_used[model] = time.monotonic()
+        self._look()
+
+    def status(self) -> list[ModelStatus]:
+        now = time.monotonic()
+        names = dict.fromkeys([*self._loaded.names, *(each.model for each in self._waiting)])
+        return [self._status_of(name, now) for name in names]
+
+    def stop(self) -> None:
+        """Begin no further load. What loads is a thread, which cannot be told to stop."""
+        self._most_bytes = 0
+        self._waiting.clear()
+        if self._look_later is not None:
+            self._look_later.cancel()
+
+    def _status_of(self, name: str, now: float) -> ModelStatus:
+        waiting = [each for each in self._waiting if each.model == name]
+        loading = self._loading is not None and self._change is not None and self._change.load == name
+        return ModelStatus(
+            name=name,
+            state="resident" if name in self._loaded else "loading" if loading else "waiting",
+            nbytes=self._loaded.bytes_of(name) or None,
+            jobs=self._jobs.get(name, 0),
+            waiting=len(waiting),
+            longest_wait_seconds=round(max((now - each.since for each in waiting), default=0.0), 1),
+        )
+
+    def _is_free(self, model: str) -> bool:
+        return model in self._loaded and not (self._change is not None and model in self._change.unload)
+
+    async def _wait_for(self, waiting: _Waiting) -> None:
+        when, why = self._failed.get(waiting.model, (-_RETRY_SECONDS, ""))
+        if waiting.since - when < _RETRY_SECONDS:
+            raise ModelError(why)
+        self._waiting.append(waiting)
+        try:
+            self._look()
+            await waiting.ready
+        except BaseException:
+            if waiting.granted:
+                self._release(waiting.model)
+            raise
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+
+    def _look(self) -> None:
+        """Let those go on whose models are there; decide what is loaded next."""
+        for waiting in [each for each in self._waiting if self._is_free(each.model)]:
+            self._waiting.remove(waiting)
+            if not waiting.ready.done():
+                waiting.granted = True  # from now on nobody takes the model away again
+                self._jobs[waiting.model] = self._jobs.get(waiting.model, 0) + 1
+                waiting.ready.set_result(None)
+        if self._loading is None:
+            self._decide()
+        self._on_change()
+
+    def _decide(self) -> None:
+        now = time.monotonic()
+        wanted = self._wanted()
+        if self._change is not None and self._change.load not in {each.name for each in wanted}:
+            self._change = None  # nobody waits for it any more
+            self._look()
+            return
+        if self._change is None:
+            self._change = next_change(now, self._residents(), wanted, self._most_bytes, self._max_wait_seconds)
+        if self._change is not None and not any(self._jobs.get(name) for name in self._change.unload):
+            self._loading = asyncio.create_task(self._carry_out(self._change), name=f"loading {self._change.load}")
+        elif self._change is None and (seconds := next_look(now, wanted, self._max_wait_seconds)) is not None:
+            if self._look_later is not None:
+                self._look_later.cancel()
+            self._look_later = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    async def _carry_out(self, change: Change) -> None:
+        reason = f"; {', '.join(change.unload)} made room" if change.unload else ""
+        for name in change.unload:
+            self._loaded.remove(name)
+        self.loads += 1
+        began = time.monotonic()
+        try:
+            model = await self._load(change.load)
+        except StableDiffusiondError as error:
+            why = f"the model {change.load!r} cannot be loaded: {error}"
+            log.warning("%s; it is tried again for jobs that come in %d s", why, _RETRY_SECONDS)
+            self._give_up(change.load, why)
+        else:
+            self._loaded.add(change.load, model)
+            self._sizes[change.load] = model.nbytes
+            self._last_used[change.load] = time.monotonic()
+            log.info("%s is loaded in %.1f s%s", change.load, time.monotonic() - began, reason)
+            for name in surplus(self._residents(), self._most_bytes):
+                log.info("%s makes room: %s is larger than its files", name, change.load)
+                self._loaded.remove(name)
+        finally:
+            self._loading = self._change = None
+        self._look()
+
+    def _give_up(self, model: str, why: str) -> None:
+        self._failed[model] = time.monotonic(), why
+        for waiting in [each for each in self._waiting if each.model == model]:
+            self._waiting.remove(waiting)
+            if not waiting.ready.done():
+                waiting.ready.set_exception(ModelError(why))
+
+    def _residents(self) -> list[Resident]:
+        return [
+            Resident(name, self._loaded.bytes_of(name), self._jobs.get(name, 0), self._last_used.get(name, 0.0))
+            for name in self._loaded.names
+        ]
+
+    def _wanted(self) -> list[Wanted]:
+        names = dict.fromkeys(each.model for each in self._waiting)
+        return [
+            Wanted(
+                name,
+                self._sizes.get(name) or self._bytes_of(name),
+                min(each.since for each in self._waiting if each.model == name),
+                any(each.urgent for each in self._waiting if each.model == name),
+            )
+            for name in names
+            if name not in self._loaded
+        ]

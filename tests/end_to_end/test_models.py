@@ -1,0 +1,106 @@
+"""Several models behind one queue: the built-in one under three names, of which two have room at a time."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stablediffusiond.broker.topology import Topology
+from stablediffusiond.client import Client, Done, Failed, Image
+from stablediffusiond.client.job import Job
+from stablediffusiond.errors import JobFailed
+from stablediffusiond.messages.replies import Problem
+from tests.end_to_end.conftest import Service
+from tools.daemons import request_daemon, response_daemon
+from tools.private_broker import PrivateBroker
+
+ROOM_FOR_TWO = 2.5
+
+
+@pytest.fixture(scope="module")
+def service(
+    broker: PrivateBroker, names: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Both daemons, with the models doodle, quick (of three steps) and other, and one that is broken."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "broken.safetensors").write_bytes(b"no model")
+    environment = {
+        **names,
+        "STABLEDIFFUSIOND_BROKER__URL": broker.url,
+        "STABLEDIFFUSIOND_FOLDERS__MODELS": str(folder),
+        "STABLEDIFFUSIOND_MODELS__QUICK__NAME": "doodle",
+        "STABLEDIFFUSIOND_MODELS__QUICK__STEPS": "3",
+        "STABLEDIFFUSIOND_MODELS__OTHER__NAME": "doodle",
+        "STABLEDIFFUSIOND_RESIDENCY__DEVICE_BYTES": str(int(ROOM_FOR_TWO * 17_700_000)),
+        "STABLEDIFFUSIOND_RESIDENCY__MAX_WAIT_SECONDS": "2",
+    }
+    topology = Topology(names["STABLEDIFFUSIOND_QUEUES__REQUESTS"], names["STABLEDIFFUSIOND_QUEUES__RESULTS"])
+    with request_daemon(environment) as requestd, response_daemon(environment) as responsed:
+        requestd.wait_ready()
+        responsed.wait_ready()
+        yield Service(broker, requestd, responsed, environment, topology)
+
+
+def drawn(job: Job) -> Image:
+    *_, image, done = job.events(timeout_seconds=120)
+    assert isinstance(image, Image)
+    assert isinstance(done, Done)
+    return image
+
+
+def failure(job: Job) -> Problem:
+    *_, failed = job.events(timeout_seconds=60)
+    assert isinstance(failed, Failed)
+    return failed.error
+
+
+def test_each_job_is_drawn_with_its_model_and_no_load_is_repeated_for_nothing(service: Service) -> None:
+    asked = ["doodle", "quick", "Other.safetensors [0123abcd]", "QUICK", "doodle", "other", "quick"]
+    with Client(service.settings) as client:
+        jobs = [client.submit(prompt="a red cat", steps=3, seed=1, model=name) for name in asked]
+        images = [drawn(job) for job in jobs]
+        [worker] = client.status().workers
+    assert [image.facts.model for image in images] == ["doodle", "quick", "other", "quick", "doodle", "other", "quick"]
+    loads = [line for line in service.requestd.log.splitlines() if " is loaded in " in line]
+    assert 2 <= len(loads) <= 3
+    assert len(worker.models) == 2
+    assert {model.state for model in worker.models} == {"resident"}
+    assert all(model.nbytes for model in worker.models)
+
+
+def test_what_a_request_leaves_open_its_own_model_chooses(service: Service) -> None:
+    with Client(service.settings) as client:
+        assert drawn(client.submit(prompt="a red cat", model="quick")).facts.steps == 3
+        assert drawn(client.submit(prompt="a red cat", steps=4)).facts.model == "doodle", "the default"
+
+
+def test_models_are_offered_and_an_unknown_one_gets_the_nearest(service: Service) -> None:
+    said = service.shell("stablediffusion_client models")
+    [line] = [line for line in said.splitlines() if line.startswith("  models")]
+    assert set(line.removeprefix("  models").strip().split(", ")) == {"doodle", "broken", "other", "quick"}
+    with Client(service.settings) as client, pytest.raises(JobFailed, match="did you mean 'quick'"):
+        client.draw(prompt="a red cat", model="quik")
+
+
+def test_a_model_that_cannot_be_opened_fails_the_job_that_wanted_it_and_no_other(service: Service) -> None:
+    with Client(service.settings) as client:
+        bad, good = (client.submit(prompt="a red cat", steps=2, model=name) for name in ("broken", "doodle"))
+        error = failure(bad)
+        assert error.code == "model_error"
+        assert error.message.startswith("the model 'broken' cannot be loaded: ")
+        assert drawn(good).facts.model == "doodle"
+    assert service.requestd.log.count("'broken' cannot be loaded: ") >= 1
+
+
+def test_a_job_that_waits_for_its_model_is_cancelled_at_once(service: Service) -> None:
+    with Client(service.settings) as client:
+        names = [model.name for model in client.status().workers[0].models]
+        away = next(name for name in ("doodle", "quick", "other") if name not in names)
+        busy = [client.submit(prompt="a red cat", steps=60, model=name) for name in names]
+        waiting = client.submit(prompt="a red cat", model=away, steps=2)
+        while not any(model.waiting for model in client.status().workers[0].models):
+            pass
+        client.cancel(waiting.id)
+        assert failure(waiting).code == "cancelled"
+        for job in busy:
+            client.cancel(job.id)
+            assert failure(job).code == "cancelled"
