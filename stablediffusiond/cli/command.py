@@ -166,11 +166,6 @@ def command(
     control: tuple[str, ...],
     preprocess: tuple[str, ...],
     ip_adapter: tuple[str, ...],
-    hires: str | None,
-    hires_strength: str | None,
-    hires_steps: str | None,
-    upscale: str | None,
-    upscaler: str | None,
     wait: bool | None,
     timeout: float | None,
     as_json: bool,
@@ -179,31 +174,32 @@ def command(
 ) -> None:
     from stablediffusiond.cli import control_arguments, request_arguments, submission  # noqa: PLC0415 (--help and --version need no AMQP)
 
-    if prompt is None and like is None and upscale is None:
+    if prompt is None and like is None and options.get("upscale") is None:
         raise click.UsageError("Missing argument 'PROMPT', or a file to be --like.")
     prompt = None if prompt is None else request_arguments.read(prompt)
-    if wait is False and (output or timeout):
-        raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
     if as_json and output == "-":
         raise click.UsageError("standard output takes --json or the picture of -o -, not both")
-    larger = request_arguments.Enlarging(hires, hires_strength, hires_steps, upscale, upscaler)
-    named = {
-        "loras": list(lora) or None,
-        "control": control_arguments.controls(control, preprocess),
-        "ip_adapter": control_arguments.ip_adapters(ip_adapter),
-    }
-    fields = {**options, **named, **larger.fields(), "metadata": metadata}
+    waits = _waits(wait, prompt, needed=bool(output or timeout))
+    larger = request_arguments.Enlarging.out_of(options)
+    guides = control_arguments.guides(control, preprocess, ip_adapter)
+    fields = {**options, "loras": list(lora) or None, **guides, **larger.fields(), "metadata": metadata}
     files = request_arguments.Files({"image": image, "mask": mask}, like, output, extend)
     request, warnings = request_arguments.request(prompt, fields, files)
     for warning in warnings:
         click.echo(f"{_NAME}: {warning}", err=True)
-    waiting = (
-        wait if wait is not None else bool(output or timeout) or not (prompt and request_arguments.is_json(prompt))
-    )
-    if waiting:
+    if waits:
         submission.draw(request, output, config, timeout_seconds=timeout, as_json=as_json)
     else:
         submission.enqueue(request, config, as_json=as_json)
+
+
+def _waits(asked: bool | None, prompt: str | None, *, needed: bool) -> bool:
+    """Whether the pictures are waited for; ``needed`` is what cannot be without."""
+    from stablediffusiond.cli.request_arguments import is_json  # noqa: PLC0415 (as above)
+
+    if asked is False and needed:
+        raise click.UsageError("--output and --timeout wait for the pictures; leave --no-wait out")
+    return asked if asked is not None else needed or not (prompt and is_json(prompt))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,6 +10,11 @@ from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.values import Body
 
 
+def guides(control: tuple[str, ...], preprocess: tuple[str, ...], ip_adapter: tuple[str, ...]) -> Body:
+    """The fields of a request that these options are."""
+    return {"control": controls(control, preprocess), "ip_adapter": ip_adapters(ip_adapter)}
+
+
 def controls(texts: Sequence[str], preprocess: Sequence[str] = ()) -> list[Body] | None:
     """``edges=cat.png:0.8`` and the like as the field ``control``; ``preprocess`` are those of ``--preprocess``."""
     made = [{"model": name, **picture} for name, picture in (_named_picture("--control", text) for text in texts)]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import click
 
@@ -39,6 +40,12 @@ class Enlarging:
     hires_steps: str | None = None
     upscale: str | None = None  #: a scale
     upscaler: str | None = None
+
+    @classmethod
+    def out_of(cls, options: dict[str, object]) -> Self:
+        """What ``options`` say of it, which are then without."""
+        said = {name: options.pop(name, None) for name in cls.__dataclass_fields__}
+        return cls(**{name: None if value is None else str(value) for name, value in said.items()})
 
     def fields(self) -> Body:
         """The fields of a request that say it."""

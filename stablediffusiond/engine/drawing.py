@@ -84,9 +84,8 @@ class Drawing:
         """Begin with a task; one that cannot fit fails."""
         self._progress.add(task)
         kind, rows = self._denoiser.kind_of(task.request), self._denoiser.rows_of(task.request)
-        most, drawn = self._capacity.most_pixels_for(kind), largest(task.request, kind)
-        if most is not None and drawn.pixels > most:
-            self._fail(task, TooLarge(f"{drawn} pixels do not fit into the device's memory; {most} may", field="width"))
+        if error := _too_large(task.request, kind, self._capacity.most_pixels_for(kind)):
+            self._fail(task, error)
             return
         self._batcher.add(Sample(task, index, kind, rows) for index in range(task.request.count))
 
@@ -118,12 +117,9 @@ class Drawing:
         finished = [sample for sample in chosen if self._goes_on(sample) and sample.finished]
         self._batcher.end(finished)
         self._undecoded.samples.extend(finished)
-        if decoded := self._next_decoded():
-            self._decode(decoded)
-
-    def _next_decoded(self) -> list[Sample]:
         longest_seconds = None if self._batcher.idle else self._last_step_seconds
-        return self._undecoded.take(lambda kind: self._capacity.decodes_at_most(kind, longest_seconds))
+        if decoded := self._undecoded.take(lambda kind: self._capacity.decodes_at_most(kind, longest_seconds)):
+            self._decode(decoded)
 
     def _report_ending(self, batch: list[Sample]) -> None:
         """Report those images of ``batch`` whose places in it will soon be free."""
@@ -199,11 +195,12 @@ class Drawing:
         self._previewed.discard(task.key)
 
 
-def largest(request: CompleteRequest, kind: Kind) -> Kind:
-    """The size of the largest pass over a picture that begins as ``kind``; an upscale makes none."""
-    if request.type == "upscale":
-        return Kind(1, 1)
-    return kind if request.second_size is None else Kind(*request.second_size, kind.model)
+def _too_large(request: CompleteRequest, kind: Kind, most_pixels: int | None) -> TooLarge | None:
+    """Why a picture that begins as ``kind`` has no room on the device, if it has none; an upscale has one in tiles."""
+    drawn = kind if request.second_size is None else Kind(*request.second_size, kind.model)
+    if most_pixels is None or request.type == "upscale" or drawn.pixels <= most_pixels:
+        return None
+    return TooLarge(f"{drawn} pixels do not fit into the device's memory; {most_pixels} may", field="width")
 
 
 def _of_one_kind(samples: list[Sample]) -> list[Sample]:

@@ -114,9 +114,7 @@ class Request(BaseModel):
     control: Controls = Field((), description="ControlNets: a list of objects with model, image, scale, preprocessor…")
     ip_adapter: IpAdapters = Field((), description="IP-Adapters: a list of objects with name, image, scale")
     hires: SecondPass = Field(None, description="txt2img: a second pass at a larger size")
-    upscaler: FileName | None = Field(
-        None, description=f"upscale: what enlarges the image; default: {upscalers.OF_UPSCALE}"
-    )
+    upscaler: FileName | None = Field(None, description=f"upscale: what enlarges; default: {upscalers.OF_UPSCALE}")
     upscale_by: float = Field(2.0, gt=1, le=8, description="upscale: how many times wider and higher")
     format: picture_formats.Format = Field("png", description="What kind of file each picture is")
     quality: Quality | None = Field(None, description="Of jpeg and webp; webp loses nothing at 100; default: 90")

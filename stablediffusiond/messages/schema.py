@@ -34,6 +34,11 @@ _LORAS: Final = "LoRAs, beside those that the prompt names as <lora:name:0.8>: d
 _CONTROL: Final = "ControlNets, a list of objects with model, image, scale, start, end, preprocessor: docs/protocol.md"
 _IP_ADAPTER: Final = "IP-Adapters, a list of objects with name, image, scale: docs/protocol.md"
 _HIRES: Final = "txt2img: a second pass at a larger size, as an object or as its scale: docs/protocol.md"
+#: What ComfyUI's and AI Horde's users write.
+_OF_OTHERS: Final[dict[str, Schema]] = {
+    "stop_at_clip_layer": {"type": ["integer", "string", "null"], "description": "clip_skip, with a minus"},
+    "params": {"type": ["object", "null"], "description": "AI Horde's: its fields, beside the others"},
+}
 #: It alone needs no prompt.
 _AN_UPSCALE: Final[Schema] = {"required": ["type"], "properties": {"type": {"const": "upscale"}}}
 _FORMATS: Final = "What kind of file each picture is: png, jpeg (jpg), webp or webp-lossless"
@@ -66,8 +71,7 @@ def request_schema() -> Schema:
     properties["denoising_strength"] = {"description": "The same as strength; only looked at beside an image"}
     name_or_nothing: Schema = {"type": ["string", "number", "null"], "description": "The same as sampler"}
     properties |= dict.fromkeys(ALIASES["sampler"], name_or_nothing)
-    properties["stop_at_clip_layer"] = {"type": ["integer", "string", "null"], "description": "clip_skip, with a minus"}
-    properties["params"] = {"type": ["object", "null"], "description": "AI Horde's: its fields, beside the others"}
+    properties |= _OF_OTHERS
     properties["n_iter"] = {"type": ["integer", "string", "null"], "description": "Multiplies count"}
     properties["plms"] = {"type": ["boolean", "string", "null"], "description": "The same as sampler PLMS"}
     properties["init_images"] = {

@@ -25,6 +25,7 @@ from stablediffusiond.messages.status import Offer
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
+from stablediffusiond.requestd.job_admission import JobAdmission
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.loading import extend_start_timeout, leave, loaded_unless
@@ -69,21 +70,11 @@ class Daemon:
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         drawing = JobDrawing(self.engine, replies, encoders, settings.limits)
-        self.processor = JobProcessor(
-            self.engine,
-            drawing,
-            replies,
-            topology,
-            settings.limits,
-            models=self.models,
-            find_model=loader.catalogue.find,
-        )
+        admission = JobAdmission(self.engine, self.models, topology, settings.limits, find_model=loader.catalogue.find)
+        self.processor = JobProcessor(self.engine, admission, drawing, replies, topology)
         self.processor.on_change = self.on_change
         self._prefetch = PrefetchPolicy(loaded, high_alone=settings.engine.high_alone)
-        self.report = StatusReport(
-            model=settings.model.name, loaded=loaded, models=self.models, engine=self.engine,
-            in_flight=self.processor.in_flight, counters=self.processor.counters,
-        )  # fmt: skip
+        self.report = self._status_report(settings.model.name)
         self.metrics = RequestMetrics(
             report=self.report, counters=self.processor.counters, engine=self.engine, publisher=publisher,
             consume_link=consume_link, publish_link=publish_link,
@@ -104,6 +95,12 @@ class Daemon:
             progress_interval_seconds=settings.progress_interval_seconds,
             on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
         )
+
+    def _status_report(self, model: str) -> StatusReport:
+        return StatusReport(
+            model=model, loaded=self.loaded, models=self.models, engine=self.engine,
+            in_flight=self.processor.in_flight, counters=self.processor.counters,
+        )  # fmt: skip
 
     def _model_set(self, loader: ModelLoader, settings: ResidencySettings) -> ModelSet:
         auto = settings.device_bytes == "auto"

@@ -6,34 +6,26 @@ the job again.
 """
 
 import asyncio
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Drawn, Ending, Event, Failed
-from stablediffusiond.errors import Cancelled, Expired, JobError, UnreadableMessage
+from stablediffusiond.errors import JobError, UnreadableMessage
 from stablediffusiond.messages.replies import Done
-from stablediffusiond.messages.values import Body
 from stablediffusiond.requestd.admission import (
     AcceptedRequest,
-    ReadRequest,
-    ReplyAddress,
-    accept,
     address,
     read,
-    read_request,
 )
-from stablediffusiond.requestd.cancellations import Cancellations
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs
+from stablediffusiond.requestd.job_admission import JobAdmission, queued_seconds
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_outcomes import JobOutcomes
-from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.settings import LimitSettings
 
@@ -42,29 +34,17 @@ class JobProcessor:
     """Every job that was delivered to this daemon."""
 
     def __init__(
-        self,
-        engine: Engine,
-        drawing: JobDrawing,
-        replies: ReplyPublisher,
-        topology: Topology,
-        limits: LimitSettings,
-        *,
-        models: ModelSet,
-        find_model: Callable[[str | None], str],
+        self, engine: Engine, admission: JobAdmission, drawing: JobDrawing, replies: ReplyPublisher, topology: Topology
     ) -> None:
-        """``find_model`` gives the name of the model that a request means; ``models`` has it ready."""
         self.in_flight = InFlightJobs()
         self.counters = Counters()
         self._engine = engine
         self._drawing = drawing
         self._outcomes = JobOutcomes(replies, topology, self.counters)
         self._topology = topology
-        self._limits = limits
-        self._models = models
-        self._find_model = find_model
+        self._admission = admission
         #: Called whenever a job comes, is read or ends, an image is about to be finished, or a picture to be published.
         self.on_change: Callable[[], None] = lambda: None
-        self._cancellations = Cancellations()
         #: Fails with the first error that is a bug and that no job is the cause of.
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -75,7 +55,7 @@ class JobProcessor:
 
     def limit(self, limits: LimitSettings) -> None:
         """Other limits, from the next job on."""
-        self._limits = self._drawing.limits = limits
+        self._drawing.limits = self._admission.limits = limits
 
     # Deliveries and events
 
@@ -106,7 +86,7 @@ class JobProcessor:
 
     def cancel(self, job_id: str) -> None:
         """End a job before its next step; one that was not delivered yet, when it is."""
-        self._cancellations.add(job_id)
+        self._admission.cancellations.add(job_id)
         for job in self.in_flight:
             if job.job_id == job_id:
                 self._engine.cancel(job.key)
@@ -137,11 +117,13 @@ class JobProcessor:
     async def _process(self, job: InFlightJob) -> None:
         where = address(job.message, self._topology, fallback_id=str(uuid.uuid4()))
         try:
-            fields = read(job.message, self._limits)
+            fields = read(job.message, self._admission.limits)
             where = address(job.message, self._topology, fields, where.job_id)
-            request = self._read(job, fields, where)
-            async with self._its_model(job, request):
-                accepted = self._accept(job, request)
+            request = self._admission.read(job, fields, where)
+            self.counters.queued_seconds.add(queued_seconds(job.received_at, request))
+            async with self._admission.its_model(job, request):
+                accepted = self._admission.accept(job, request)
+                self.on_change()
                 engine_seconds = await self._drawing.draw(job, accepted, lambda: self._on_published(job))
         except UnreadableMessage as error:
             self._draw_no_more(job)
@@ -152,62 +134,6 @@ class JobProcessor:
         else:
             await self._outcomes.done(where, _done(job, accepted, engine_seconds))
         self.in_flight.settle(job)
-
-    def _read(self, job: InFlightJob, fields: Body, where: ReplyAddress) -> ReadRequest:
-        """The request, if it is still to be drawn.
-
-        Raises:
-            JobError: it is not, or cannot be.
-        """
-        job.job_id = where.job_id
-        read = read_request(
-            job.message, fields, where, self._topology,
-            find_model=self._find_model, priority=job.priority, received_at=job.received_at,
-        )  # fmt: skip
-        job.images = read.request.count
-        self.counters.queued_seconds.add(_queued_seconds(job, read))
-        self._check_due(read)
-        return read
-
-    @asynccontextmanager
-    async def _its_model(self, job: InFlightJob, read: ReadRequest) -> AsyncIterator[None]:
-        """Have the model of ``job`` at hand. While it waits for that it needs no place in a batch.
-
-        Raises:
-            JobError: the model cannot be loaded, or the job has been cancelled or has expired meanwhile.
-        """
-        job.unfinished = 0
-        waiting = asyncio.timeout(None if read.deadline is None else max(0.0, read.deadline - time.monotonic()))
-        async with AsyncExitStack() as used:
-            job.model_wait = waiting
-            try:
-                async with waiting:
-                    await used.enter_async_context(self._models.using(read.request.model or "", job.priority))
-            except TimeoutError:
-                self._check_due(read)
-                raise Expired("its deadline passed while its model was loaded") from None
-            finally:
-                job.model_wait = None
-            yield
-
-    def _check_due(self, read: ReadRequest) -> None:
-        if self._cancellations.cover(read.address.job_id, read.published_at):
-            raise Cancelled("cancelled before it was begun")
-        if read.deadline is not None and time.monotonic() > read.deadline:
-            raise Expired("its deadline had passed when it was delivered")
-
-    def _accept(self, job: InFlightJob, read: ReadRequest) -> AcceptedRequest:
-        """The request with what its model chooses.
-
-        Raises:
-            JobError: it cannot be drawn.
-        """
-        self._check_due(read)
-        accepted = accept(read, self._engine.complete, self._limits)
-        job.kind, job.rows = self._engine.kind_of(accepted.request), self._engine.rows_of(accepted.request)
-        job.unfinished = accepted.request.count
-        self.on_change()
-        return accepted
 
     def _on_published(self, job: InFlightJob) -> None:
         self.counters.picture_published()
@@ -234,13 +160,8 @@ def _done(job: InFlightJob, accepted: AcceptedRequest, engine_seconds: float) ->
     return Done(
         id=accepted.address.job_id,
         images=job.published,
-        queued_seconds=round(_queued_seconds(job, accepted), 3),
+        queued_seconds=round(queued_seconds(job.received_at, accepted), 3),
         engine_seconds=round(engine_seconds, 3),
         total_seconds=round(max(0.0, (now - began).total_seconds()), 3),
         warnings=accepted.warnings,
     )
-
-
-def _queued_seconds(job: InFlightJob, read: ReadRequest) -> float:
-    """From publication to delivery; 0 for a message that does not say when it was published."""
-    return max(0.0, (job.received_at - (read.published_at or job.received_at)).total_seconds())

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look, surplus
@@ -14,6 +13,7 @@ from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.errors import ModelError, StableDiffusiondError
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.messages.status import ModelStatus
+from stablediffusiond.requestd.waiting_jobs import WaitingJob, WaitingJobs
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +23,6 @@ _RETRY_SECONDS: Final = 60.0
 MOST_WAITING: Final = 16
 
 Load = Callable[[str], Awaitable[LoadedModel]]
-
-
-@dataclass(eq=False)
-class _Waiting:
-    """A job whose model is not there, or is about to make room."""
-
-    model: str
-    urgent: bool
-    since: float
-    granted: bool = False  #: it counts among the jobs of its model
-    ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class ModelSet:
@@ -58,7 +47,7 @@ class ModelSet:
         self._on_change = on_change
         self._jobs: dict[str, int] = {}
         self._last_used: dict[str, float] = {}
-        self._waiting: list[_Waiting] = []
+        self._waiting = WaitingJobs()
         self._sizes: dict[str, int] = {}  #: bytes of models that were loaded once
         self._failed: dict[str, tuple[float, str]] = {}  #: when, and why
         self._change: Change | None = None
@@ -82,7 +71,7 @@ class ModelSet:
         if self._is_free(model):
             self._jobs[model] = self._jobs.get(model, 0) + 1
         else:
-            await self._wait_for(_Waiting(model, priority == "high", time.monotonic()))
+            await self._wait_for(WaitingJob(model, priority == "high", time.monotonic()))
         try:
             yield
         finally:
@@ -94,9 +83,19 @@ class ModelSet:
         self._look()
 
     def status(self) -> list[ModelStatus]:
-        now = time.monotonic()
-        names = dict.fromkeys([*self._loaded.names, *(each.model for each in self._waiting)])
-        return [self._status_of(name, now) for name in names]
+        loading = self._change.load if self._loading is not None and self._change is not None else None
+        names = dict.fromkeys([*self._loaded.names, *self._waiting.models])
+        return [
+            ModelStatus(
+                name=name,
+                state="resident" if name in self._loaded else "loading" if name == loading else "waiting",
+                nbytes=self._loaded.bytes_of(name) or None,
+                jobs=self._jobs.get(name, 0),
+                waiting=len(self._waiting.of(name)),
+                longest_wait_seconds=self._waiting.longest_seconds(name),
+            )
+            for name in names
+        ]
 
     def stop(self) -> None:
         """Begin no further load. What loads is a thread, which cannot be told to stop."""
@@ -105,26 +104,14 @@ class ModelSet:
         if self._look_later is not None:
             self._look_later.cancel()
 
-    def _status_of(self, name: str, now: float) -> ModelStatus:
-        waiting = [each for each in self._waiting if each.model == name]
-        loading = self._loading is not None and self._change is not None and self._change.load == name
-        return ModelStatus(
-            name=name,
-            state="resident" if name in self._loaded else "loading" if loading else "waiting",
-            nbytes=self._loaded.bytes_of(name) or None,
-            jobs=self._jobs.get(name, 0),
-            waiting=len(waiting),
-            longest_wait_seconds=round(max((now - each.since for each in waiting), default=0.0), 1),
-        )
-
     def _is_free(self, model: str) -> bool:
         return model in self._loaded and not (self._change is not None and model in self._change.unload)
 
-    async def _wait_for(self, waiting: _Waiting) -> None:
+    async def _wait_for(self, waiting: WaitingJob) -> None:
         when, why = self._failed.get(waiting.model, (-_RETRY_SECONDS, ""))
         if waiting.since - when < _RETRY_SECONDS:
             raise ModelError(why)
-        self._waiting.append(waiting)
+        self._waiting.add(waiting)
         try:
             self._look()
             await waiting.ready
@@ -133,17 +120,14 @@ class ModelSet:
                 self._release(waiting.model)
             raise
         finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            self._waiting.discard(waiting)
 
     def _look(self) -> None:
         """Let those go on whose models are there; decide what is loaded next."""
-        for waiting in [each for each in self._waiting if self._is_free(each.model)]:
-            self._waiting.remove(waiting)
-            if not waiting.ready.done():
-                waiting.granted = True  # from now on nobody takes the model away again
-                self._jobs[waiting.model] = self._jobs.get(waiting.model, 0) + 1
-                waiting.ready.set_result(None)
+        for waiting in self._waiting.take(lambda job: self._is_free(job.model)):
+            waiting.granted = True  # from now on nobody takes the model away again
+            self._jobs[waiting.model] = self._jobs.get(waiting.model, 0) + 1
+            waiting.ready.set_result(None)
         if self._loading is None:
             self._decide()
         self._on_change()
@@ -190,10 +174,8 @@ class ModelSet:
 
     def _give_up(self, model: str, why: str) -> None:
         self._failed[model] = time.monotonic(), why
-        for waiting in [each for each in self._waiting if each.model == model]:
-            self._waiting.remove(waiting)
-            if not waiting.ready.done():
-                waiting.ready.set_exception(ModelError(why))
+        for waiting in self._waiting.take(lambda job: job.model == model):
+            waiting.ready.set_exception(ModelError(why))
 
     def _residents(self) -> list[Resident]:
         return [
@@ -202,14 +184,4 @@ class ModelSet:
         ]
 
     def _wanted(self) -> list[Wanted]:
-        names = dict.fromkeys(each.model for each in self._waiting)
-        return [
-            Wanted(
-                name,
-                self._sizes.get(name) or self._bytes_of(name),
-                min(each.since for each in self._waiting if each.model == name),
-                any(each.urgent for each in self._waiting if each.model == name),
-            )
-            for name in names
-            if name not in self._loaded
-        ]
+        return self._waiting.wanted(self._loaded.names, lambda name: self._sizes.get(name) or self._bytes_of(name))
