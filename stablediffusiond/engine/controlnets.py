@@ -41,11 +41,14 @@ _OF_DIFFUSERS: Final = "controlnet_cond_embedding."
 
 
 class ControlNets:
-    """Those in ``folder`` for the model of ``pipeline``; of those read, the latest used stay, up to ``most_bytes``."""
+    """Those in ``folder`` for the model of ``pipeline``; of those read, the latest used stay, up to ``most_bytes``.
 
-    def __init__(self, pipeline: Pipeline, folder: Path | None, most_bytes: int) -> None:
+    In ``built_in`` are those that came with the model.
+    """
+
+    def __init__(self, pipeline: Pipeline, folder: Path | None, most_bytes: int, built_in: Path | None = None) -> None:
         self._pipeline = pipeline
-        self._files = NamedFiles("ControlNet", "control", "[folders] controlnets", folder)
+        self._files = NamedFiles("ControlNet", "control", "[folders] controlnets", folder, built_in=built_in)
         self._kept = self._files.kept(self._open, _bytes_of, most_bytes)
 
     def read(self, uses: Sequence[ControlUse]) -> tuple[Any, ...]:

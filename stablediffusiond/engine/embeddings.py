@@ -47,7 +47,7 @@ class Embeddings:
     def __init__(self, pipeline: Pipeline, encoders: Mapping[str, Any], folder: Path | None) -> None:
         self._pipeline = pipeline
         self._tables = {name: _Table(encoder) for name, encoder in encoders.items()}
-        self._files = NamedFiles("embedding", "prompt", "[folders] embeddings", folder, _SUFFIXES)
+        self._files = NamedFiles("embedding", "prompt", "[folders] embeddings", folder, suffixes=_SUFFIXES)
         self._kept = self._files.kept(self._read, lambda _: 1, 1_000_000)
         #: Whether prompts have to be looked through.
         self.some = folder is not None and bool(encoders)

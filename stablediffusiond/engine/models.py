@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from stablediffusiond import samplers
 from stablediffusiond.engine import attention, quantization, schedulers
+from stablediffusiond.engine.beside_model import beside_model
 from stablediffusiond.engine.checkpoints import source
 from stablediffusiond.engine.checkpoints.header import PASSING
 from stablediffusiond.engine.decoding import decode_as_asked
@@ -90,7 +91,7 @@ def load(
         refiner = _load_refiner(model, device, compile_mode) if model.refiner else None
         denoiser = PipelineDenoiser(
             pipeline, called or model.name, defaults=defaults, compile_mode=compile_mode, refiner=refiner,
-            folders=folders, vae_tiling=model.vae_tiling,
+            folders=folders, vae_tiling=model.vae_tiling, beside=beside_model(model.name),
         )  # fmt: skip
         denoiser.shortcoming = device.shortcoming
         # Where calls are replayed as CUDA graphs, what their steps need is not to be seen.

@@ -20,7 +20,10 @@ _CONFIG: Final = "config.json"
 
 
 class NamedFiles:
-    """What is in ``folder``, each a ``kind``; ``field`` of a request names them, ``setting`` is where the folder is."""
+    """What is in ``folder``, each a ``kind``; ``field`` of a request names them, ``setting`` is where the folder is.
+
+    What is in ``built_in`` came with the model, and stands back behind a file of the same name in ``folder``.
+    """
 
     def __init__(
         self,
@@ -28,9 +31,10 @@ class NamedFiles:
         field: str,
         setting: str,
         folder: Path | None,
-        suffixes: Sequence[str] = (".safetensors",),
         *,
+        suffixes: Sequence[str] = (".safetensors",),
         with_folders: bool = True,
+        built_in: Path | None = None,
         beside: Sequence[str] = (),
     ) -> None:
         """``with_folders`` is for what may also be a folder in the layout of diffusers; ``beside`` needs no file."""
@@ -38,6 +42,7 @@ class NamedFiles:
         self._kind = kind
         self._field = field
         self._setting = setting
+        self._built_in = built_in
         self._folder = folder
         self._suffixes = suffixes
         self._with_folders = with_folders
@@ -47,16 +52,11 @@ class NamedFiles:
 
     def paths(self) -> dict[str, Path]:
         """By their names. Looked up anew each time: whoever copies a file there may ask for it at once."""
-        if self._folder is None or not self._folder.is_dir():
-            return {}
-        folders = {path.parent for path in self._folder.rglob(_CONFIG)}
-        files = (
-            path
-            for path in self._folder.rglob("*")
-            if path.suffix in self._suffixes and path.is_file() and path.parent not in folders
-        )
-        named = sorted(folders) if self._with_folders else []
-        return {path.name: path for path in named} | {path.stem: path for path in sorted(files)}
+        found: dict[str, Path] = {}
+        for folder in (self._built_in, self._folder):
+            if folder is not None and folder.is_dir():
+                found |= self._paths_in(folder)
+        return found
 
     def find(self, name: str, paths: Mapping[str, Path]) -> Path:
         """The one of ``paths`` called ``name``; another case is no other name, as long as one file alone is meant.
@@ -74,6 +74,16 @@ class NamedFiles:
     def kept(self, read: Callable[[Path], Read], bytes_of: Callable[[Read], int], most_bytes: int) -> "Kept[Read]":
         """What ``read`` makes of them; the latest used stay, up to ``most_bytes``."""
         return Kept(self, self._kind, read, bytes_of, most_bytes)
+
+    def _paths_in(self, folder: Path) -> dict[str, Path]:
+        folders = {path.parent for path in folder.rglob(_CONFIG)}
+        files = (
+            path
+            for path in folder.rglob("*")
+            if path.suffix in self._suffixes and path.is_file() and path.parent not in folders
+        )
+        named = sorted(folders) if self._with_folders else []
+        return {path.name: path for path in named} | {path.stem: path for path in sorted(files)}
 
     def _nearest(self, name: str, paths: Mapping[str, Path]) -> str:
         known = {each.casefold(): each for each in (*self._beside, *paths)}

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from stablediffusiond.engine.beginning import begin
+from stablediffusiond.engine.beside_model import NOTHING_BESIDE, BesideModel
 from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
@@ -49,8 +50,10 @@ class PipelineDenoiser(PipelineRequests):
         refiner: Refiner | None = None,
         folders: FolderSettings | None = None,
         vae_tiling: VaeTiling = "off",
+        beside: BesideModel = NOTHING_BESIDE,
     ) -> None:
-        pipelines = ModelPipelines(pipeline, defaults or defaults_of(pipeline, name), compile_mode, folders, vae_tiling)
+        defaults = defaults or defaults_of(pipeline, name)
+        pipelines = ModelPipelines(pipeline, defaults, compile_mode, folders, vae_tiling=vae_tiling, beside=beside)
         super().__init__(pipelines, name)
         self._refiner = refiner
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]

@@ -10,6 +10,7 @@ from stablediffusiond import samplers, upscalers
 from stablediffusiond.engine import schedulers
 from stablediffusiond.engine.altered import Altered, hold_autoencoder
 from stablediffusiond.engine.arguments import Arguments
+from stablediffusiond.engine.beside_model import NOTHING_BESIDE, BesideModel
 from stablediffusiond.engine.coalescing import hold
 from stablediffusiond.engine.controlnets import ControlNets, controlled
 from stablediffusiond.engine.embeddings import Embeddings
@@ -43,7 +44,9 @@ class ModelPipelines:
         defaults: ModelDefaults,
         compile_mode: CompileMode = "off",
         folders: FolderSettings | None = None,
+        *,
         vae_tiling: VaeTiling = "off",
+        beside: BesideModel = NOTHING_BESIDE,
     ) -> None:
         folders = folders or FolderSettings()
         self.base = base
@@ -53,11 +56,11 @@ class ModelPipelines:
         self.decoders = [module for module in modules_of(base) if is_autoencoder(module)]
         self.prompts = PromptCache()
         self.embeddings = Embeddings(base, clip_encoders(base), folders.embeddings)
-        self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes)
+        self.controlnets = ControlNets(base, folders.controlnets, folders.controlnet_bytes, beside.controlnets)
         self._with_controlnets: dict[JobType, tuple[tuple[Any, ...], Pipeline]] = {}
         self.ip_adapters = IpAdapterLibrary(base, folders.ip_adapters, folders.ip_adapter_bytes)
         self.vaes = Vaes(base, folders.vaes, folders.vae_bytes, vae_tiling)
-        self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes)
+        self.loras = LoraLibrary(base, folders.loras, folders.lora_bytes, beside.loras)
         self.upscalers = Upscalers(folders.upscalers, folders.upscaler_bytes, device_of(base), self.denoiser.dtype)
         self.by_task = pipelines_by_task(base)
         self.arguments = Arguments(self.by_task, defaults)

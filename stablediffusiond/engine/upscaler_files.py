@@ -72,7 +72,7 @@ class Upscalers:
 
     def __init__(self, folder: Path | None, most_bytes: int, device: torch.device, dtype: torch.dtype) -> None:
         self._files = NamedFiles(
-            "upscaler", "upscaler", "[folders] upscalers", folder, _SUFFIXES, beside=upscalers.NAMES
+            "upscaler", "upscaler", "[folders] upscalers", folder, suffixes=_SUFFIXES, beside=upscalers.NAMES
         )
         self._kept = self._files.kept(self._read, lambda upscaler: upscaler.bytes, most_bytes)
         self._device = device

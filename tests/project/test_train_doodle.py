@@ -1,5 +1,6 @@
 """How the built-in model is made: the data, and every command from the first to the last with a few steps each."""
 
+import io
 import json
 import random
 import subprocess
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from stablediffusiond.engine.models import BUILT_IN
-from tools.train_doodle.captions import HELD_OUT_WORDINGS, caption, every_word, held_out_caption
+from tools.train_doodle.captions import caption, every_word, held_out_caption
 from tools.train_doodle.drawing import draw, pixels_of
 from tools.train_doodle.scenes import COLOURS, PLACES, SIZES, SUBJECTS, any_scene
 from tools.train_doodle.tokenizer import build_tokenizer
+from tools.train_doodle.vocabulary import COLOUR_WORDS, SUBJECT_WORDS
+from tools.train_doodle.wordings import HELD_OUT_WORDINGS, filled, held_out_templates, pairs, sentence
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -43,7 +47,33 @@ def test_evaluation_sees_combinations_and_wordings_that_training_does_not() -> N
     assert {scene.subject for scene in evaluated} == set(SUBJECTS)
     captions = {caption(scene, rng) for scene in trained}
     assert not captions & {held_out_caption(scene, rng) for scene in evaluated}
-    assert len(HELD_OUT_WORDINGS) >= 5
+    assert len(HELD_OUT_WORDINGS) >= 20
+
+
+def test_pairs_of_phrases_are_held_out_whole() -> None:
+    """Whatever stands between the two, and in whatever order."""
+    trained, held_out = pairs(held_out=False), pairs(held_out=True)
+    assert not set(trained) & set(held_out)
+    assert ("the {n} is {c}", "the background is {g}") in held_out
+    assert len(set(held_out_templates())) >= 300
+    rng = random.Random(0)
+    scene = any_scene(rng)
+    said = {filled(template, scene, rng) for template in held_out_templates()}
+    assert not said & {sentence(scene, rng) for _ in range(20_000)}
+
+
+def test_a_held_out_template_names_subject_colour_and_ground() -> None:
+    rng = random.Random(0)
+    scene = any_scene(rng)
+    words = {
+        "subject": SUBJECT_WORDS[scene.subject],
+        "colour": COLOUR_WORDS.get(scene.colour, (scene.colour,)),
+        "ground": COLOUR_WORDS.get(scene.ground, (scene.ground,)),
+    }
+    for template in held_out_templates():
+        said = filled(template, scene, rng)
+        assert [what for what, names in words.items() if not any(name in said for name in names)] == []
+        assert "{" not in said
 
 
 def test_captions_say_what_there_is() -> None:
@@ -93,6 +123,7 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     work, model = ["--work", str(tmp_path / "work")], str(tmp_path / "model")
     again = ["--work", str(tmp_path / "again")]
     on_cpu, two_steps = ["--device", "cpu"], ["--steps", "2", "--batch", "8"]
+    few = ["--count", "8"]
     printed = run(
         ["autoencoder", *work, *on_cpu, "--small-steps", "2", "--steps", "2", "--decoder-steps", "2"],
         ["latents", *work, *on_cpu, "--count", "64"],
@@ -102,12 +133,21 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
         ["export", *work, "--output", model],
         ["reopen", *again, "--model", model],
         ["latents", *again, *on_cpu, "--count", "64"],
+        ["words", *again, *on_cpu, "--steps", "2", "--begin-with", str(tmp_path / "again/text_encoder"), "--rate", "0.5"],
         ["unet", *again, *on_cpu, *two_steps, "--begin-with", str(tmp_path / "again/unet")],
         ["judge", *work, *on_cpu, "--steps", "2"],
-        ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--each-word", "1", "--steps", "2"],
+        ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--wordings", "30", "--each-word", "1", "--steps", "2"],
+        ["lora", *work, *on_cpu, *two_steps, *few, "--model", model, "--output", str(tmp_path / "beside/loras")],
+        ["controlnet", *work, *on_cpu, *two_steps, *few, "--model", model, "--output", str(tmp_path / "beside/controlnets")],
+        ["evaluate_beside", *on_cpu, "--model", model, "--beside", str(tmp_path / "beside"), "--count", "1", "--steps", "2"],
+        ["samples", *on_cpu, "--model", model, "--output", str(tmp_path / "samples.png")],
     )
     assert "goes on at step 2 " in printed[4]
     assert (tmp_path / "model/model_index.json").is_file()
-    report = json.loads(printed[-1])
-    assert (report["prompts"], report["single words"]) == (4, 14)
-    assert set(report) >= {"subject", "colour", "ground", "all three", "single words right"}
+    report = json.loads(printed[-5])
+    assert (report["prompts"], report["free wordings"], report["single words"]) == (4, 30, 14)
+    assert set(report) >= {"subject", "colour", "ground", "all three", "free wordings right", "single words right"}
+    beside = json.loads(printed[-2])
+    assert list(beside["ink by scale"]) == ["0", "0.25", "0.5", "0.75", "1"]
+    assert 0 <= beside["overlap with the outline"] <= 1
+    assert Image.open(io.BytesIO((tmp_path / "samples.png").read_bytes())).size == (1024, 1024)

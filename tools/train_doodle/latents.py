@@ -8,11 +8,13 @@ import argparse
 import dataclasses
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tools.train_doodle.drawing import draw, pixels_of
 from tools.train_doodle.networks import OTHER_PIXELS, PIXELS, Network, choose_device, load_autoencoder
@@ -47,16 +49,27 @@ def _encode(
 ) -> "tuple[list[Scene], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]":
     rng = random.Random(f"latents/{pixels}")
     scenes: list[Scene] = []
-    encoded = []
+    latents = []
     while len(scenes) < count:
         some = [any_scene(rng) for _ in range(_BATCH)]
-        pictures = torch.from_numpy(pixels_of([draw(scene, rng, pixels) for scene in some])).to(device)
-        with torch.inference_mode():
-            encoded.append(model.encode(pictures).latent_dist.mean.float().cpu().numpy())
+        latents.append(_means(model, [draw(scene, rng, pixels) for scene in some], device).cpu().numpy())
         scenes += some
         if len(scenes) % 3200 == 0:
             print(f"{pixels} pixels: {len(scenes)} of {count}", flush=True)
-    return scenes, np.concatenate(encoded)
+    return scenes, np.concatenate(latents)
+
+
+def encoded(model: Network, pictures: Sequence[Image.Image], device: torch.device) -> torch.Tensor:
+    """Pictures of one size as the UNet has them: (n, channels, pixels / 8, pixels / 8), float32, scaled."""
+    batches = [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
+    scale: float = model.config.scaling_factor
+    return torch.cat([_means(model, batch, device).cpu() for batch in batches]) * scale
+
+
+def _means(model: Network, pictures: Sequence[Image.Image], device: torch.device) -> torch.Tensor:
+    with torch.no_grad():
+        means: torch.Tensor = model.encode(torch.from_numpy(pixels_of(pictures)).to(device)).latent_dist.mean.float()
+    return means
 
 
 if __name__ == "__main__":

@@ -51,6 +51,13 @@ def unpack_tokenizer(exported: Path, folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(("#version: 0.2", *merges, "")), "utf-8")
 
 
+def unpacked(model: Path, work: Path) -> CLIPTokenizer:
+    """The tokenizer of an exported model, unpacked below ``work``."""
+    folder = work / "exported-tokenizer"
+    unpack_tokenizer(model / "tokenizer" / "tokenizer.json", folder)
+    return load_tokenizer(folder)
+
+
 def _complete(vocabulary: Path, symbols: list[str]) -> None:
     """Every byte can end a word, and texts have a start and an end."""
     ids: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))

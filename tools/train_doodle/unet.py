@@ -7,6 +7,7 @@ encoder stays as `words` has left it. What is exported is the average of the wei
 import argparse
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,7 +75,7 @@ def main() -> None:
     sizes = {pixels: _load(chosen.work, pixels) for pixels in (PIXELS, *OTHER_PIXELS)}
     for step in run.go():
         latents, captions = _some(seeded("unet", step), sizes, chosen.batch)
-        loss = _loss(unet, latents.to(device), words.read(captions))
+        loss = velocity_loss(unet, latents.to(device), words.read(captions))
         run.update(loss, {"velocity": loss})
         average.update_parameters(unet)
 
@@ -112,7 +113,8 @@ def _averaged(unet: Network) -> Network:
     return torch.optim.swa_utils.AveragedModel(unet, avg_fn=update)
 
 
-def _loss(unet: Network, latents: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+def velocity_loss(unet: Callable[..., Network], latents: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """How far ``unet`` is from the velocity of ``latents``, (n, channels, h, w), at a noise level at random."""
     scheduler = build_scheduler()
     noise = _noise(latents)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)

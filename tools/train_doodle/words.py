@@ -11,11 +11,12 @@ from typing import Final
 
 import torch
 from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.train_doodle.captions import caption
-from tools.train_doodle.networks import TEXT_WIDTH, build_text_encoder, choose_device, tokens
+from tools.train_doodle.networks import TEXT_WIDTH, Network, build_text_encoder, choose_device, tokens
 from tools.train_doodle.scenes import QUESTIONS, any_scene
-from tools.train_doodle.tokenizer import build_tokenizer
+from tools.train_doodle.tokenizer import build_tokenizer, load_tokenizer
 from tools.train_doodle.training import Run, seeded
 
 _BATCH: Final = 64
@@ -25,17 +26,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
     options.add_argument("--steps", type=int, default=4_000)
+    options.add_argument("--begin-with", type=Path, help="the folder of a text encoder to train further")
+    options.add_argument("--rate", type=float, default=1.0, help="learning rate, of what a first training takes")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     device = choose_device(chosen.device)
 
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(chosen.work / "tokenizer")
-    model = build_text_encoder(tokenizer).to(device)
+    tokenizer, begun = _begin(chosen.work / "tokenizer", chosen.begin_with)
+    model = begun.to(device)
     answers = torch.nn.ModuleDict(
         {question: torch.nn.Linear(TEXT_WIDTH, len(answers)) for question, answers in QUESTIONS.items()}
     ).to(device)
-    optimizer = torch.optim.AdamW([*model.parameters(), *answers.parameters()], 1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW([*model.parameters(), *answers.parameters()], 1e-3 * chosen.rate, weight_decay=0.01)
     run = Run(chosen.work / "words.pt", chosen.steps, [optimizer], {"text_encoder": model, "answers": answers})
     for step in run.go():
         rng = seeded("words", step)
@@ -48,6 +51,14 @@ def main() -> None:
             losses[question] = functional.cross_entropy(answers[question](said), right)
         run.update(torch.stack(list(losses.values())).sum(), losses)
     model.save_pretrained(chosen.work / "text_encoder")
+
+
+def _begin(folder: Path, begin_with: Path | None) -> tuple[CLIPTokenizer, Network]:
+    """A text encoder goes on with the tokenizer that it has learnt with."""
+    if begin_with is not None:
+        return load_tokenizer(folder), CLIPTextModel.from_pretrained(begin_with)
+    tokenizer = build_tokenizer(folder)
+    return tokenizer, build_text_encoder(tokenizer)
 
 
 def _what_is_said(hidden: torch.Tensor, ids: torch.Tensor, end: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from stablediffusiond.engine.checkpoints.single_file import SingleFile
 from stablediffusiond.errors import ModelUnavailable
 from stablediffusiond.settings import ModelSettings
 
+BUILT_IN_NAME: Final = "doodle"
 BUILT_IN: Final = Path(__file__).parents[2] / "doodle"
 _FILES: Final = (".safetensors", gguf_file.SUFFIX, *PICKLED)
 
@@ -40,7 +41,7 @@ def find(settings: ModelSettings) -> Source:
         ModelAway: it may be there later.
     """
     name, pickles = settings.name, settings.allow_pickle
-    if name == "doodle":
+    if name == BUILT_IN_NAME:
         return _InFolder(BUILT_IN, settings)
     path = Path(name).expanduser()
     if path.suffix in _FILES:

@@ -6,6 +6,7 @@ A call then costs no more than without them, and what a request asks for beside 
 import torch
 from torch import Tensor, nn
 
+from stablediffusiond.engine.beside_model import beside_model
 from stablediffusiond.engine.loras.by_rows import AppliedLora
 from stablediffusiond.engine.loras.file import Pair
 from stablediffusiond.engine.loras.library import LoraLibrary
@@ -25,7 +26,7 @@ def fuse(pipeline: Pipeline, model: ModelSettings, folders: FolderSettings) -> N
         return
     try:
         uses = read(list(model.loras), "[model] loras")
-        library = LoraLibrary(pipeline, folders.loras, folders.lora_bytes)
+        library = LoraLibrary(pipeline, folders.loras, folders.lora_bytes, beside_model(model.name).loras)
         for applied in library.adapters(uses):
             _add(applied)
     except (InvalidRequest, JobError) as error:

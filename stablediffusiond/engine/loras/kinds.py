@@ -32,6 +32,7 @@ _NOTED: Final = (
     ("sd3", "Stable Diffusion 3"), ("stable-diffusion-3", "Stable Diffusion 3"),
     ("flux2", "FLUX.2"), ("flux-2", "FLUX.2"), ("flux", "FLUX.1"),
     ("qwen", "Qwen-Image"), ("zimage", "Z-Image"), ("z-image", "Z-Image"), ("lumina2", "Lumina 2"),
+    ("doodle", "doodle"),
 )  # fmt: skip
 _NOTES: Final = ("modelspec.architecture", "ss_base_model_version", "ss_sd_model_name")
 #: … and by its tensors: a pattern of a name, and the width of the text that it reads, if that counts.

@@ -18,10 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class LoraLibrary:
-    """Those in ``folder`` for the model of ``pipeline``; of those read, the latest used stay, up to ``most_bytes``."""
+    """Those in ``folder`` for the model of ``pipeline``; of those read, the latest used stay, up to ``most_bytes``.
 
-    def __init__(self, pipeline: Pipeline, folder: Path | None, most_bytes: int) -> None:
-        self._files = NamedFiles("LoRA", "loras", "[folders] loras", folder)
+    In ``built_in`` are those that came with the model.
+    """
+
+    def __init__(self, pipeline: Pipeline, folder: Path | None, most_bytes: int, built_in: Path | None = None) -> None:
+        self._files = NamedFiles("LoRA", "loras", "[folders] loras", folder, built_in=built_in)
         self._kept = self._files.kept(lambda path: read(path, pipeline), _bytes_of, most_bytes)
 
     def adapters(self, uses: Sequence[LoraUse]) -> Adapters:
