@@ -76,8 +76,8 @@ class Daemon:
         self._prefetch = PrefetchPolicy(loaded, high_alone=settings.engine.high_alone)
         self.report = self._status_report(settings.model.name)
         self.metrics = RequestMetrics(
-            report=self.report, counters=self.processor.counters, engine=self.engine, publisher=publisher,
-            consume_link=consume_link, publish_link=publish_link,
+            report=self.report, counters=self.processor.counters, engine=self.engine, models=self.models,
+            publisher=publisher, consume_link=consume_link, publish_link=publish_link,
         )  # fmt: skip
         control = Control(self.processor.cancel, self.report.full, partial(_offer, loaded, loader.catalogue), replies)
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)

@@ -10,6 +10,7 @@ from stablediffusiond.engine.engine import Engine
 from stablediffusiond.messages.status import JobState
 from stablediffusiond.metrics import CounterMetric, GaugeMetric, HistogramMetric, Metric
 from stablediffusiond.requestd.counters import Counters
+from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.status_report import StatusReport
 
 _NAME: Final = "stablediffusiond"
@@ -24,6 +25,7 @@ class RequestMetrics:
         report: StatusReport,
         counters: Counters,
         engine: Engine,
+        models: ModelSet,
         publisher: Publisher,
         consume_link: Link,
         publish_link: Link,
@@ -31,6 +33,7 @@ class RequestMetrics:
         self._report = report
         self._counters = counters
         self._engine = engine
+        self._models = models
         self._publisher = publisher
         self._links = {"jobs": consume_link, "replies": publish_link}
 
@@ -43,6 +46,11 @@ class RequestMetrics:
         yield CounterMetric(f"{_NAME}_images", "Pictures published", self._counters.images)
         yield GaugeMetric(f"{_NAME}_jobs_in_hand", "Jobs that were delivered and have not ended", states, "state")
         yield GaugeMetric(f"{_NAME}_paused", "1 while no step is made", status.paused is not None)
+        yield CounterMetric(f"{_NAME}_model_loads", "Loads of models that were begun", self._models.loads, "model")
+        resident = {model.name: float(model.nbytes or 0) for model in status.models if model.state == "resident"}
+        yield GaugeMetric(f"{_NAME}_model_bytes", "Weights of the models on the device", resident, "model")
+        waiting: dict[str, float] = {model.name: model.waiting for model in status.models}
+        yield GaugeMetric(f"{_NAME}_model_jobs_waiting", "Jobs that wait for their model here", waiting, "model")
         yield HistogramMetric(
             f"{_NAME}_step_seconds", "One call of the denoiser and its scheduler steps", self._engine.step_seconds
         )

@@ -1,6 +1,7 @@
 """Loading models: the first on the engine's thread, before there is a job; others beside the stepping."""
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -75,6 +76,7 @@ class ModelLoader:
         return sum(file.stat().st_size for file in files)
 
     def _load(self, name: str) -> LoadedModel:
+        gc.collect()  # what a model that made room has held is free then, and not some time later
         known = self.catalogue.settings()
         model: ModelSettings = known.get(name, self._settings.model)
         denoiser = self._open(self._settings.model_copy(update={"model": model}), name)

@@ -13,12 +13,11 @@ from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.errors import ModelError, StableDiffusiondError
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.messages.status import ModelStatus
+from stablediffusiond.requestd.failed_loads import RETRY_SECONDS, FailedLoads
 from stablediffusiond.requestd.waiting_jobs import WaitingJob, WaitingJobs
 
 log = logging.getLogger(__name__)
 
-#: A model that could not be loaded is tried again for a job that comes so much later.
-_RETRY_SECONDS: Final = 60.0
 #: Jobs that wait for their models here, and not in their queue, where another daemon could take them.
 MOST_WAITING: Final = 16
 
@@ -49,12 +48,12 @@ class ModelSet:
         self._last_used: dict[str, float] = {}
         self._waiting = WaitingJobs()
         self._sizes: dict[str, int] = {}  #: bytes of models that were loaded once
-        self._failed: dict[str, tuple[float, str]] = {}  #: when, and why
+        self._failed = FailedLoads()
         self._change: Change | None = None
         self._loading: asyncio.Task[None] | None = None
         self._look_later: asyncio.TimerHandle | None = None
-        #: Loads that were begun.
-        self.loads = 0
+        #: Loads that were begun, by model.
+        self.loads: dict[str, float] = {}
 
     @property
     def has_room(self) -> bool:
@@ -76,11 +75,6 @@ class ModelSet:
             yield
         finally:
             self._release(model)
-
-    def _release(self, model: str) -> None:
-        self._jobs[model] -= 1
-        self._last_used[model] = time.monotonic()
-        self._look()
 
     def status(self) -> list[ModelStatus]:
         loading = self._change.load if self._loading is not None and self._change is not None else None
@@ -108,9 +102,7 @@ class ModelSet:
         return model in self._loaded and not (self._change is not None and model in self._change.unload)
 
     async def _wait_for(self, waiting: WaitingJob) -> None:
-        when, why = self._failed.get(waiting.model, (-_RETRY_SECONDS, ""))
-        if waiting.since - when < _RETRY_SECONDS:
-            raise ModelError(why)
+        self._failed.check(waiting.model)
         self._waiting.add(waiting)
         try:
             self._look()
@@ -121,6 +113,11 @@ class ModelSet:
             raise
         finally:
             self._waiting.discard(waiting)
+
+    def _release(self, model: str) -> None:
+        self._jobs[model] -= 1
+        self._last_used[model] = time.monotonic()
+        self._look()
 
     def _look(self) -> None:
         """Let those go on whose models are there; decide what is loaded next."""
@@ -152,14 +149,17 @@ class ModelSet:
         reason = f"; {', '.join(change.unload)} made room" if change.unload else ""
         for name in change.unload:
             self._loaded.remove(name)
-        self.loads += 1
+        self.loads[change.load] = self.loads.get(change.load, 0) + 1
         began = time.monotonic()
         try:
             model = await self._load(change.load)
         except StableDiffusiondError as error:
             why = f"the model {change.load!r} cannot be loaded: {error}"
-            log.warning("%s; it is tried again for jobs that come in %d s", why, _RETRY_SECONDS)
-            self._give_up(change.load, why)
+            log.warning("%s; it is tried again for jobs that come in %d s", why, RETRY_SECONDS)
+            self._failed.note(change.load, why)
+            self._fail(change.load, ModelError(why))
+        except Exception as error:  # noqa: BLE001 (a bug: it ends the daemon by way of the jobs that wait)
+            self._fail(change.load, error)
         else:
             self._loaded.add(change.load, model)
             self._sizes[change.load] = model.nbytes
@@ -172,10 +172,9 @@ class ModelSet:
             self._loading = self._change = None
         self._look()
 
-    def _give_up(self, model: str, why: str) -> None:
-        self._failed[model] = time.monotonic(), why
+    def _fail(self, model: str, error: Exception) -> None:
         for waiting in self._waiting.take(lambda job: job.model == model):
-            waiting.ready.set_exception(ModelError(why))
+            waiting.ready.set_exception(error)
 
     def _residents(self) -> list[Resident]:
         return [

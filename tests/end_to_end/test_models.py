@@ -1,5 +1,7 @@
 """Several models behind one queue: the built-in one under three names, of which two have room at a time."""
 
+import signal
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +11,9 @@ from stablediffusiond.client import Client, Done, Failed, Image
 from stablediffusiond.client.job import Job
 from stablediffusiond.errors import JobFailed
 from stablediffusiond.messages.replies import Problem
+from stablediffusiond.settings import Settings
 from tests.end_to_end.conftest import Service
-from tools.daemons import request_daemon, response_daemon
+from tools.daemons import Daemon, request_daemon, response_daemon
 from tools.private_broker import PrivateBroker
 
 ROOM_FOR_TWO = 2.5
@@ -104,3 +107,35 @@ def test_a_job_that_waits_for_its_model_is_cancelled_at_once(service: Service) -
         for job in busy:
             client.cancel(job.id)
             assert failure(job).code == "cancelled"
+
+
+def several(broker: PrivateBroker) -> dict[str, str]:
+    name = uuid.uuid4().hex[:8]
+    return {
+        "STABLEDIFFUSIOND_BROKER__URL": broker.url,
+        "STABLEDIFFUSIOND_QUEUES__REQUESTS": f"requests-{name}",
+        "STABLEDIFFUSIOND_QUEUES__RESULTS": f"results-{name}",
+        "STABLEDIFFUSIOND_MODELS__QUICK__NAME": "doodle",
+    }
+
+
+def client_of(environment: dict[str, str], responsed: Daemon) -> Client:
+    queues = {key: environment[f"STABLEDIFFUSIOND_QUEUES__{key.upper()}"] for key in ("requests", "results")}
+    broker = {"url": environment["STABLEDIFFUSIOND_BROKER__URL"]}
+    responses = {"host": "127.0.0.1", "port": responsed.port()}
+    return Client(Settings.model_validate({"broker": broker, "queues": queues, "responses": responses}))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_daemon_that_ends_while_it_loads_loses_no_job(broker: PrivateBroker, how: signal.Signals) -> None:
+    environment = several(broker)
+    with response_daemon(environment) as responsed, client_of(environment, responsed.wait_ready()) as client:
+        with request_daemon(environment) as first:
+            first.wait_ready()
+            job = client.submit(prompt="a red cat", steps=2, model="quick")
+            first.wait_log("loading the model quick")
+            first.process.send_signal(how)
+            assert first.process.wait(60) == (0 if how == signal.SIGTERM else -how)
+        with request_daemon(environment) as second:
+            second.wait_ready()
+            assert drawn(job).facts.model == "quick"

@@ -1,5 +1,7 @@
+import gc
 import os
 import shutil
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from stablediffusiond.engine import models
+from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.models import load, load_pipeline
 from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.errors import JobError, ModelError, ModelUnavailable, OutOfMemory, StableDiffusiondError
@@ -143,3 +146,12 @@ def test_a_pipeline_without_a_network_that_makes_steps_is_refused(
     monkeypatch.setattr(models, "load_pipeline", lambda *_: SimpleNamespace(components={}, config={}, scheduler=None))
     with pytest.raises(ModelUnavailable, match="has neither a UNet nor a transformer"):
         load(ModelSettings(name=str(folder), device="cpu"))
+
+
+def test_a_model_that_nobody_draws_with_any_more_leaves_nothing_behind(folder: Path) -> None:
+    denoiser = load(ModelSettings(name=str(folder), device="cpu"))
+    warm_up(denoiser, None)
+    network = weakref.ref(denoiser._pipelines.denoiser)
+    del denoiser
+    gc.collect()
+    assert network() is None

@@ -166,6 +166,15 @@ async def test_a_model_that_cannot_be_loaded_fails_its_jobs_and_is_let_be_for_a_
     assert models.asked == ["b"], "it is not tried again at once"
 
 
+async def test_a_bug_in_loading_ends_the_jobs_with_it_and_nobody_hangs() -> None:
+    models = Models()
+    async with models.job("b") as job:
+        await models.until_asked("b")
+        models.answer("b", ZeroDivisionError("a bug"))
+        await settle()
+        assert isinstance(job.exception(), ZeroDivisionError)
+
+
 async def test_a_job_that_is_cancelled_is_waited_for_by_nobody() -> None:
     models = Models(most_bytes=4)
     async with models.job("a"), models.job("b") as job:
