@@ -46,7 +46,7 @@ def test_a_body_of_a1111s_is_drawn(service: Service, tmp_path: Path, name: str) 
 
 def test_what_a_body_of_a1111s_asks_in_vain_is_refused_by_its_name(service: Service, tmp_path: Path) -> None:
     for body, field in (
-        ({"enable_hr": True}, "enable_hr"),
+        ({"enable_hr": 7}, "enable_hr"),
         ({"override_settings": {"sd_model_checkpoint": "v1-5-pruned-emaonly.safetensors [6ce0161689]"}}, "model"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts.ADetailer"),
     ):

@@ -30,6 +30,11 @@ class FakeDenoiser:
     dtype = "float32"
     shortcoming: str | None = None
 
+    nbytes = 0
+
+    def room_bytes(self) -> int:
+        return 1_000_000_000
+
     def memory_bytes(self) -> int | None:
         return None
 

@@ -15,7 +15,7 @@ from stablediffusiond.requestd import daemon, loading, picture_file, reply_messa
 from tests.engine.fake import FakeDenoiser
 
 
-def spin(_: object) -> None:
+def spin(*_: object) -> None:
     while True:
         pass
 
