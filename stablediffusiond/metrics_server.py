@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import http.client
 import io
-import ipaddress
 import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Final
+
+from stablediffusiond.hosts import KnownHosts, name_in
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ _ANSWER_SECONDS: Final = 10
 _MOST_CONNECTIONS: Final = 50
 _END: Final = b"\r\n\r\n"
 _REQUEST_LINE: Final = re.compile(r"([A-Z]+) (/[!-~]*) HTTP/1\.([01])\r\n")
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::\d*)?")
 
 
 class _Refused(Exception):
@@ -45,7 +45,7 @@ class MetricsServer:
     def __init__(self, page: Page, allowed_hosts: Iterable[str]) -> None:
         """Beside IP addresses and this machine's own name, ``allowed_hosts`` may stand in ``Host``."""
         self._page = page
-        self._allowed_hosts = {"localhost", *_own_names(), *(_normal(name) for name in allowed_hosts)}
+        self._known_hosts = KnownHosts(allowed_hosts)
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -103,10 +103,12 @@ class MetricsServer:
     def _check_host(self, headers: http.client.HTTPMessage) -> None:
         """Let through who knows this machine by its address, or by a name of its own."""
         hosts = headers.get_all("Host", [])
-        found = _HOST.fullmatch(hosts[0].strip()) if len(hosts) == 1 else None
-        if hosts and found is None:
+        if not hosts:
+            return
+        host = name_in(hosts[0]) if len(hosts) == 1 else None
+        if host is None:
             raise _Refused(HTTPStatus.BAD_REQUEST)
-        if found is not None and not _is_address(found[1]) and _normal(found[1]) not in self._allowed_hosts:
+        if not self._known_hosts.has(host):
             raise _Refused(HTTPStatus.FORBIDDEN, "[metrics] allowed_hosts does not have the name in this address")
 
 
@@ -141,20 +143,3 @@ def _response(
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET, HEAD")
     return "\r\n".join(lines).encode() + _END + (body if with_body else b"")
-
-
-def _own_names() -> set[str]:
-    name = _normal(socket.gethostname())
-    return {name, name.partition(".")[0]}
-
-
-def _normal(name: str) -> str:
-    return name.strip("[]").removesuffix(".").lower()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True

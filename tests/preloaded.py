@@ -20,6 +20,7 @@ from tools.daemons import CHECKOUT, Daemon
 _LIGHT: Final = (
     "stablediffusiond.requestd.daemon",
     "stablediffusiond.responsed.daemon",
+    "stablediffusiond.gateway.daemon",
     "tests.engine.fake",
     "tests.faults.fake_denoiser",
     "tests.preloaded",
@@ -29,6 +30,10 @@ _WITH_TORCH: Final = ("stablediffusiond.engine.models", *_LIGHT)
 
 def request_daemon(environment: Mapping[str, str]) -> Daemon:
     return PreloadedWithTorch("stablediffusiond.requestd.daemon", environment)
+
+
+def gateway(environment: Mapping[str, str]) -> Daemon:
+    return Preloaded("stablediffusiond.gateway.daemon", {"STABLEDIFFUSIOND_GATEWAY__PORT": "0", **environment})
 
 
 def response_daemon(environment: Mapping[str, str]) -> Daemon:

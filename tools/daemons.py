@@ -84,8 +84,8 @@ class Daemon:
         return self._wait_for(lambda: re.search(pattern, self.log) is not None, timeout_seconds, pattern)
 
     def port(self) -> int:
-        """The port that the response daemon says it listens on."""
-        found = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log)
+        """The port that the response daemon, or the gateway, says it listens on."""
+        found = re.search(r"listening on (?:http://)?127\.0\.0\.1:(\d+)", self.log)
         if not found:
             raise DaemonFailed(f"{self._module} names no port\n{self.log}")
         return int(found[1])

@@ -6,7 +6,6 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from stablediffusiond.broker.message import Message
@@ -17,6 +16,7 @@ from stablediffusiond.client.image_argument import with_images_read
 from stablediffusiond.client.job_replies import JobReplies
 from stablediffusiond.client.like import request as request_like
 from stablediffusiond.client.listener import Listener
+from stablediffusiond.client.outgoing import cancellation, to_message
 from stablediffusiond.client.reply_buffer import ReplyBuffer
 from stablediffusiond.client.submitter import Submitter
 from stablediffusiond.errors import (
@@ -30,7 +30,7 @@ from stablediffusiond.errors import (
     Unroutable,
 )
 from stablediffusiond.frames import Listen
-from stablediffusiond.messages.replies import Cancel, Failed
+from stablediffusiond.messages.replies import Failed
 from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
@@ -164,7 +164,7 @@ class Core:
 
     async def cancel(self, job_id: str, deadline: Deadline) -> None:
         async with deadline.limit(f"the broker has not confirmed that it has the cancellation of {job_id}"):
-            await self._submitter.publish(_cancellation(job_id), "", exchange=self._topology.control, mandatory=False)
+            await self._submitter.publish(cancellation(job_id), "", exchange=self._topology.control, mandatory=False)
 
     async def status(self, deadline: Deadline, *, offer: bool = False) -> ServiceStatus:
         async with deadline.limit("the broker has not answered how many messages its queues have"):
@@ -197,21 +197,11 @@ class Core:
     def _give_up(self, what: Asked, replies: JobReplies) -> None:
         """The caller gets an error and no job, so no program can read it. One with an id may be submitted again."""
         if what.is_nameless and not replies.ended:
-            self._submitter.publish_and_forget(_cancellation(replies.job_id), self._topology.control)
+            self._submitter.publish_and_forget(cancellation(replies.job_id), self._topology.control)
         self.replies.forget(replies)
 
     def _message(self, request: Request, reply_to: str | None) -> Message:
-        body, most = request.to_json(), self._settings.limits.max_request_bytes
-        if len(body) > most:
-            raise InvalidRequest(f"the request has {len(body)} bytes; at most {most} are taken", field="image")
-        return Message(
-            body,
-            content_type="application/json",
-            message_id=request.id,
-            correlation_id=request.id,
-            reply_to=reply_to,
-            timestamp=datetime.now(UTC),
-        )
+        return to_message(request, reply_to, self._settings.limits.max_request_bytes)
 
     async def _publish(self, message: Message, request: Request, deadline: Deadline) -> None:
         queue = self._topology.request_queue(request.priority)
@@ -222,8 +212,3 @@ class Core:
             raise QueueMissing(
                 f"the broker has no queue {queue!r}: start stablediffusiond once, which makes it"
             ) from None
-
-
-def _cancellation(job_id: str) -> Message:
-    body = Cancel(cancel=job_id).model_dump_json().encode()
-    return Message(body, content_type="application/json", message_id=str(uuid.uuid4()), persistent=False)

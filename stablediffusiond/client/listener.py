@@ -1,4 +1,5 @@
-"""From the response daemon to the reply buffer: a task that reads the socket, and connects again when it breaks.
+"""From the response daemon to the reply buffer, or what else takes replies: a task that reads the socket, and connects
+again when it breaks.
 
 Nothing is lost with a connection: what was not acked on it comes again on the next one.
 """
@@ -8,10 +9,10 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
-from stablediffusiond.client.events import from_frame
-from stablediffusiond.client.reply_buffer import ReplyBuffer
+from stablediffusiond.client.events import Event, from_frame
+from stablediffusiond.client.job_replies import Ack
 from stablediffusiond.client.response_connection import ResponseConnection
 from stablediffusiond.client.shared_task import SharedTask
 from stablediffusiond.errors import ClientClosed, ResponsesAway
@@ -23,6 +24,15 @@ log = logging.getLogger(__name__)
 _PAUSE_SECONDS: Final = (0.1, 2.0)
 
 
+class ReplySink(Protocol):
+    """Where replies go: a ``ReplyBuffer``, or what else takes charge of them before it acks them."""
+
+    def put(self, event: Event, ack: Ack) -> None: ...
+    def fail(self, error: ResponsesAway) -> None: ...
+    def close(self) -> None: ...
+    async def wait_until_wanted(self) -> bool: ...
+
+
 class Listener:
     """Listens from ``start`` to ``close``."""
 
@@ -30,7 +40,7 @@ class Listener:
         self,
         settings: ResponseSettings,
         listen: Listen,
-        replies: ReplyBuffer,
+        replies: ReplySink,
         *,
         reconnect_seconds: float,
         reach_broker: Callable[[], Awaitable[None]],

@@ -35,8 +35,10 @@ _SHORT_CLOSE_SECONDS: Final = 0.1
 class Submitter:
     """Made once a client; for the tasks of one event loop. Connects with the first publish."""
 
-    def __init__(self, settings: BrokerSettings, reconnect_seconds: float) -> None:
+    def __init__(self, settings: BrokerSettings, reconnect_seconds: float, name: str = _NAME) -> None:
+        """``name`` is what the broker calls its connection."""
         self._settings = settings
+        self._name = name
         self._reconnect_seconds = reconnect_seconds
         self._closed = False
         self._was_given_up = False
@@ -170,6 +172,6 @@ class Submitter:
     async def _make_connection(self) -> Connection:
         if self._connection is not None:
             await self._connection.close(_SHORT_CLOSE_SECONDS)  # it may be lost only because nothing comes on it
-        connection = await Connection.open(self._settings, _NAME)
+        connection = await Connection.open(self._settings, self._name)
         self._connection, self._channel = connection, None
         return connection

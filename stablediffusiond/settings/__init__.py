@@ -5,6 +5,7 @@ from stablediffusiond.settings.model import CompileMode, FolderSettings, ModelSe
 from stablediffusiond.settings.sections import (
     BrokerSettings,
     EngineSettings,
+    GatewaySettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
@@ -19,6 +20,7 @@ __all__ = [
     "CompileMode",
     "EngineSettings",
     "FolderSettings",
+    "GatewaySettings",
     "LimitSettings",
     "LogSettings",
     "MetricsSettings",

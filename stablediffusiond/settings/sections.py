@@ -86,6 +86,41 @@ class ResponseSettings(Section):
     """The largest number it may ask for."""
 
 
+class GatewaySettings(Section):
+    """stablediffusion_gateway: HTTP for those who do not speak AMQP (docs/gateway.md)."""
+
+    host: str = "127.0.0.1"
+    """Everyone who reaches it can draw: an address that is not loopback needs a token."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 50008
+    """0: any free one, named in the log."""
+    token: SecretStr | None = None
+    """What clients have to send; 16 characters or more. Who has it may do everything."""
+    token_file: Path | None = None
+    """A file that holds the token, or a line for each client: its role (draw or operate), its name, and its token."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may ask, beside localhost, this machine's own name and all IP addresses."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages elsewhere that may use it, as "https://pictures.example"."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#]+$")] | None = None
+    """What the addresses of pictures begin with; unset: as each client has asked."""
+    store: Path = Path("/var/lib/stablediffusiond/gateway")
+    """The folder of the pictures and of what was asked for; of one gateway alone."""
+    keep_days: PositiveFloat = 7
+    """How long jobs and their pictures are kept."""
+    keep_bytes: PositiveInt = 10_737_418_240
+    """With more than that in the store, the oldest jobs that have ended are deleted."""
+    url_seconds: PositiveInt = 86_400
+    """How long the address of a picture opens it without a token."""
+    max_body_bytes: PositiveInt = 33_554_432
+    """The body of one HTTP request, pictures included."""
+    max_connections: PositiveInt = 500
+    """Clients at once."""
+    max_jobs: PositiveInt = 1000
+    """Jobs under way of one client, told apart by their tokens."""
+    max_wait_seconds: PositiveFloat = 600
+    """How long a client of OpenAI's or A1111's API is left waiting for its pictures."""
+
+
 class ResidencySettings(Section):
     """Which of several models are on the device."""
 
@@ -175,6 +210,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     queues: QueueSettings = QueueSettings()
     responses: ResponseSettings = ResponseSettings()
+    gateway: GatewaySettings = GatewaySettings()
     model: ModelSettings = ModelSettings()
     models: dict[ModelName, ModelSettings] = {}
     residency: ResidencySettings = ResidencySettings()

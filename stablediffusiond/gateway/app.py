@@ -1,0 +1,24 @@
+"""The application: its paths, and what stands around them."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from stablediffusiond.errors import StableDiffusiondError
+from stablediffusiond.gateway import jobs_api, problems, service_api
+from stablediffusiond.gateway.context import Context
+from stablediffusiond.gateway.guard import Guard
+
+
+def make_app(context: Context) -> Starlette:
+    app = Starlette(
+        routes=[*jobs_api.ROUTES, *service_api.ROUTES],
+        middleware=[Middleware(Guard, settings=context.settings, access=context.access)],
+        exception_handlers={
+            StableDiffusiondError: problems.answer,
+            HTTPException: problems.answer,
+            Exception: problems.answer,
+        },
+    )
+    app.state.context = context
+    return app

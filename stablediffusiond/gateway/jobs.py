@@ -1,0 +1,219 @@
+"""The jobs that this gateway knows: what of them is in the store, how far those are that are under way, who waits."""
+
+import asyncio
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from stablediffusiond.client.events import Image, Preview
+from stablediffusiond.gateway.store.folder import Entry, StoredJob, StoreFolder
+from stablediffusiond.gateway.store.records import JobRecord, StoredImage
+from stablediffusiond.messages.replies import Done, Failed, Progress
+
+#: Jobs that have ended and are kept in memory: those that were asked for last.
+_REMEMBERED: Final = 256
+
+
+class Job:
+    """One job, as far as it has come."""
+
+    def __init__(self, stored: StoredJob) -> None:
+        self.record = stored.record
+        self.is_published = stored.is_published
+        self.images = stored.images
+        self.end = stored.end
+        #: Lost with the process: the newest of each.
+        self.progress: Progress | None = None
+        self.previews: dict[int, Preview] = {}
+        self._changed = asyncio.Event()
+        self._closing = False
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def has_ended(self) -> bool:
+        """``done`` may come before the last picture, after a connection has broken."""
+        return self.end is not None and (isinstance(self.end, Failed) or len(self.images) >= self.end.images)
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set with the next change, and never cleared: then there is another one. Take it before looking."""
+        return self._changed
+
+    async def until_ended(self) -> None:
+        """Also when the gateway stops."""
+        while not self.has_ended and not self._closing:
+            await self._changed.wait()
+
+    def close(self) -> None:
+        """Nobody need wait any more."""
+        self._closing = True
+        self.announce()
+
+    def announce(self) -> None:
+        """Wake all who wait for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Jobs:
+    """Those in ``folder``; what blocks is done in threads."""
+
+    def __init__(self, folder: StoreFolder) -> None:
+        self._folder = folder
+        self._entries: dict[str, Entry] = {}  #: in the order in which they came
+        self._under_way: dict[str, Job] = {}
+        self._recent: OrderedDict[str, Job] = OrderedDict()
+        #: Two who ask for one job have to get the same object, to hear of the same changes.
+        self._known: weakref.WeakValueDictionary[str, Job] = weakref.WeakValueDictionary()
+        self._loading: dict[str, asyncio.Lock] = {}
+        self.is_closing = False
+
+    async def load(self) -> None:
+        """Find what is in the store."""
+        found = await asyncio.to_thread(lambda: sorted(self._folder.entries(), key=lambda entry: entry.created_at))
+        self._entries = {entry.id: entry for entry in found}
+        for entry in found:
+            if not entry.has_end:
+                await self.get(entry.id)
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, if there is one."""
+        if job_id not in self._entries:
+            return None
+        async with self._loading.setdefault(job_id, asyncio.Lock()):
+            if (job := self._known.get(job_id)) is None:
+                stored = await asyncio.to_thread(self._folder.load, job_id)
+                job = None if stored is None else Job(stored)
+        self._loading.pop(job_id, None)
+        if job is not None and job_id in self._entries:
+            self._remember(job)
+        return job
+
+    async def open(self, record: JobRecord) -> Job:
+        """Keep what was asked for; from now on replies are expected. Raises OSError."""
+        await asyncio.to_thread(self._folder.create, record)
+        self._entries[record.id] = Entry(record.id, record.owner, record.created_at, 0, has_end=False)
+        job = Job(StoredJob(record))
+        self._remember(job)
+        return job
+
+    async def mark_published(self, job: Job) -> None:
+        job.is_published = True
+        await asyncio.to_thread(self._folder.mark_published, job.id)
+
+    async def add_image(self, image: Image) -> None:
+        """Keep a picture; one that is kept already, or of a job that is not, is left alone. Raises OSError."""
+        job = await self.get(image.id)
+        if job is None or image.facts.index in job.images:
+            return
+        try:
+            stored = await asyncio.to_thread(self._folder.add_image, image.facts, image.content_type, image.data)
+            self._entries[job.id].bytes += stored.bytes
+        except (FileNotFoundError, KeyError):  # deleted meanwhile, by us or by who has tidied up in the folder
+            self._forget(job.id)
+            return
+        job.images[stored.index] = stored
+        job.previews.pop(stored.index, None)
+        self._changed(job)
+
+    async def add_end(self, end: Done | Failed) -> None:
+        """As ``add_image``, for the last reply."""
+        job = await self.get(end.id)
+        if job is None or job.end is not None:
+            return
+        try:
+            await asyncio.to_thread(self._folder.add_end, end)
+            self._entries[job.id].has_end = True
+        except (FileNotFoundError, KeyError):
+            self._forget(job.id)
+            return
+        job.end = end
+        self._changed(job)
+
+    def show(self, event: Progress | Preview) -> None:
+        """How far a job is, or what it looks like; of no use once it has ended."""
+        job = self._under_way.get(event.id)
+        if job is None:
+            return
+        if isinstance(event, Progress):
+            job.progress = event
+        elif event.facts.index not in job.images:
+            job.previews[event.facts.index] = event
+        job.announce()
+
+    def close(self) -> None:
+        """Wake all who wait: the gateway stops."""
+        self.is_closing = True
+        for job in list(self._known.values()):
+            job.close()
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a job, and delete what is kept of it."""
+        self._forget(job_id)
+        await asyncio.to_thread(self._folder.delete, job_id)
+
+    def path(self, job: Job, image: StoredImage) -> Path:
+        return self._folder.path(job.id, image)
+
+    def under_way(self, owner: str | None = None) -> list[Job]:
+        """Those that have not ended, the oldest first; only those of ``owner``, if given."""
+        return [job for job in self._under_way.values() if owner is None or job.record.owner == owner]
+
+    def newest(self, owner: str | None, before: str | None) -> Iterator[str]:
+        """Ids, the newest first; those that came before the job ``before``, if given."""
+        ids = reversed(self._entries)
+        if before is not None and before in self._entries:
+            for job_id in ids:
+                if job_id == before:
+                    break
+        for job_id in list(ids):
+            if (entry := self._entries.get(job_id)) and owner in {None, entry.owner}:
+                yield job_id
+
+    def too_old_or_too_much(self, oldest: datetime, most_bytes: int) -> list[str]:
+        """Jobs to delete: those from before ``oldest``, and the oldest that have ended beyond ``most_bytes``."""
+        left = sum(entry.bytes for entry in self._entries.values())
+        found = []
+        for entry in self._entries.values():
+            if entry.created_at < oldest or (left > most_bytes and entry.has_end):
+                found.append(entry.id)
+                left -= entry.bytes
+        return found
+
+    def _remember(self, job: Job) -> None:
+        self._known[job.id] = job
+        if not job.has_ended:
+            self._under_way[job.id] = job
+            return
+        self._recent[job.id] = job
+        self._recent.move_to_end(job.id)
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def _forget(self, job_id: str) -> None:
+        self._entries.pop(job_id, None)
+        self._under_way.pop(job_id, None)
+        self._recent.pop(job_id, None)
+        self._known.pop(job_id, None)
+
+    def _changed(self, job: Job) -> None:
+        if job.has_ended:
+            job.progress = None
+            job.previews.clear()
+            self._under_way.pop(job.id, None)
+            self._remember(job)
+        job.announce()
+
+
+async def sweep(jobs: Jobs, now: datetime, keep_days: float, keep_bytes: int) -> int:
+    """Delete what need not be kept any longer; returns how many jobs that was."""
+    found = jobs.too_old_or_too_much(now - timedelta(days=keep_days), keep_bytes)
+    for job_id in found:
+        await jobs.delete(job_id)
+    return len(found)

@@ -1,0 +1,159 @@
+"""From a body to a job that the broker has: kept in the store first, then published, then confirmed.
+
+What is repeated (by its id, or by an ``Idempotency-Key``, which the id follows from) is the same job: it is published
+again only if it is not known that the broker has it, and under the same id, by which request daemons and readers know
+a repeat.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stablediffusiond.errors import InvalidRequest, StableDiffusiondError
+from stablediffusiond.gateway.access import Client
+from stablediffusiond.gateway.errors import Conflict, TooManyJobs, Unavailable
+from stablediffusiond.gateway.jobs import Job, Jobs
+from stablediffusiond.gateway.queue_client import InDoubt, QueueClient
+from stablediffusiond.gateway.store.records import ID, Interface, JobRecord, now
+from stablediffusiond.messages.drawn_request import hash_of
+from stablediffusiond.messages.picture_use import GUIDES
+from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.values import Body
+
+#: A name space of our own, for ids that follow from keys (RFC 9562).
+_KEYS: Final = uuid.UUID("5f0f7c7e-6d0b-4c2b-9b52-1c8b3f1f3b6a")
+_LONGEST_KEY: Final = 200
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who asks, by which interface, with which bytes."""
+
+    client: Client
+    interface: Interface
+    body: bytes
+    key: str | None = None  #: of the header ``Idempotency-Key``
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    request: Request
+    record: JobRecord
+    is_named: bool  #: who asks can ask for the same job again
+
+
+class Submission:
+    def __init__(self, jobs: Jobs, queue: QueueClient, max_jobs: int) -> None:
+        self.max_jobs = max_jobs
+        self._jobs = jobs
+        self._queue = queue
+        self._under_way: dict[str, asyncio.Task[Job]] = {}
+
+    async def submit(self, fields: Body, asking: Asking) -> Job:
+        """The job that ``fields`` ask for, in any spelling; when it returns, the broker has it.
+
+        Raises:
+            InvalidRequest, TooLarge: it cannot be drawn.
+            Conflict: the id or key stands for another job.
+            TooManyJobs, Unavailable: not now.
+        """
+        prepared = await asyncio.to_thread(_prepare, fields, asking)
+        job_id = prepared.record.id
+        task = self._under_way.get(job_id)
+        if task is None:
+            task = asyncio.create_task(self._take(prepared), name=f"submission of {job_id}")
+            self._under_way[job_id] = task
+            task.add_done_callback(lambda done: self._done(job_id, done))
+        job = await asyncio.shield(task)
+        if (job.record.owner, job.record.fingerprint) != (asking.client.name, prepared.record.fingerprint):
+            raise Conflict("this id, or Idempotency-Key, stands for another job already; choose another")
+        return job
+
+    def _done(self, job_id: str, task: asyncio.Task[Job]) -> None:
+        self._under_way.pop(job_id, None)
+        if not task.cancelled():
+            task.exception()  # who asked may have left
+
+    async def _take(self, prepared: _Prepared) -> Job:
+        record = prepared.record
+        job = await self._jobs.get(record.id)
+        if job is None:
+            if len(self._jobs.under_way(record.owner)) >= self.max_jobs:
+                raise TooManyJobs(f"{self.max_jobs} jobs of yours are under way; wait for one, or cancel it")
+            job = await self._keep(record)
+        elif job.record.fingerprint != record.fingerprint:
+            return job
+        if not job.is_published:
+            await self._publish(job, prepared)
+        return job
+
+    async def _keep(self, record: JobRecord) -> Job:
+        try:
+            return await self._jobs.open(record)
+        except FileExistsError:
+            raise Conflict("the store has something unreadable by this id; choose another") from None
+        except OSError as error:
+            raise Unavailable(f"the store takes nothing: {error.strerror}; try again later") from None
+
+    async def _publish(self, job: Job, prepared: _Prepared) -> None:
+        try:
+            await self._queue.publish(prepared.request)
+        except InDoubt:
+            if not prepared.is_named:  # nobody will ask for it again
+                self._queue.cancel_if_possible(job.id)
+                await self._jobs.delete(job.id)
+            raise
+        except StableDiffusiondError:
+            await self._jobs.delete(job.id)
+            raise
+        with contextlib.suppress(OSError):  # then a repeat publishes it once more
+            await self._jobs.mark_published(job)
+
+
+def _prepare(fields: Body, asking: Asking) -> _Prepared:
+    """In a thread: there may be megabytes of pictures in it. Raises InvalidRequest."""
+    named = fields.get("id")
+    if asking.key is not None:
+        if named is not None:
+            raise InvalidRequest("send an 'id' or an Idempotency-Key, not both", field="id")
+        if not 0 < len(asking.key) <= _LONGEST_KEY:
+            raise InvalidRequest(f"an Idempotency-Key has 1 to {_LONGEST_KEY} characters")
+        default_id = str(uuid.uuid5(_KEYS, f"{asking.client.name}\n{asking.key}"))
+    else:
+        default_id = str(uuid.uuid4())
+    request, warnings = Request.from_fields(fields, default_id=default_id)
+    if not ID.fullmatch(request.id):
+        raise InvalidRequest("over HTTP, 'id' has letters, digits, and . _ - after the first", field="id")
+    record = JobRecord(
+        id=request.id,
+        owner=asking.client.name,
+        interface=asking.interface,
+        created_at=now(),
+        fingerprint=hashlib.sha256(asking.body).hexdigest(),
+        request=_without_pictures(request),
+        count=request.count,
+        warnings=warnings,
+    )
+    return _Prepared(request, record, is_named=named is not None or asking.key is not None)
+
+
+def _without_pictures(request: Request) -> dict[str, Any]:
+    """What was asked for, with hashes in place of pictures; the files of what is drawn say it in the same way."""
+    fields: dict[str, Any] = request.model_dump(
+        mode="json", exclude_defaults=True, exclude={"id", "image", "mask", *GUIDES}
+    )
+    fields |= {"seed": request.seed}
+    for name in ("image", "mask"):
+        if (picture := getattr(request, name)) is not None:
+            fields[name] = hash_of(picture)
+    for name in GUIDES:
+        if uses := getattr(request, name):
+            fields[name] = [{**use.to_fields(), **_hashed(use.image)} for use in uses]
+    return fields
+
+
+def _hashed(picture: bytes | None) -> dict[str, str]:
+    return {} if picture is None else {"image": hash_of(picture)}
