@@ -8,11 +8,12 @@ from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.gateway import jobs_api, problems, service_api
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.guard import Guard
+from stablediffusiond.gateway.openai import routes as openai
 
 
 def make_app(context: Context) -> Starlette:
     app = Starlette(
-        routes=[*jobs_api.ROUTES, *service_api.ROUTES],
+        routes=[*jobs_api.ROUTES, *service_api.ROUTES, *openai.ROUTES],
         middleware=[Middleware(Guard, settings=context.settings, access=context.access)],
         exception_handlers={
             StableDiffusiondError: problems.answer,

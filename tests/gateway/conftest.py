@@ -1,6 +1,7 @@
 """The gateway as a process, before both daemons and a broker, and clients that speak HTTP to it."""
 
 import json
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ def running(broker: PrivateBroker, folder: Path, **settings: str) -> Iterator[Ru
     try:
         yield made
     except BaseException:
-        print(made.daemon.log, made.requestd.log, made.responsed.log)
+        sys.stderr.write(made.daemon.log + made.requestd.log + made.responsed.log)
         raise
     finally:
         made.close()

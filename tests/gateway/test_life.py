@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from stablediffusiond.client import Client
-from tests.gateway.conftest import BODY, Running, read_events, running
+from tests.gateway.conftest import BODY, read_events, running
 from tests.preloaded import gateway
 from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
@@ -29,7 +29,9 @@ def test_a_gateway_that_is_killed_loses_nothing(broker: PrivateBroker, tmp_path:
                 assert len(served.client.get(f"/jobs/{job}/images/{image['index']}").content) == image["bytes"]
 
 
-def test_replies_that_came_while_it_was_away_are_there_when_it_comes_back(broker: PrivateBroker, tmp_path: Path) -> None:
+def test_replies_that_came_while_it_was_away_are_there_when_it_comes_back(
+    broker: PrivateBroker, tmp_path: Path
+) -> None:
     with running(broker, tmp_path) as served:
         job = served.post(body={**BODY, "steps": 100}).json()["id"]
         served.daemon.kill()
