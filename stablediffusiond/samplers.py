@@ -121,6 +121,11 @@ def find(name: str, schedule: str | None = None) -> Sampler | None:
     return Sampler(canonical, spacing)
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """What else the sampler, or the schedule, of this canonical name is called."""
+    return _SPELLINGS[name] if name in _SPELLINGS else _SCHEDULE_SPELLINGS[name]
+
+
 def is_schedule(text: str) -> bool:
     """Whether ``text`` names a spacing of noise levels and not a sampler."""
     return any(_key(text) in names for names in (_OWN_SCHEDULES, _SCHEDULE_BY_KEY, _SCHEDULES_NOT_DONE))

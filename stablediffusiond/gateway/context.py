@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from stablediffusiond.gateway.a1111.options import Options
 from stablediffusiond.gateway.access import Access, Client
 from stablediffusiond.gateway.errors import NotFound
 from stablediffusiond.gateway.jobs import Job, Jobs
@@ -27,6 +28,7 @@ class Context:
     queue: QueueClient
     submission: Submission
     links: Links
+    options: Options = field(default_factory=Options)
     service: ServiceView = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,10 +3,11 @@
 import json
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -115,8 +116,13 @@ def read_events(answer: httpx.Response) -> Iterator[Event]:
 
 
 @contextmanager
-def running(broker: PrivateBroker, folder: Path, **settings: str) -> Iterator[Running]:
-    """All of it, ready; ``settings`` are those of ``[gateway]``."""
+def running(
+    broker: PrivateBroker,
+    folder: Path,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    draws: Callable[[dict[str, str]], Daemon] = lambda environment: Preloaded("tests.gateway.drawing", environment),
+) -> Iterator[Running]:
+    """All of it, ready; ``settings`` are those of ``[gateway]``, and ``draws`` starts a request daemon."""
     name = uuid.uuid4().hex[:8]
     topology = Topology(f"requests-{name}", f"results-{name}")
     environment = {
@@ -126,7 +132,7 @@ def running(broker: PrivateBroker, folder: Path, **settings: str) -> Iterator[Ru
         "STABLEDIFFUSIOND_QUEUES__RESULTS": topology.results,
         "STABLEDIFFUSIOND_ENGINE__PROGRESS_INTERVAL_SECONDS": "0.02",
     }
-    requestd = Preloaded("tests.gateway.drawing", environment)
+    requestd = draws(environment)
     responsed = response_daemon(environment)
     try:
         requestd.wait_ready()

@@ -18,8 +18,7 @@ SMALL: dict[str, Any] = {"size": "64x64", "extra_body": {"steps": 10, "seed": 7}
 @pytest.fixture
 def client(served: Running) -> Iterator[Any]:
     """Typed by nobody: its overloads do not know of fields of ours."""
-    own = httpx.Client(trust_env=False)
-    with openai.OpenAI(base_url=f"{served.address}/v1", api_key="none", max_retries=0, http_client=own) as made:
+    with openai.OpenAI(base_url=f"{served.address}/v1", api_key="none", max_retries=0) as made:
         yield made
 
 
