@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from stablediffusiond.errors import StableDiffusiondError
-from stablediffusiond.gateway import jobs_api, problems, service_api
+from stablediffusiond.gateway import jobs_api, page_files, problems, service_api
 from stablediffusiond.gateway.a1111 import routes as a1111
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.guard import Guard
@@ -14,7 +14,7 @@ from stablediffusiond.gateway.openai import routes as openai
 
 def make_app(context: Context) -> Starlette:
     app = Starlette(
-        routes=[*jobs_api.ROUTES, *service_api.ROUTES, *openai.ROUTES, *a1111.ROUTES],
+        routes=[*page_files.ROUTES, *jobs_api.ROUTES, *service_api.ROUTES, *openai.ROUTES, *a1111.ROUTES],
         middleware=[Middleware(Guard, settings=context.settings, access=context.access)],
         exception_handlers={
             StableDiffusiondError: problems.answer,

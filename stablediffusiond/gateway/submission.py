@@ -21,6 +21,7 @@ from stablediffusiond.gateway.store.records import ID, Interface, JobRecord, now
 from stablediffusiond.messages.drawn_request import hash_of
 from stablediffusiond.messages.picture_use import GUIDES
 from stablediffusiond.messages.request import Request
+from stablediffusiond.messages.seeds import LARGEST_SAFE_NUMBER
 from stablediffusiond.messages.values import Body
 
 #: A name space of our own, for ids that follow from keys (RFC 9562).
@@ -145,7 +146,8 @@ def _without_pictures(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = request.model_dump(
         mode="json", exclude_defaults=True, exclude={"id", "image", "mask", *GUIDES}
     )
-    fields |= {"seed": request.seed}
+    fields |= {name: _exact(fields[name]) for name in ("subseed",) if name in fields}
+    fields |= {"seed": _exact(request.seed)}
     for name in ("image", "mask"):
         if (picture := getattr(request, name)) is not None:
             fields[name] = hash_of(picture)
@@ -153,6 +155,11 @@ def _without_pictures(request: Request) -> dict[str, Any]:
         if uses := getattr(request, name):
             fields[name] = [{**use.to_fields(), **_hashed(use.image)} for use in uses]
     return fields
+
+
+def _exact(number: int) -> int | str:
+    """As text where JavaScript would round it."""
+    return number if number <= LARGEST_SAFE_NUMBER else str(number)
 
 
 def _hashed(picture: bytes | None) -> dict[str, str]:
