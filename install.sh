@@ -9,7 +9,8 @@ PREFIX=/opt/stablediffusiond
 CONFIG=/etc/stablediffusiond
 SETTINGS=$CONFIG/settings.toml
 UNITS=(stablediffusiond.target stablediffusiond.service stablediffusiond@.service
-  stablediffusion_responsed.service stablediffusion_responsed.socket)
+  stablediffusion_responsed.service stablediffusion_responsed.socket
+  stablediffusion_gateway.service stablediffusion_gateway.socket)
 DEVICES=10-devices.conf
 SYSUSERS=/etc/sysusers.d/stablediffusiond.conf
 TMPFILES=/etc/tmpfiles.d/stablediffusiond.conf
@@ -24,11 +25,13 @@ CPU_INDEX=https://download.pytorch.org/whl/cpu
 usage() {
   cat <<'HELP'
 ./install.sh demo ["PROMPT"] [--output FILE] [--seed N]   draw one picture with everything set up in this checkout
+./install.sh demo --web                                   the same, and then HTTP: prints the address, and serves until Ctrl-C
 ./install.sh test [PYTEST ARGUMENTS]                      the same set-up and the developers' tools, then all tests, in
                                                           several processes (-n 0: in one)
 ./install.sh test --fast                                  those that need nothing but Python, in less than a minute
 ./install.sh set-up [demo|test]                           only the set-up of one of the two
 sudo ./install.sh [--dry-run]                             install as a service, or upgrade: /opt, /etc, systemd units, started
+sudo ./install.sh --with-gateway                          the same, and stablediffusion_gateway: HTTP on localhost:50008
 sudo ./install.sh uninstall [--purge]                     undo that; settings and queues stay, unless purged
 
 Wanted: Debian 12 or later, or Ubuntu 24.04; root or sudo, where a package is missing. Nothing is asked.
@@ -108,7 +111,7 @@ set_up_system() {
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm go golang-go ip iproute2 \
       pgrep procps systemd-analyze systemd systemd-nspawn systemd-container slirp4netns slirp4netns sudo sudo \
       shellcheck shellcheck unshare util-linux groff groff-base \
-      gcc gcc /usr/include/stdio.h libc6-dev
+      gcc gcc /usr/include/stdio.h libc6-dev chromium chromium
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -172,9 +175,9 @@ install_package() {
 
 # The environment of this checkout, made anew if pyproject.toml has changed since the last time.
 set_up_venv() {
-  local stamp=$VENV/.installed extras=engine wanted
+  local stamp=$VENV/.installed extras=engine,gateway wanted
   # What the tests need is kept once it is there.
-  if [ "$1" = test ] || grep -qs 'engine,dev' "$stamp"; then extras=engine,dev; fi
+  if [ "$1" = test ] || grep -qs 'gateway,dev' "$stamp"; then extras=engine,gateway,dev; fi
   wanted="$(sha256sum <"$HERE/pyproject.toml") ${HERE}[$extras]"
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
   install_package "$VENV" -e "${HERE}[$extras]"
@@ -204,9 +207,19 @@ require_root() {
 }
 
 install_service() {
-  [ "${1-}" = --dry-run ] || [ $# = 0 ] || fail "unknown: $1"
-  if [ $# -gt 0 ]; then print_plan; return; fi
+  local option plan_only=no
+  WITH_GATEWAY=no
+  for option in "$@"; do
+    case $option in
+      --dry-run) plan_only=yes ;;
+      --with-gateway) WITH_GATEWAY=yes ;;
+      *) fail "unknown: $option" ;;
+    esac
+  done
+  if [ $plan_only = yes ]; then print_plan; return; fi
   require_root
+  # An upgrade keeps what there is.
+  if systemctl -q is-enabled stablediffusion_gateway.socket 2>/dev/null; then WITH_GATEWAY=yes; fi
   umask 022
   LOG=/var/log/stablediffusiond-install.log
   START_SERVICES=yes set_up_system service
@@ -215,6 +228,7 @@ install_service() {
   install_settings
   install_broker_access
   install_units
+  if [ $WITH_GATEWAY = yes ]; then start_gateway; fi
   say "stablediffusiond runs; try: stablediffusion_client \"a red cat\" -o cat.png"
   say "who uses it joins the group stablediffusion: usermod -aG stablediffusion NAME, and logs in again"
 }
@@ -229,6 +243,7 @@ keep or make      $CONFIG/broker-url and client-url, with random passwords; Rabb
 make              the user stablediffusiond and the group stablediffusion ($SYSUSERS, $TMPFILES)
 install           /etc/systemd/system: ${UNITS[*]}
 start or restart  RabbitMQ (start only), stablediffusiond.target; running jobs are finished first
+with-gateway      $WITH_GATEWAY: enable and start stablediffusion_gateway, HTTP on localhost:50008
 PLAN
 }
 
@@ -245,7 +260,7 @@ install_copy() {
   local sources
   sources=$(mktemp -d)
   cp -r "$HERE"/{stablediffusiond,pyproject.toml,README.md,LICENSE} "$sources"
-  install_package "$PREFIX" "${sources}[engine]"
+  install_package "$PREFIX" "${sources}[engine,gateway]"
   rm -rf "$sources"
   ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
   for_each_page install -D -m 644
@@ -364,6 +379,13 @@ install_units() {
   quietly systemctl start stablediffusiond.target
 }
 
+start_gateway() {
+  quietly systemctl enable stablediffusion_gateway.socket stablediffusion_gateway.service
+  quietly systemctl start stablediffusion_gateway.socket
+  quietly systemctl restart stablediffusion_gateway.service
+  say "HTTP: http://localhost:50008 has a page, OpenAI's and A1111's API, and /openapi.json"
+}
+
 # One request daemon, unless the operator has chosen one for each of several GPUs: these and the one exclude each other.
 find_request_daemons() {
   local each
@@ -410,10 +432,10 @@ remove_page() { rm -f "$2"; }
 purge() {
   local user
   say "removing settings, passwords and queues"
-  rm -rf $CONFIG /var/lib/stablediffusiond /var/log/stablediffusiond-install.log
+  rm -rf $CONFIG /var/lib/stablediffusiond /var/lib/{,private/}stablediffusion_gateway /var/log/stablediffusiond-install.log
   # What `systemctl edit` and `systemctl set-property` have made.
-  rm -rf /etc/systemd/system{,.control}/stablediffusion{d,d@,_responsed}.service.d
-  rm -rf /etc/systemd/system{,.control}/stablediffusion_responsed.socket.d
+  rm -rf /etc/systemd/system{,.control}/stablediffusion{d,d@,_responsed,_gateway}.service.d
+  rm -rf /etc/systemd/system{,.control}/stablediffusion_{responsed,gateway}.socket.d
   systemctl daemon-reload
   if command -v rabbitmqctl >/dev/null && systemctl -q is-active rabbitmq-server.service; then
     rabbitmqctl -q delete_vhost $VHOST || true
@@ -428,7 +450,7 @@ case ${1-} in
   test) shift; set_up test; run_tests "$@" ;;
   set-up) set_up "${2:-demo}" ;;
   uninstall) shift; uninstall "$@" ;;
-  '' | --dry-run) install_service "$@" ;;
+  '' | --dry-run | --with-gateway) install_service "$@" ;;
   -h | --help) usage ;;
   *) usage >&2; fail "unknown: $1" ;;
 esac

@@ -148,5 +148,9 @@ def request_daemon(environment: Mapping[str, str]) -> Daemon:
     return Daemon("stablediffusiond.requestd.daemon", environment)
 
 
+def gateway(environment: Mapping[str, str]) -> Daemon:
+    return Daemon("stablediffusiond.gateway.daemon", {"STABLEDIFFUSIOND_GATEWAY__PORT": "0", **environment})
+
+
 def response_daemon(environment: Mapping[str, str]) -> Daemon:
     return Daemon("stablediffusiond.responsed.daemon", {"STABLEDIFFUSIOND_RESPONSES__PORT": "0", **environment})

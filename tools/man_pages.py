@@ -19,6 +19,7 @@ import click
 
 from stablediffusiond import __version__
 from stablediffusiond.cli import command as client
+from stablediffusiond.gateway import daemon as gateway
 from stablediffusiond.requestd import daemon as requestd
 from stablediffusiond.responsed import daemon as responsed
 from stablediffusiond.service import command_of
@@ -49,6 +50,7 @@ def pages() -> list[Page]:
     return [
         Page(command_of("stablediffusiond", requestd.serve), 8, "draw what a queue asks for"),
         Page(command_of("stablediffusion_responsed", responsed.serve), 8, "bring pictures to sockets", older),
+        Page(command_of("stablediffusion_gateway", gateway.serve), 8, "take jobs over HTTP"),
         Page(client.command, 1, "draw pictures with a Stable Diffusion service", commands=client_commands()),
     ]
 

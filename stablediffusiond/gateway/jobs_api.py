@@ -7,7 +7,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.gateway import bodies, waiting
+from stablediffusiond.gateway import bodies, by_method, waiting
 from stablediffusiond.gateway.context import Context, client_of, context_of
 from stablediffusiond.gateway.errors import NotFound
 from stablediffusiond.gateway.events import MEDIA_TYPE, JobEvents
@@ -112,10 +112,8 @@ def _whole(text: str, name: str, most: int) -> int:
 
 
 ROUTES: Final = [
-    Route("/jobs", post_job, methods=["POST"]),
-    Route("/jobs", list_jobs, methods=["GET"]),
-    Route("/jobs/{id}", get_job, methods=["GET"]),
-    Route("/jobs/{id}", delete_job, methods=["DELETE"]),
+    by_method.route("/jobs", GET=list_jobs, POST=post_job),
+    by_method.route("/jobs/{id}", GET=get_job, DELETE=delete_job),
     Route("/jobs/{id}/events", get_events, methods=["GET"]),
     Route("/jobs/{id}/images/{index:int}", get_image, methods=["GET"]),
     Route("/pictures/{id}/{file}", get_picture, methods=["GET"]),

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stablediffusiond import samplers, upscalers
+from stablediffusiond.gateway import by_method
 from stablediffusiond.gateway.context import client_of, context_of
 from stablediffusiond.messages.body import parse
 from stablediffusiond.messages.names import file_name
@@ -126,10 +127,10 @@ ROUTES: Final = [
         for name, handler in {
             "samplers": get_samplers, "schedulers": get_schedulers, "upscalers": get_upscalers,
             "latent-upscale-modes": get_latent_upscale_modes, "sd-models": get_models, "sd-vae": get_vaes,
-            "loras": get_loras, "embeddings": get_embeddings, "options": get_options, "cmd-flags": get_flags,
+            "loras": get_loras, "embeddings": get_embeddings, "cmd-flags": get_flags,
             "memory": get_memory,
         }.items()
     ),
-    Route("/sdapi/v1/options", set_options, methods=["POST"]),
+    by_method.route("/sdapi/v1/options", GET=get_options, POST=set_options),
     *(Route(f"/sdapi/v1/refresh-{what}", refresh, methods=["POST"]) for what in ("checkpoints", "vae", "loras")),
 ]  # fmt: skip
