@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from stablediffusiond.gateway.access import Access
@@ -24,10 +25,13 @@ from stablediffusiond.settings import GatewaySettings, Settings
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS: Final = 60.0
+_THREADS: Final = 16
 
 
 async def serve(settings: Settings, reload: Reload) -> None:
     """Take jobs over HTTP, as OpenAI's, A1111's or requests of our own, and keep their pictures."""
+    # What waits for a disk must not hold up what only reads.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "gateway"))
     held = take(settings.gateway.store)
     try:
         context = await _open(settings)
@@ -66,7 +70,6 @@ async def _serve(context: Context, stop: asyncio.Event, reload: Reload) -> None:
 
     reload.apply = apply
     parts = [
-        asyncio.create_task(context.replies.run(), name="replies"),
         asyncio.create_task(context.queue.run(), name="queue"),
         asyncio.create_task(_sweep(context), name="sweep"),
     ]
@@ -74,7 +77,7 @@ async def _serve(context: Context, stop: asyncio.Event, reload: Reload) -> None:
     notify(READY=1, STATUS="takes jobs")
     watchdog = asyncio.create_task(feed_watchdog(lambda: server.is_serving), name="watchdog")
     try:
-        await first_of(stop.wait(), *parts, *([server.task] if server.task is not None else []))
+        await first_of(stop.wait(), context.replies.broken, *parts, *([server.task] if server.task is not None else []))
         notify(STOPPING=1)
     finally:
         watchdog.cancel()

@@ -96,45 +96,62 @@ class Jobs:
         return job
 
     async def open(self, record: JobRecord) -> Job:
-        """Keep what was asked for; from now on replies are expected. Raises OSError."""
+        """Keep what was asked for, until a power cut; from now on replies are expected. Raises OSError."""
         await asyncio.to_thread(self._folder.create, record)
         self._entries[record.id] = Entry(record.id, record.owner, record.created_at, 0, has_end=False)
         job = Job(StoredJob(record))
         self._remember(job)
         return job
 
+    async def sync(self, job: Job) -> None:
+        """Keep for good what was asked for. Raises OSError."""
+        await asyncio.to_thread(self._folder.sync_created, job.id)
+
     async def mark_published(self, job: Job) -> None:
         job.is_published = True
         await asyncio.to_thread(self._folder.mark_published, job.id)
 
     async def add_image(self, image: Image) -> None:
-        """Keep a picture; one that is kept already, or of a job that is not, is left alone. Raises OSError."""
+        """Keep a picture for good; one of a job that is not kept is left alone. Who waits is told before that.
+
+        Raises:
+            OSError: it is not kept.
+        """
         job = await self.get(image.id)
-        if job is None or image.facts.index in job.images:
+        if job is None:
             return
+        index = image.facts.index
         try:
-            stored = await asyncio.to_thread(self._folder.add_image, image.facts, image.content_type, image.data)
-            self._entries[job.id].bytes += stored.bytes
+            if (stored := job.images.get(index)) is None:
+                stored = await asyncio.to_thread(self._folder.add_image, image.facts, image.content_type, image.data)
+                self._entries[job.id].bytes += stored.bytes
+                job.images[index] = stored
+                job.previews.pop(index, None)
+                self._changed(job)
+            await asyncio.to_thread(self._folder.sync_image, job.id, stored)
         except (FileNotFoundError, KeyError):  # deleted meanwhile, by us or by who has tidied up in the folder
             self._forget(job.id)
-            return
-        job.images[stored.index] = stored
-        job.previews.pop(stored.index, None)
-        self._changed(job)
+        except OSError:
+            job.images.pop(index, None)
+            raise
 
     async def add_end(self, end: Done | Failed) -> None:
         """As ``add_image``, for the last reply."""
         job = await self.get(end.id)
-        if job is None or job.end is not None:
+        if job is None:
             return
         try:
-            await asyncio.to_thread(self._folder.add_end, end)
-            self._entries[job.id].has_end = True
+            if job.end is None:
+                await asyncio.to_thread(self._folder.add_end, end)
+                self._entries[job.id].has_end = True
+                job.end = end
+                self._changed(job)
+            await asyncio.to_thread(self._folder.sync_end, job.id)
         except (FileNotFoundError, KeyError):
             self._forget(job.id)
-            return
-        job.end = end
-        self._changed(job)
+        except OSError:
+            job.end = None
+            raise
 
     def show(self, event: Progress | Preview) -> None:
         """How far a job is, or what it looks like; of no use once it has ended."""

@@ -1,4 +1,4 @@
-"""Replies on their way into the store: each is acked when it is on the disk, and not before.
+"""Replies on their way into the store: each is acked when it is on the disk for good, and not before.
 
 So a gateway that is killed at any moment gets what it had not stored again, from its own queue, by the next one.
 """
@@ -15,6 +15,8 @@ from stablediffusiond.messages.replies import Done, Failed, Progress
 
 log = logging.getLogger(__name__)
 
+_Name = tuple[str, str]
+
 _PAUSE_SECONDS: Final = (1.0, 30.0)
 
 
@@ -23,9 +25,11 @@ class Replies:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        #: One that comes again, on another connection, takes the place of the one that waits: its ack is the good one.
-        self._waiting: dict[tuple[str, str], tuple[Image | Done | Failed, Ack]] = {}
-        self._has_more = asyncio.Event()
+        #: One that comes again, on another connection, while it is being stored, only brings the ack that is good now.
+        self._acks: dict[_Name, Ack] = {}
+        self._storing: set[asyncio.Task[None]] = set()
+        #: Fails with the first error that is a bug.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Set when nothing is listened to any more: only a bug does that.
         self.closed = asyncio.Event()
         #: Why nothing can be stored; None when all is well.
@@ -35,21 +39,16 @@ class Replies:
         if isinstance(event, Progress | Preview):
             self._jobs.show(event)
             return
-        self._waiting[event.id, key(event)] = event, ack
-        self._has_more.set()
+        name = (event.id, key(event))
+        is_new = name not in self._acks
+        self._acks[name] = ack
+        if is_new:
+            storing = asyncio.create_task(self._store(event, name), name=f"{name[1]} of job {name[0]}")
+            self._storing.add(storing)
+            storing.add_done_callback(self._on_end)
 
-    async def run(self) -> None:
-        """Store what comes, in its order, until cancelled."""
-        while True:
-            await self._has_more.wait()
-            self._has_more.clear()
-            while self._waiting:
-                name = next(iter(self._waiting))
-                await self._store(self._waiting[name][0])
-                self._waiting.pop(name)[1]()
-
-    async def _store(self, event: Image | Done | Failed) -> None:
-        """However long it takes: what is not acked meanwhile waits in the queue."""
+    async def _store(self, event: Image | Done | Failed, name: _Name) -> None:
+        """However long it takes: what is not acked meanwhile waits in the queue. The order does not matter."""
         pause_seconds, longest_seconds = _PAUSE_SECONDS
         while True:
             try:
@@ -60,9 +59,15 @@ class Replies:
                 self.trouble = f"the store takes nothing: {error.strerror}"
             else:
                 self.trouble = None
+                self._acks.pop(name)()
                 return
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, longest_seconds)
+
+    def _on_end(self, storing: asyncio.Task[None]) -> None:
+        self._storing.discard(storing)
+        if not storing.cancelled() and (error := storing.exception()) is not None and not self.broken.done():
+            self.broken.set_exception(error)
 
     def fail(self, error: ResponsesAway) -> None:
         log.warning("no replies come: %s; trying on", error)
@@ -73,4 +78,6 @@ class Replies:
 
     def close(self) -> None:
         """Nothing waits here that the queue does not have."""
+        for storing in self._storing:
+            storing.cancel()
         self.closed.set()

@@ -85,11 +85,10 @@ class Submission:
             if len(self._jobs.under_way(record.owner)) >= self.max_jobs:
                 raise TooManyJobs(f"{self.max_jobs} jobs of yours are under way; wait for one, or cancel it")
             job = await self._keep(record)
-        elif job.record.fingerprint != record.fingerprint:
+            return await self._publish(job, prepared)
+        if job.record.fingerprint != record.fingerprint:
             return job
-        if not job.is_published:
-            await self._publish(job, prepared)
-        return job
+        return job if job.is_published else await self._publish(job, prepared)
 
     async def _keep(self, record: JobRecord) -> Job:
         try:
@@ -99,19 +98,36 @@ class Submission:
         except OSError as error:
             raise Unavailable(f"the store takes nothing: {error.strerror}; try again later") from None
 
-    async def _publish(self, job: Job, prepared: _Prepared) -> None:
+    async def _publish(self, job: Job, prepared: _Prepared) -> Job:
+        """While the disk takes what was asked for: who asked is told when both are done."""
+        syncing = asyncio.create_task(self._jobs.sync(job))
         try:
             await self._queue.publish(prepared.request)
+            await syncing
+        except OSError as error:
+            self._queue.cancel_if_possible(job.id)
+            await self._jobs.delete(job.id)
+            raise Unavailable(f"the store takes nothing: {error.strerror}; try again later") from None
         except InDoubt:
             if not prepared.is_named:  # nobody will ask for it again
                 self._queue.cancel_if_possible(job.id)
                 await self._jobs.delete(job.id)
             raise
         except StableDiffusiondError:
+            await asyncio.wait({syncing})
             await self._jobs.delete(job.id)
             raise
+        finally:
+            syncing.add_done_callback(_look_at)
         with contextlib.suppress(OSError):  # then a repeat publishes it once more
             await self._jobs.mark_published(job)
+        return job
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Otherwise asyncio logs an error that was never retrieved."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _prepare(fields: Body, asking: Asking) -> _Prepared:

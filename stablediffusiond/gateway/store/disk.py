@@ -1,6 +1,8 @@
-"""Files that are there, whole, after a power cut: written beside their place, synced, moved there, and the move synced.
+"""Files that are whole, and files that are there after a power cut: two things, of which the second takes its time.
 
-Everything here blocks; it is called in threads.
+``place`` makes a file appear at once, whole for all who look; ``sync`` returns when it will be there whatever happens.
+Who waits for a picture gets it after the first, and its reply is acked after the second. Everything here blocks; it is
+called in threads.
 """
 
 import os
@@ -11,32 +13,23 @@ from typing import Final
 PART: Final = ".part"  #: what a name ends with while its file is written
 
 
-def write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write ``files`` into ``folder``, in this order: none is there without those before it.
+def place(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write ``files`` into ``folder``, in this order.
 
     Raises:
         OSError: the disk is full, or refuses.
     """
     for name, data in files:
         part = folder / f"{name}{PART}"
-        with part.open("wb") as writing:
-            writing.write(data)
-            writing.flush()
-            os.fdatasync(writing.fileno())
+        part.write_bytes(data)
         part.rename(folder / name)
-    sync(folder)
 
 
-def make_folder(folder: Path) -> None:
-    """Make ``folder``, and have it there for good. Raises FileExistsError, and OSError."""
-    folder.mkdir(mode=0o700)
-    sync(folder.parent)
-
-
-def sync(folder: Path) -> None:
-    """Have the names in ``folder`` on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync(folder: Path, names: Iterable[str]) -> None:
+    """Have files of ``folder`` on the disk, and that they are there. Raises OSError."""
+    for name in (*names, "."):
+        descriptor = os.open(folder / name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

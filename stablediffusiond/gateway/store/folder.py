@@ -62,25 +62,35 @@ class StoreFolder:
         self._jobs.mkdir(mode=0o700, exist_ok=True)
 
     def create(self, record: JobRecord) -> None:
-        """Keep what was asked for. Raises FileExistsError, and OSError as all of this does."""
+        """Place what was asked for. Raises FileExistsError, and OSError as all of this does."""
         folder = self._folder(record.id)
-        disk.make_folder(folder)
-        disk.write(folder, [(_JOB, record.model_dump_json().encode())])
+        folder.mkdir(mode=0o700)
+        disk.place(folder, [(_JOB, record.model_dump_json().encode())])
+
+    def sync_created(self, job_id: str) -> None:
+        disk.sync(self._folder(job_id), [_JOB])
+        disk.sync(self._jobs, [])
 
     def mark_published(self, job_id: str) -> None:
         """Not synced: without the mark, a repeat of the request publishes the same job once more."""
         (self._folder(job_id) / _PUBLISHED).touch()
 
     def add_image(self, facts: ImageFacts, content_type: str, data: bytes) -> StoredImage:
-        """Keep a picture; the facts come last, and say that it is there."""
+        """Place a picture; the facts come last, and say that it is there."""
         name = f"{facts.index}{_suffix(content_type)}"
         image = StoredImage(facts=facts, content_type=content_type, file=name, bytes=len(data))
         files = [(name, data), (f"{facts.index}.json", image.model_dump_json().encode())]
-        disk.write(self._folder(facts.id), files)
+        disk.place(self._folder(facts.id), files)
         return image
 
+    def sync_image(self, job_id: str, image: StoredImage) -> None:
+        disk.sync(self._folder(job_id), [image.file, f"{image.index}.json"])
+
     def add_end(self, end: Done | Failed) -> None:
-        disk.write(self._folder(end.id), [(_END, end_to_json(end))])
+        disk.place(self._folder(end.id), [(_END, end_to_json(end))])
+
+    def sync_end(self, job_id: str) -> None:
+        disk.sync(self._folder(job_id), [_END])
 
     def load(self, job_id: str) -> StoredJob | None:
         """What is kept of the job; None without what was asked for."""
@@ -90,7 +100,7 @@ class StoreFolder:
         job = StoredJob(record)
         for file in folder.glob("[0-9]*.json"):
             image = _read(file, StoredImage.model_validate_json)
-            if image is not None and (folder / image.file).exists():
+            if image is not None and _is_whole(folder / image.file, image.bytes):
                 job.images[image.index] = image
         job.end = _read(folder / _END, end_from_json)
         # Any reply proves it, too.
@@ -119,6 +129,11 @@ class StoreFolder:
         if not ID.fullmatch(job_id):
             raise ValueError(f"{job_id!r} is no name of a folder")
         return self._jobs / job_id
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    """After a power cut it may be missing, or shorter; its reply then comes again."""
+    return file.exists() and file.stat().st_size == size
 
 
 def _read(file: Path, parse: Callable[[bytes], Read]) -> Read | None:

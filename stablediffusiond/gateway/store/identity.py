@@ -40,8 +40,9 @@ class Identity(BaseModel):
             if file.exists():
                 return cls.model_validate_json(file.read_bytes())
             made = cls(queue=f"{results}.gateway-{uuid.uuid4()}", secret=secrets.token_hex(32))
-            disk.write(folder, [(_FILE, made.model_dump_json().encode())])
+            disk.place(folder, [(_FILE, made.model_dump_json().encode())])
             file.chmod(0o600)
+            disk.sync(folder, [_FILE])
         except (OSError, ValidationError) as error:
             raise SettingsError(f"settings: [gateway] store: {file}: {error}") from None
         return made
