@@ -21,9 +21,9 @@ from stablediffusiond.client import AsyncClient
 from tests.gateway.conftest import Running, running
 from tools.private_broker import PrivateBroker
 
-JOB: Final = {"prompt": "a red cat", "width": 512, "height": 512, "steps": 4}
+JOB: Final[dict[str, Any]] = {"prompt": "a red cat", "width": 512, "height": 512, "steps": 4}
 PICTURES: Final = 40
-SMALL: Final = {"prompt": "a red cat", "width": 64, "height": 64, "steps": 100}
+SMALL: Final[dict[str, Any]] = {"prompt": "a red cat", "width": 64, "height": 64, "steps": 100}
 WARM_UP_SECONDS: Final = 4
 MEASURED_SECONDS: Final = 8
 POLLING: Final = 200

@@ -20,8 +20,12 @@ _PRIVATE: Final = {"Cache-Control": "private, max-age=86400, immutable"}
 
 
 async def post_job(request: Request) -> Response:
-    """Any body of docs/protocol.md."""
+    """Any body of docs/protocol.md, or a list of them."""
     context = context_of(request)
+    several = await bodies.read_list(request, "jobs", _MOST_JOBS)
+    if several is not None:
+        jobs = await context.submission.submit_all(several)
+        return JSONResponse({"jobs": [job_view(context, request, job) for job in jobs]}, 202)
     fields, asking = await bodies.read(request, "jobs")
     job = await context.submission.submit(fields, asking)
     view = job_view(context, request, job)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,7 +62,28 @@ class Submission:
             Conflict: the id or key stands for another job.
             TooManyJobs, Unavailable: not now.
         """
-        prepared = await asyncio.to_thread(_prepare, fields, asking)
+        return await self._submit(await asyncio.to_thread(_prepare, fields, asking), asking)
+
+    async def submit_all(self, several: Sequence[tuple[Body, Asking]]) -> list[Job]:
+        """As ``submit``, for each. None is taken if one cannot be drawn, or, as far as that can be known, taken."""
+        prepared = [await asyncio.to_thread(_prepare, fields, asking) for fields, asking in several]
+        if several and len(self._jobs.under_way(several[0][1].client.name)) + len(several) > self.max_jobs:
+            raise TooManyJobs(f"with these, more than {self.max_jobs} jobs of yours would be under way; send fewer")
+        nameless = {each.record.id for each in prepared if not each.is_named}
+        pairs = zip(prepared, several, strict=True)
+        ends = await asyncio.gather(
+            *(self._submit(each, asking) for each, (_, asking) in pairs), return_exceptions=True
+        )
+        jobs = [end for end in ends if isinstance(end, Job)]
+        for error in ends:
+            if isinstance(error, BaseException):
+                for job in jobs:
+                    if job.id in nameless:
+                        self._queue.cancel_if_possible(job.id)
+                raise error
+        return jobs
+
+    async def _submit(self, prepared: _Prepared, asking: Asking) -> Job:
         job_id = prepared.record.id
         task = self._under_way.get(job_id)
         if task is None:

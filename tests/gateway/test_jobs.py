@@ -128,3 +128,22 @@ def test_status_and_health(served: Running) -> None:
     assert served.client.get("/healthz").json() == {"healthy": True, "troubles": []}
     status = served.client.get("/status").json()
     assert status["workers"][0]["offer"]["loras"][0]["name"] == "ink"
+
+
+def test_several_jobs_in_one_body(served: Running) -> None:
+    bodies = [{**BODY, "seed": seed} for seed in range(3)]
+    answer = served.post(body=bodies, **{"Idempotency-Key": "three"})
+    assert answer.status_code == 202
+    jobs = answer.json()["jobs"]
+    assert [served.events(job["id"])[-1].name for job in jobs] == ["done"] * 3
+    assert [served.job(job["id"])["images"][0]["seed"] for job in jobs] == [0, 1, 2]
+    again = served.post(body=bodies, **{"Idempotency-Key": "three"}).json()["jobs"]
+    assert [job["id"] for job in again] == [job["id"] for job in jobs]
+
+
+def test_of_several_jobs_none_is_taken_if_one_cannot_be_drawn(served: Running) -> None:
+    before = served.client.get("/jobs").json()["jobs"][0]["id"]
+    assert served.post(body=[BODY, {**BODY, "steps": "many"}]).json()["error"]["field"] == "steps"
+    for wrong in ([], [BODY] * 101, [BODY, 1]):
+        assert served.post(body=wrong).status_code == 400
+    assert served.client.get("/jobs").json()["jobs"][0]["id"] == before

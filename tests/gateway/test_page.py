@@ -58,7 +58,7 @@ def test_a_picture_is_drawn_with_the_keyboard(opened: Page) -> None:
     assert opened.get_by_label("Prompt", exact=True).input_value() == "a red cat <lora:ink:0.8> y, z"
     ask(opened, "a red cat", seed="42", steps="100")
     opened.keyboard.press("Control+Enter")
-    card = opened.locator(".card").first
+    card = opened.locator(".card", has_text="a red cat").first
     expect(card.locator("img.preview")).to_be_visible()
     picture = card.locator("a[href] img")
     expect(picture).to_be_visible()
@@ -71,7 +71,7 @@ def test_a_picture_is_drawn_with_the_keyboard(opened: Page) -> None:
 def test_one_is_cancelled_and_deleted(opened: Page) -> None:
     ask(opened, "a slow cat", steps="150")
     opened.get_by_role("button", name="Draw", exact=False).first.click()
-    card = opened.locator(".card").first
+    card = opened.locator(".card", has_text="a slow cat")
     card.get_by_role("button", name="Cancel").click()
     expect(card.locator(".bar.failed")).to_contain_text("cancelled")
     card.get_by_role("button", name="Delete").click()
@@ -96,7 +96,7 @@ def test_a_mask_is_painted_on_an_image(opened: Page, served: Running) -> None:
     opened.mouse.up()
     ask(opened, "a blue cat")
     opened.keyboard.press("Control+Enter")
-    link = opened.locator(".card").first.locator("a[href]")
+    link = opened.locator(".card", has_text="a blue cat").locator("a[href]")
     expect(link).to_be_visible()
     drawn = Image.open(io.BytesIO(served.client.get(str(link.get_attribute("href"))).content))
     assert drawn.getpixel((63, 63)) == (255, 0, 0)
@@ -109,7 +109,7 @@ def test_what_was_drawn_is_there_again_and_may_be_copied(opened: Page) -> None:
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(opened, "it's a <b>cat</b>", seed="7")
     opened.keyboard.press("Control+Enter")
-    expect(opened.locator(".card").first.locator("a[href]")).to_be_visible()
+    expect(opened.locator(".card", has_text="it's a").locator("a[href]")).to_be_visible()
     opened.reload()
     card = opened.locator(".card").first
     expect(card.locator(".prompt")).to_have_text("it's a <b>cat</b>")
