@@ -3,12 +3,12 @@
 import asyncio
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from stablediffusiond.client.events import Image, Preview
+from stablediffusiond.gateway.job_index import JobIndex
 from stablediffusiond.gateway.store.folder import Entry, StoredJob, StoreFolder
 from stablediffusiond.gateway.store.records import JobRecord, StoredImage
 from stablediffusiond.messages.replies import Done, Failed, Progress
@@ -66,7 +66,7 @@ class Jobs:
 
     def __init__(self, folder: StoreFolder) -> None:
         self._folder = folder
-        self._entries: dict[str, Entry] = {}  #: in the order in which they came
+        self.index = JobIndex()
         self._under_way: dict[str, Job] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
         #: Two who ask for one job have to get the same object, to hear of the same changes.
@@ -76,29 +76,27 @@ class Jobs:
 
     async def load(self) -> None:
         """Find what is in the store."""
-        found = await asyncio.to_thread(lambda: sorted(self._folder.entries(), key=lambda entry: entry.created_at))
-        self._entries = {entry.id: entry for entry in found}
-        for entry in found:
-            if not entry.has_end:
-                await self.get(entry.id)
+        self.index = JobIndex(await asyncio.to_thread(lambda: list(self._folder.entries())))
+        for job_id in self.index.without_end():
+            await self.get(job_id)
 
     async def get(self, job_id: str) -> Job | None:
         """The job, if there is one."""
-        if job_id not in self._entries:
+        if job_id not in self.index:
             return None
         async with self._loading.setdefault(job_id, asyncio.Lock()):
             if (job := self._known.get(job_id)) is None:
                 stored = await asyncio.to_thread(self._folder.load, job_id)
                 job = None if stored is None else Job(stored)
         self._loading.pop(job_id, None)
-        if job is not None and job_id in self._entries:
+        if job is not None and job_id in self.index:
             self._remember(job)
         return job
 
     async def open(self, record: JobRecord) -> Job:
         """Keep what was asked for, until a power cut; from now on replies are expected. Raises OSError."""
         await asyncio.to_thread(self._folder.create, record)
-        self._entries[record.id] = Entry(record.id, record.owner, record.created_at, 0, has_end=False)
+        self.index.add(Entry(record.id, record.owner, record.created_at, 0, has_end=False))
         job = Job(StoredJob(record))
         self._remember(job)
         return job
@@ -124,7 +122,7 @@ class Jobs:
         try:
             if (stored := job.images.get(index)) is None:
                 stored = await asyncio.to_thread(self._folder.add_image, image.facts, image.content_type, image.data)
-                self._entries[job.id].bytes += stored.bytes
+                self.index[job.id].bytes += stored.bytes
                 job.images[index] = stored
                 job.previews.pop(index, None)
                 self._changed(job)
@@ -143,7 +141,7 @@ class Jobs:
         try:
             if job.end is None:
                 await asyncio.to_thread(self._folder.add_end, end)
-                self._entries[job.id].has_end = True
+                self.index[job.id].has_end = True
                 job.end = end
                 self._changed(job)
             await asyncio.to_thread(self._folder.sync_end, job.id)
@@ -182,27 +180,6 @@ class Jobs:
         """Those that have not ended, the oldest first; only those of ``owner``, if given."""
         return [job for job in self._under_way.values() if owner is None or job.record.owner == owner]
 
-    def newest(self, owner: str | None, before: str | None) -> Iterator[str]:
-        """Ids, the newest first; those that came before the job ``before``, if given."""
-        ids = reversed(self._entries)
-        if before is not None and before in self._entries:
-            for job_id in ids:
-                if job_id == before:
-                    break
-        for job_id in list(ids):
-            if (entry := self._entries.get(job_id)) and owner in {None, entry.owner}:
-                yield job_id
-
-    def too_old_or_too_much(self, oldest: datetime, most_bytes: int) -> list[str]:
-        """Jobs to delete: those from before ``oldest``, and the oldest that have ended beyond ``most_bytes``."""
-        left = sum(entry.bytes for entry in self._entries.values())
-        found = []
-        for entry in self._entries.values():
-            if entry.created_at < oldest or (left > most_bytes and entry.has_end):
-                found.append(entry.id)
-                left -= entry.bytes
-        return found
-
     def _remember(self, job: Job) -> None:
         self._known[job.id] = job
         if not job.has_ended:
@@ -214,7 +191,7 @@ class Jobs:
             self._recent.popitem(last=False)
 
     def _forget(self, job_id: str) -> None:
-        self._entries.pop(job_id, None)
+        self.index.discard(job_id)
         self._under_way.pop(job_id, None)
         self._recent.pop(job_id, None)
         self._known.pop(job_id, None)
@@ -230,7 +207,7 @@ class Jobs:
 
 async def sweep(jobs: Jobs, now: datetime, keep_days: float, keep_bytes: int) -> int:
     """Delete what need not be kept any longer; returns how many jobs that was."""
-    found = jobs.too_old_or_too_much(now - timedelta(days=keep_days), keep_bytes)
+    found = jobs.index.too_old_or_too_much(now - timedelta(days=keep_days), keep_bytes)
     for job_id in found:
         await jobs.delete(job_id)
     return len(found)

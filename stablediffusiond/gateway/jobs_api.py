@@ -37,7 +37,7 @@ async def list_jobs(request: Request) -> Response:
     context = context_of(request)
     most = _whole(request.query_params.get("limit", "20"), "limit", _MOST_JOBS)
     views: list[dict[str, Any]] = []
-    for job_id in context.jobs.newest(client_of(request).sees, request.query_params.get("before")):
+    for job_id in context.jobs.index.newest(client_of(request).sees, request.query_params.get("before")):
         if len(views) == most:
             break
         if (job := await context.jobs.get(job_id)) is not None:

@@ -46,59 +46,69 @@ def document() -> Schema:
 
 
 def _paths() -> Schema:
-    job_id = _parameter("id", "path", {"type": "string", "pattern": f"^{ID.pattern}$"})
+    return {**_all_jobs(), **_one_job(), **_service()}
+
+
+def _all_jobs() -> Schema:
     key = _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 200})
-    last = _parameter("Last-Event-ID", "header", {"type": "string", "pattern": r"^\d{1,60}(-end)?$"})
-    leave = _parameter("on_disconnect", "query", {"enum": ["keep", "cancel"]})
     limit = _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100})
-    before = _parameter("before", "query", {"type": "string"})
-    index = _parameter("index", "path", {"type": "integer", "minimum": 0})
-    body = {"required": True, "content": {_JSON: {"schema": {"$ref": f"{_REF}Request"}}}}
-    gone = {"404": _error("No such job, or none of this client's")}
-    away = {"503": _error("The broker is away, or a queue or the store full: again after Retry-After seconds")}
+    before = _parameter("before", "query", _TEXT)
+    body = {"anyOf": [{"$ref": f"{_REF}Request"}, {"$ref": f"{_REF}Requests"}]}
     taken = {
-        "202": _answer("The broker has the job", "Job"),
+        "202": _answer("The broker has the job, or all of the list", "Taken"),
         "409": _error("The id, or the key, stands for another job"),
         "413": _error("The body is too large"),
         "429": _error("Too many jobs of this client are under way"),
-        **away,
+        **_away(),
     }
-    picture = {
-        "200": {"description": "The picture's file", "content": {"image/*": {}}},
-        "206": {"description": "A part"},
-    }
-    picture |= {"416": {"description": "No such part"}, **gone}
-    stream = {"description": "progress, preview, image, then done or failed", "content": {"text/event-stream": {}}}
-    events = {"200": stream, "204": {"description": "The reader has had all of them"}, **gone}
+    listed = {"200": _answer("Jobs", "Jobs")}
     return {
         "/jobs": {
-            "post": _operation("Draw", taken, [key], requestBody=body),
-            "get": _operation("The newest jobs first", {"200": _answer("Jobs", "Jobs")}, [limit, before]),
-        },
-        "/jobs/{id}": {
-            "get": _operation("A job", {"200": _answer("The job", "Job"), **gone}, [job_id]),
-            "delete": _operation(
-                "Cancel a job that is under way, delete one that has ended",
-                {
-                    "202": _answer("It is being cancelled", "Job"),
-                    "204": {"description": "It is deleted"},
-                    **gone,
-                    **away,
-                },
-                [job_id],
+            "post": _operation(
+                "Draw", taken, [key], requestBody={"required": True, "content": {_JSON: {"schema": body}}}
             ),
+            "get": _operation("The newest jobs first", listed, [limit, before]),
+        }
+    }
+
+
+def _one_job() -> Schema:
+    job_id = _parameter("id", "path", {"type": "string", "pattern": f"^{ID.pattern}$"})
+    last = _parameter("Last-Event-ID", "header", {"type": "string", "pattern": r"^\d{1,60}(-end)?$"})
+    leave = _parameter("on_disconnect", "query", {"enum": ["keep", "cancel"]})
+    index = _parameter("index", "path", {"type": "integer", "minimum": 0})
+    ended = {"202": _answer("It is being cancelled", "Job"), "204": {"description": "It is deleted"}}
+    stream = {"description": "progress, preview, image, then done or failed", "content": {"text/event-stream": {}}}
+    file = {"description": "The picture's file", "content": {"image/*": {}}}
+    parts = {"206": {"description": "A part"}, "416": {"description": "No such part"}}
+    events = {"200": stream, "204": {"description": "The reader has had all of them"}, **_gone()}
+    cancel = "Cancel a job that is under way, delete one that has ended"
+    return {
+        "/jobs/{id}": {
+            "get": _operation("A job", {"200": _answer("The job", "Job"), **_gone()}, [job_id]),
+            "delete": _operation(cancel, {**ended, **_gone(), **_away()}, [job_id]),
         },
         "/jobs/{id}/events": {"get": _operation("The events of a job", events, [job_id, last, leave])},
-        "/jobs/{id}/images/{index}": {"get": _operation("A picture", picture, [job_id, index])},
-        "/status": {"get": _operation("The service", {"200": _answer("Its status", "Status"), **away}, [])},
-        "/healthz": {
-            "get": _operation(
-                "Whether jobs are taken and pictures come",
-                {"200": _answer("So it is", "Health"), "503": _answer("It is not", "Health")},
-                [],
-            )
+        "/jobs/{id}/images/{index}": {
+            "get": _operation("A picture", {"200": file, **parts, **_gone()}, [job_id, index])
         },
     }
+
+
+def _service() -> Schema:
+    health = {"200": _answer("So it is", "Health"), "503": _answer("It is not", "Health")}
+    return {
+        "/status": {"get": _operation("The service", {"200": _answer("Its status", "Status"), **_away()}, [])},
+        "/healthz": {"get": _operation("Whether jobs are taken and pictures come", health, [])},
+    }
+
+
+def _gone() -> Schema:
+    return {"404": _error("No such job, or none of this client's")}
+
+
+def _away() -> Schema:
+    return {"503": _error("The broker is away, or a queue or the store full: again after Retry-After seconds")}
 
 
 def _schemas() -> Schema:
@@ -122,6 +132,8 @@ def _schemas() -> Schema:
     refusal["properties"] = {"code": _TEXT, "message": _TEXT, "field": _TEXT}
     return {
         "Request": request_schema(),
+        "Requests": {"type": "array", "items": {"$ref": f"{_REF}Request"}, "minItems": 1, "maxItems": 100},
+        "Taken": {"anyOf": [{"$ref": f"{_REF}Job"}, {"$ref": f"{_REF}Jobs"}]},
         "Image": {"type": "object", "properties": properties, "required": ["index", "seed", "url"]},
         "Job": {"type": "object", "properties": {**job, **later}, "required": list(job)},
         "Jobs": _object({"jobs": {"type": "array", "items": {"$ref": f"{_REF}Job"}}}),

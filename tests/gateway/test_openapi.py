@@ -9,12 +9,12 @@ from tools.private_broker import PrivateBroker
 
 
 def test_the_description_is_true(broker: PrivateBroker, tmp_path: Path) -> None:
-    """Nobody draws meanwhile. What fits the schema may yet contradict itself, and is refused by the names of its fields."""
+    """Nobody draws meanwhile. What fits the schema may yet contradict itself, and what is being cancelled is still there."""
     with running(broker, tmp_path) as served:
         served.requestd.stop()
         done = subprocess.run(
             [sys.executable, "-m", "schemathesis.cli", "run", f"{served.address}/openapi.json", "--seed", "1",
-             "--phases", "fuzzing,stateful", "--max-examples", "15", "--exclude-checks", "positive_data_acceptance",
+             "--phases", "fuzzing,stateful", "--max-examples", "15", "--exclude-checks", "positive_data_acceptance,use_after_free",
              "--request-timeout", "20", "--exclude-path-regex", "events"],
             cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200,
         )  # fmt: skip
