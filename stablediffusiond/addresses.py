@@ -39,8 +39,8 @@ async def bind(section: str, host: str, port: int, remedy: str) -> list[socket.s
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
-    # With its protocol's name: only then does asyncio set TCP_NODELAY on what is accepted, without which the second of two
-    # short writes waits up to 40 ms for the peer's acknowledgement of the first.
+    # With its protocol's name: only then does asyncio set TCP_NODELAY on what is accepted, without which the second of
+    # two short writes waits up to 40 ms for the peer's acknowledgement of the first.
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setblocking(False)  # noqa: FBT003

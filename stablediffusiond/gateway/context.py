@@ -12,7 +12,6 @@ from stablediffusiond.gateway.links import Links
 from stablediffusiond.gateway.queue_client import QueueClient
 from stablediffusiond.gateway.replies import Replies
 from stablediffusiond.gateway.service_view import ServiceView
-from stablediffusiond.gateway.store.records import StoredImage
 from stablediffusiond.gateway.submission import Submission
 from stablediffusiond.settings import GatewaySettings
 
@@ -34,10 +33,9 @@ class Context:
     def __post_init__(self) -> None:
         self.service = ServiceView(self.queue)
 
-    def url(self, request: Request, job: Job, image: StoredImage) -> str:
-        """The address of a picture for who has sent ``request``."""
-        base = self.settings.public_url or f"{request.url.scheme}://{request.headers['host']}"
-        return base + self.links.path(job, image)
+    def base(self, request: Request) -> str:
+        """What addresses begin with for who has sent ``request``."""
+        return self.settings.public_url or f"{request.url.scheme}://{request.headers['host']}"
 
     async def job(self, request: Request) -> Job:
         """The job that the path names. Raises NotFound, also where it is somebody else's."""

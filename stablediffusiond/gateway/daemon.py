@@ -11,6 +11,7 @@ from stablediffusiond.gateway.access import Access
 from stablediffusiond.gateway.app import make_app
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.http_server import HttpServer
+from stablediffusiond.gateway.job_view import job_view
 from stablediffusiond.gateway.jobs import Jobs, sweep
 from stablediffusiond.gateway.links import Links
 from stablediffusiond.gateway.queue_client import QueueClient
@@ -19,6 +20,7 @@ from stablediffusiond.gateway.store.folder import StoreFolder
 from stablediffusiond.gateway.store.identity import Identity, take
 from stablediffusiond.gateway.store.records import now
 from stablediffusiond.gateway.submission import Submission
+from stablediffusiond.gateway.webhooks import Webhooks
 from stablediffusiond.service import Reload, feed_watchdog, first_of, notify, run, stop_signal
 from stablediffusiond.settings import GatewaySettings, Settings
 
@@ -72,6 +74,7 @@ async def _serve(context: Context, stop: asyncio.Event, reload: Reload) -> None:
     parts = [
         asyncio.create_task(context.queue.run(), name="queue"),
         asyncio.create_task(_sweep(context), name="sweep"),
+        asyncio.create_task(_webhooks(context).run(), name="webhooks"),
     ]
     # Ready without the broker too: those who come are told that it is away.
     notify(READY=1, STATUS="takes jobs")
@@ -87,6 +90,14 @@ async def _serve(context: Context, stop: asyncio.Event, reload: Reload) -> None:
             part.cancel()
         await asyncio.wait(parts)
         await context.queue.close()
+
+
+def _webhooks(context: Context) -> Webhooks:
+    secret = context.settings.webhook_secret
+    base = context.settings.public_url or ""
+    return Webhooks(
+        context.jobs, secret.get_secret_value() if secret is not None else "", lambda job: job_view(context, base, job)
+    )
 
 
 async def _sweep(context: Context) -> None:

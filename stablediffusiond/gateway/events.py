@@ -43,7 +43,7 @@ class JobEvents:
         if found is None:
             raise InvalidRequest("Last-Event-ID is none of these events'", field="Last-Event-ID")
         self._context = context
-        self._request = request
+        self._base = context.base(request)
         self._job = job
         self._had = int(found[1])
         #: Nothing comes any more.
@@ -76,7 +76,7 @@ class JobEvents:
         for index, image in sorted(job.images.items()):
             if not self._had >> index & 1:
                 self._had |= 1 << index
-                yield encode("image", image_view(self._context, self._request, job, image), str(self._had))
+                yield encode("image", image_view(self._context, self._base, job, image), str(self._had))
         if job.has_ended and job.end is not None:
             self.is_over = True
             kind = "done" if isinstance(job.end, Done) else "failed"

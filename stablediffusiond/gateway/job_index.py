@@ -28,6 +28,10 @@ class JobIndex:
         """Jobs whose last reply is not kept."""
         return [entry.id for entry in self._entries.values() if not entry.has_end]
 
+    def due(self) -> list[str]:
+        """Jobs whose webhook was not taken yet."""
+        return [entry.id for entry in self._entries.values() if entry.is_due]
+
     def newest(self, owner: str | None, before: str | None) -> Iterator[str]:
         """Ids, the newest first; those that came before the job ``before``, if given, and only those of ``owner``."""
         ids = list(reversed(self._entries))

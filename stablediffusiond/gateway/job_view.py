@@ -2,23 +2,21 @@
 
 from typing import Any
 
-from starlette.requests import Request
-
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.jobs import Job
 from stablediffusiond.gateway.store.records import StoredImage
 from stablediffusiond.messages.replies import Done
 
 
-def job_view(context: Context, request: Request, job: Job) -> dict[str, Any]:
-    """What ``GET /jobs/ID`` answers."""
+def job_view(context: Context, base: str, job: Job) -> dict[str, Any]:
+    """What ``GET /jobs/ID`` answers; addresses of pictures begin with ``base``."""
     view: dict[str, Any] = {
         "id": job.id,
         "state": state(job),
         "created_at": job.record.created_at.isoformat(timespec="milliseconds"),
         "request": job.record.request,
         "warnings": job.record.warnings,
-        "images": [image_view(context, request, job, image) for _, image in sorted(job.images.items())],
+        "images": [image_view(context, base, job, image) for _, image in sorted(job.images.items())],
         "events": f"/jobs/{job.id}/events",
     }
     if job.progress is not None and not job.has_ended:
@@ -31,10 +29,10 @@ def job_view(context: Context, request: Request, job: Job) -> dict[str, Any]:
     return view
 
 
-def image_view(context: Context, request: Request, job: Job, image: StoredImage) -> dict[str, Any]:
+def image_view(context: Context, base: str, job: Job, image: StoredImage) -> dict[str, Any]:
     """A picture: where it is, and all that is needed to draw it again."""
     facts = image.facts.model_dump(exclude_none=True, exclude={"id", "count"})
-    url = context.url(request, job, image)
+    url = base + context.links.path(job, image)
     return {**facts, "content_type": image.content_type, "bytes": image.bytes, "url": url}
 
 

@@ -1,6 +1,7 @@
 """The jobs that this gateway knows: what of them is in the store, how far those are that are under way, who waits."""
 
 import asyncio
+import contextlib
 import weakref
 from collections import OrderedDict
 from datetime import datetime, timedelta
@@ -73,12 +74,19 @@ class Jobs:
         self._known: weakref.WeakValueDictionary[str, Job] = weakref.WeakValueDictionary()
         self._loading: dict[str, asyncio.Lock] = {}
         self.is_closing = False
+        self._due: asyncio.Queue[str] = asyncio.Queue()
 
     async def load(self) -> None:
         """Find what is in the store."""
         self.index = JobIndex(await asyncio.to_thread(lambda: list(self._folder.entries())))
         for job_id in self.index.without_end():
             await self.get(job_id)
+        for job_id in self.index.due():
+            self._due.put_nowait(job_id)
+
+    async def next_due(self) -> str:
+        """The next job that has ended and has a webhook."""
+        return await self._due.get()
 
     async def get(self, job_id: str) -> Job | None:
         """The job, if there is one."""
@@ -108,6 +116,11 @@ class Jobs:
     async def mark_published(self, job: Job) -> None:
         job.is_published = True
         await asyncio.to_thread(self._folder.mark_published, job.id)
+
+    async def mark_notified(self, job: Job) -> None:
+        """Its webhook was taken, or never will be."""
+        with contextlib.suppress(OSError):  # then it comes once more
+            await asyncio.to_thread(self._folder.mark_notified, job.id)
 
     async def add_image(self, image: Image) -> None:
         """Keep a picture for good; one of a job that is not kept is left alone. Who waits is told before that.
@@ -202,6 +215,8 @@ class Jobs:
             job.previews.clear()
             self._under_way.pop(job.id, None)
             self._remember(job)
+            if job.record.webhook is not None:
+                self._due.put_nowait(job.id)
         job.announce()
 
 

@@ -1,5 +1,6 @@
 """Our own interface: jobs, their events, and their pictures."""
 
+import dataclasses
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -7,13 +8,15 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from stablediffusiond.errors import InvalidRequest
-from stablediffusiond.gateway import bodies, by_method, waiting
+from stablediffusiond.gateway import bodies, by_method, waiting, webhooks
 from stablediffusiond.gateway.context import Context, client_of, context_of
 from stablediffusiond.gateway.errors import NotFound
 from stablediffusiond.gateway.events import MEDIA_TYPE, JobEvents
 from stablediffusiond.gateway.job_view import job_view
 from stablediffusiond.gateway.jobs import Job
 from stablediffusiond.gateway.store.records import StoredImage
+from stablediffusiond.gateway.submission import Asking
+from stablediffusiond.messages.values import Body
 
 _MOST_JOBS: Final = 100
 _PRIVATE: Final = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -24,12 +27,17 @@ async def post_job(request: Request) -> Response:
     context = context_of(request)
     several = await bodies.read_list(request, "jobs", _MOST_JOBS)
     if several is not None:
-        jobs = await context.submission.submit_all(several)
-        return JSONResponse({"jobs": [job_view(context, request, job) for job in jobs]}, 202)
-    fields, asking = await bodies.read(request, "jobs")
+        jobs = await context.submission.submit_all([_with_webhook(context, *each) for each in several])
+        return JSONResponse({"jobs": [job_view(context, context.base(request), job) for job in jobs]}, 202)
+    fields, asking = _with_webhook(context, *await bodies.read(request, "jobs"))
     job = await context.submission.submit(fields, asking)
-    view = job_view(context, request, job)
+    view = job_view(context, context.base(request), job)
     return JSONResponse(view, 202, {"Location": f"/jobs/{job.id}"})
+
+
+def _with_webhook(context: Context, fields: Body, asking: Asking) -> tuple[Body, Asking]:
+    rest, webhook = webhooks.taken_from(fields, context.settings)
+    return rest, dataclasses.replace(asking, webhook=webhook)
 
 
 async def list_jobs(request: Request) -> Response:
@@ -41,13 +49,13 @@ async def list_jobs(request: Request) -> Response:
         if len(views) == most:
             break
         if (job := await context.jobs.get(job_id)) is not None:
-            views.append(job_view(context, request, job))
+            views.append(job_view(context, context.base(request), job))
     return JSONResponse({"jobs": views})
 
 
 async def get_job(request: Request) -> Response:
     context = context_of(request)
-    return JSONResponse(job_view(context, request, await context.job(request)))
+    return JSONResponse(job_view(context, context.base(request), await context.job(request)))
 
 
 async def delete_job(request: Request) -> Response:
@@ -58,7 +66,7 @@ async def delete_job(request: Request) -> Response:
         await context.jobs.delete(job.id)
         return Response(status_code=204)
     await context.queue.cancel(job.id)
-    return JSONResponse(job_view(context, request, job), 202)
+    return JSONResponse(job_view(context, context.base(request), job), 202)
 
 
 async def get_events(request: Request) -> Response:

@@ -103,6 +103,11 @@ def _service() -> Schema:
     }
 
 
+def _with_webhook(schema: Schema) -> Schema:
+    webhook = {"type": ["string", "null"], "description": "An address to which the end of the job is posted"}
+    return {**schema, "properties": {**schema["properties"], "webhook": webhook}}
+
+
 def _gone() -> Schema:
     return {"404": _error("No such job, or none of this client's")}
 
@@ -131,7 +136,7 @@ def _schemas() -> Schema:
     refusal = {"type": "object", "required": ["code", "message"], "properties": {"code": _TEXT, "message": _TEXT}}
     refusal["properties"] = {"code": _TEXT, "message": _TEXT, "field": _TEXT}
     return {
-        "Request": request_schema(),
+        "Request": _with_webhook(request_schema()),
         "Requests": {"type": "array", "items": {"$ref": f"{_REF}Request"}, "minItems": 1, "maxItems": 100},
         "Taken": {"anyOf": [{"$ref": f"{_REF}Job"}, {"$ref": f"{_REF}Jobs"}]},
         "Image": {"type": "object", "properties": properties, "required": ["index", "seed", "url"]},

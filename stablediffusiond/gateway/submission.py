@@ -38,6 +38,7 @@ class Asking:
     interface: Interface
     body: bytes
     key: str | None = None  #: of the header ``Idempotency-Key``
+    webhook: str | None = None  #: where the end of the job is posted
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def _prepare(fields: Body, asking: Asking) -> _Prepared:
         request=_without_pictures(request),
         count=request.count,
         warnings=warnings,
+        webhook=asking.webhook,
     )
     return _Prepared(request, record, is_named=named is not None or asking.key is not None)
 

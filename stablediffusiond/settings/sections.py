@@ -111,6 +111,10 @@ class GatewaySettings(Section):
     """With more than that in the store, the oldest jobs that have ended are deleted."""
     url_seconds: PositiveInt = 86_400
     """How long the address of a picture opens it without a token."""
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts to which `webhook` in a body may have the end of its job posted; none: nowhere."""
+    webhook_secret: SecretStr | None = None
+    """What posts are signed with; who receives them has it, too. Without it nothing is posted."""
     max_body_bytes: PositiveInt = 33_554_432
     """The body of one HTTP request, pictures included."""
     max_connections: PositiveInt = 500

@@ -93,7 +93,7 @@ class StreamedImages:
 
 def _image(context: Context, request: Request, job: Job, image: StoredImage, asked: Asked) -> dict[str, Any]:
     if asked.response_format == "url":
-        return {"url": context.url(request, job, image)}
+        return {"url": context.base(request) + context.links.path(job, image)}
     return {"b64_json": PictureFile(context.jobs.path(job, image), image.bytes)}
 
 

@@ -5,6 +5,7 @@
     jobs/ID/published           the broker has confirmed that it has the job; empty
     jobs/ID/0.png, 0.json       a picture and its facts; before its reply is acked
     jobs/ID/end.json            ``done`` or ``failed``; before that is acked
+    jobs/ID/notified            its webhook was taken; empty
 
 All of it blocks, and is called in threads; ``jobs.py`` has in memory what is asked for often.
 """
@@ -31,6 +32,7 @@ Read = TypeVar("Read")
 _JOB: Final = "job.json"
 _PUBLISHED: Final = "published"
 _END: Final = "end.json"
+_NOTIFIED: Final = "notified"
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Entry:
     created_at: datetime
     bytes: int
     has_end: bool
+    is_due: bool = False  #: it has ended, and its webhook was not taken yet
 
 
 class StoreFolder:
@@ -74,6 +77,10 @@ class StoreFolder:
     def mark_published(self, job_id: str) -> None:
         """Not synced: without the mark, a repeat of the request publishes the same job once more."""
         (self._folder(job_id) / _PUBLISHED).touch()
+
+    def mark_notified(self, job_id: str) -> None:
+        """Not synced: without the mark, the webhook comes once more, with the same id."""
+        (self._folder(job_id) / _NOTIFIED).touch()
 
     def add_image(self, facts: ImageFacts, content_type: str, data: bytes) -> StoredImage:
         """Place a picture; the facts come last, and say that it is there."""
@@ -123,7 +130,8 @@ class StoreFolder:
             if record is None:
                 self.delete(folder.name)
             else:
-                yield Entry(record.id, record.owner, record.created_at, sum(sizes.values()), _END in sizes)
+                is_due = record.webhook is not None and _END in sizes and _NOTIFIED not in sizes
+                yield Entry(record.id, record.owner, record.created_at, sum(sizes.values()), _END in sizes, is_due)
 
     def _folder(self, job_id: str) -> Path:
         if not ID.fullmatch(job_id):

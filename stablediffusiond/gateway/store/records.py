@@ -29,6 +29,7 @@ class JobRecord(_Record):
     request: dict[str, Any] = Field(description="Its fields, without the pictures in it")
     count: int = Field(ge=1, description="Pictures that were asked for")
     warnings: list[str] = Field(default_factory=list, description="What was accepted and ignored")
+    webhook: str | None = Field(None, description="Where the end of the job is posted")
 
 
 class StoredImage(_Record):
