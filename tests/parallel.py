@@ -24,6 +24,7 @@ _LONGEST_FIRST: Final = (
     "faults",
     "project",
     "end_to_end",
+    "gateway",
     "engine/test_parity.py",
     "engine",
     "broker",

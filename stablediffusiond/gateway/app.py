@@ -19,7 +19,7 @@ _INTERFACES: Final = (jobs_api, service_api, openai, a1111, openapi, page_files)
 def make_app(context: Context) -> Starlette:
     app = Starlette(
         routes=[route for module in _INTERFACES for route in module.ROUTES],
-        middleware=[Middleware(Guard, settings=context.settings, access=context.access)],
+        middleware=[Middleware(Guard, context=context)],
         exception_handlers={
             StableDiffusiondError: problems.answer,
             HTTPException: problems.answer,

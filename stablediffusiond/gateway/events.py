@@ -23,7 +23,7 @@ from stablediffusiond.messages.replies import Done, Progress
 MEDIA_TYPE: Final = "text/event-stream"
 #: A client, or what stands between, must not take a silent connection for a dead one.
 _KEEP_ALIVE_SECONDS: Final = 15.0
-_KEEP_ALIVE: Final = ": still here\n\n"
+KEEP_ALIVE: Final = ": still here\n\n"
 _ID: Final = re.compile(r"(\d{1,60})(-end)?")
 
 
@@ -58,11 +58,8 @@ class JobEvents:
                 yield event
             if self.is_over:
                 break
-            try:
-                async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
-                    await changed.wait()
-            except TimeoutError:
-                yield _KEEP_ALIVE
+            if not await waited(changed):
+                yield KEEP_ALIVE
 
     def _new(self) -> Iterator[str]:
         job = self._job
@@ -81,6 +78,15 @@ class JobEvents:
             self.is_over = True
             kind = "done" if isinstance(job.end, Done) else "failed"
             yield encode(kind, job.end.model_dump(exclude_none=True), f"{self._had}-end")
+
+
+async def waited(changed: asyncio.Event) -> bool:
+    """Wait for ``changed``; False when it is time for a sign of life."""
+    try:
+        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+            return await changed.wait()
+    except TimeoutError:
+        return False
 
 
 def data_url(jpeg: bytes) -> str:

@@ -13,10 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stablediffusiond.gateway import problems
-from stablediffusiond.gateway.access import Access
+from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.errors import BodyTooLarge, Forbidden, HttpError
 from stablediffusiond.hosts import KnownHosts, name_in
-from stablediffusiond.settings import GatewaySettings
 
 #: Needs no token: the page (which asks for one), what describes the service, and pictures by signed addresses.
 _OPEN: Final = frozenset({"/", "/healthz", "/openapi.json"})
@@ -33,10 +32,10 @@ _ALLOWED_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Last-Ev
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings, access: Access) -> None:
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        settings = context.settings
         self._app = app
-        self._settings = settings
-        self._access = access
+        self._context = context  #: whose limits a reload may change
         public = urlsplit(settings.public_url or "").hostname
         self._hosts = KnownHosts([*settings.allowed_hosts, *([public] if public else [])])
         self._origins = {origin.rstrip("/") for origin in settings.allowed_origins}
@@ -52,7 +51,7 @@ class Guard:
                 return
             self._check_length(headers)
             if scope["path"] not in _OPEN and not scope["path"].startswith(_OPEN_BELOW):
-                scope.setdefault("state", {})["client"] = self._access.client(headers.get("authorization"))
+                scope.setdefault("state", {})["client"] = self._context.access.client(headers.get("authorization"))
         except HttpError as error:
             await problems.response(scope["path"], error)(scope, receive, send)
             return
@@ -63,7 +62,7 @@ class Guard:
                     MutableHeaders(scope=message)[name] = value
             await send(message)
 
-        await self._app(scope, _bounded(receive, self._settings.max_body_bytes), send_with_headers)
+        await self._app(scope, _bounded(receive, self._context.settings.max_body_bytes), send_with_headers)
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -73,15 +72,15 @@ class Guard:
 
     def _check_origin(self, headers: Headers, origin: str | None) -> None:
         """A page of our own has our address."""
-        if origin is None or origin in self._origins or origin == self._settings.public_url:
+        if origin is None or origin in self._origins or origin == self._context.settings.public_url:
             return
         if urlsplit(origin).netloc.lower() != headers["host"].lower():
             raise Forbidden(f"a page of {origin[:200]} may not use this; see [gateway] allowed_origins")
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
-            raise _too_large(self._settings.max_body_bytes)
+        if length.isdecimal() and int(length) > self._context.settings.max_body_bytes:
+            raise _too_large(self._context.settings.max_body_bytes)
 
     def _added(self, origin: str | None) -> Iterator[tuple[str, str]]:
         yield from _HEADERS.items()

@@ -5,13 +5,12 @@ import contextlib
 import weakref
 from collections import OrderedDict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from stablediffusiond.client.events import Image, Preview
 from stablediffusiond.gateway.job_index import JobIndex
 from stablediffusiond.gateway.store.folder import Entry, StoredJob, StoreFolder
-from stablediffusiond.gateway.store.records import JobRecord, StoredImage
+from stablediffusiond.gateway.store.records import JobRecord
 from stablediffusiond.messages.replies import Done, Failed, Progress
 
 #: Jobs that have ended and are kept in memory: those that were asked for last.
@@ -67,6 +66,7 @@ class Jobs:
 
     def __init__(self, folder: StoreFolder) -> None:
         self._folder = folder
+        self.path = folder.path
         self.index = JobIndex()
         self._under_way: dict[str, Job] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
@@ -74,7 +74,8 @@ class Jobs:
         self._known: weakref.WeakValueDictionary[str, Job] = weakref.WeakValueDictionary()
         self._loading: dict[str, asyncio.Lock] = {}
         self.is_closing = False
-        self._due: asyncio.Queue[str] = asyncio.Queue()
+        #: Jobs that have ended and have a webhook.
+        self.due: asyncio.Queue[str] = asyncio.Queue()
 
     async def load(self) -> None:
         """Find what is in the store."""
@@ -82,11 +83,7 @@ class Jobs:
         for job_id in self.index.without_end():
             await self.get(job_id)
         for job_id in self.index.due():
-            self._due.put_nowait(job_id)
-
-    async def next_due(self) -> str:
-        """The next job that has ended and has a webhook."""
-        return await self._due.get()
+            self.due.put_nowait(job_id)
 
     async def get(self, job_id: str) -> Job | None:
         """The job, if there is one."""
@@ -186,9 +183,6 @@ class Jobs:
         self._forget(job_id)
         await asyncio.to_thread(self._folder.delete, job_id)
 
-    def path(self, job: Job, image: StoredImage) -> Path:
-        return self._folder.path(job.id, image)
-
     def under_way(self, owner: str | None = None) -> list[Job]:
         """Those that have not ended, the oldest first; only those of ``owner``, if given."""
         return [job for job in self._under_way.values() if owner is None or job.record.owner == owner]
@@ -216,7 +210,7 @@ class Jobs:
             self._under_way.pop(job.id, None)
             self._remember(job)
             if job.record.webhook is not None:
-                self._due.put_nowait(job.id)
+                self.due.put_nowait(job.id)
         job.announce()
 
 

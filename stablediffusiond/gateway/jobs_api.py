@@ -59,10 +59,12 @@ async def get_job(request: Request) -> Response:
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancel a job that is under way; delete one that has ended."""
+    """Cancel a job that is under way; delete one that has ended, or that the broker may not have."""
     context = context_of(request)
     job = await context.job(request)
-    if job.has_ended:
+    if not job.is_published:
+        context.queue.cancel_if_possible(job.id)
+    if job.has_ended or not job.is_published:
         await context.jobs.delete(job.id)
         return Response(status_code=204)
     await context.queue.cancel(job.id)
@@ -111,7 +113,7 @@ async def get_picture(request: Request) -> Response:
 def _file(context: Context, job: Job, image: StoredImage) -> Response:
     """In pieces, off the disk."""
     name = f"{job.id}-{image.file}"
-    path = context.jobs.path(job, image)
+    path = context.jobs.path(job.id, image)
     return FileResponse(
         path, media_type=image.content_type, filename=name, content_disposition_type="inline", headers=_PRIVATE
     )

@@ -65,7 +65,7 @@ class Webhooks:
         """Post what is due now, and whenever a job ends, until cancelled."""
         async with asyncio.TaskGroup() as posting:
             while True:
-                due = await self._jobs.next_due()
+                due = await self._jobs.due.get()
                 posting.create_task(self._deliver(due), name=f"webhook of {due}")
 
     async def _deliver(self, job_id: str) -> None:

@@ -18,7 +18,7 @@ from stablediffusiond.settings.sections import ENV_PREFIX, BrokerSettings, Setti
 ENV_FILE: Final = "STABLEDIFFUSIOND_CONFIG"
 _SHORTEST_TOKEN: Final = 16
 #: Keys whose values no error may repeat.
-_SECRETS: Final = {"url", "token"}
+_SECRETS: Final = {"url", "token", "webhook_secret"}
 #: Keys of earlier versions that mean nothing any more: an upgrade keeps the file that they stand in.
 _REMOVED: Final = {("engine", "waiting_jobs")}
 

@@ -1,6 +1,7 @@
 """What the gateway does when it, the broker or the response daemon goes, and what it never loses."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_a_broker_that_is_away_is_said_and_not_waited_for(own_broker: PrivateBro
             assert int(answer.headers["retry-after"]) > 0
         assert served.client.get("/status").status_code == 503
         assert served.client.get(f"/jobs/{job['id']}/images/0").status_code == 200
-        assert served.client.delete(f"/jobs/{served.client.get('/jobs').json()['jobs'][0]['id']}").status_code == 503
+        [unconfirmed] = [job for job in served.client.get("/jobs").json()["jobs"] if job["state"] == "unconfirmed"]
+        assert served.client.delete(f"/jobs/{unconfirmed['id']}").status_code == 204
         own_broker.restart()
         served.responsed.wait_status("clients$")
         answer = served.post(**{"Idempotency-Key": "again"})
@@ -129,3 +131,15 @@ def test_it_never_loads_torch() -> None:
     program = "import sys, stablediffusiond.gateway.daemon as _; print({'torch', 'PIL', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_reload_changes_the_limits(broker: PrivateBroker, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("[gateway]\nmax_jobs = 1000\n")
+    with running(broker, tmp_path) as served:
+        served.environment["STABLEDIFFUSIOND_CONFIG"] = str(config)
+        served.restart()
+        config.write_text("[gateway]\nmax_jobs = 1\n")
+        served.daemon.process.send_signal(signal.SIGHUP)
+        served.daemon.wait_log("log and limits are as in the settings now")
+        assert [served.post(body={**BODY, "steps": 100}).status_code for _ in range(2)] == [202, 429]

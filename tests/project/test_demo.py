@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -59,6 +61,23 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
             break
     children = psutil.Process(demo.pid).children(recursive=True)
     assert len(children) >= 4
+    os.killpg(demo.pid, signal.SIGINT)
+    assert demo.wait(60) == 130
+    demo.stderr.close()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_page_until_ctrl_c(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        ["./install.sh", "demo", "--web", "--port", "0"],
+        cwd=clone(tmp_path / "one"), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert demo.stderr is not None
+    address = next(found[0] for line in demo.stderr if (found := re.search(r"http://localhost:\d+", line)))
+    with urllib.request.urlopen(f"{address.replace('localhost', '127.0.0.1')}/healthz", timeout=30) as answer:
+        assert answer.status == 200
+    children = psutil.Process(demo.pid).children(recursive=True)
     os.killpg(demo.pid, signal.SIGINT)
     assert demo.wait(60) == 130
     demo.stderr.close()

@@ -9,7 +9,9 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", ["cli", "client", "responsed.daemon", "requestd.daemon", "broker.publisher"])
+@pytest.mark.parametrize(
+    "module", ["cli", "client", "gateway.daemon", "responsed.daemon", "requestd.daemon", "broker.publisher"]
+)
 def test_nobody_but_the_engine_loads_torch(module: str) -> None:
     """Not even the request daemon, until it loads its model: --help and a wrong setting need no torch.
 

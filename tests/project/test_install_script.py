@@ -40,3 +40,8 @@ def test_torch_is_taken_with_cuda_where_nvidia_smi_shows_a_gpu(tmp_path: Path, g
 def test_an_index_that_is_named_is_asked_whatever_gpu_there_is() -> None:
     printed = run("install_torch /nowhere", TORCH_INDEX_URL="https://packages.invalid/simple")
     assert printed == "pip install -q --index-url https://packages.invalid/simple torch\n"
+
+
+def test_the_plan_says_whether_there_is_a_gateway() -> None:
+    for options, said in (("--dry-run", "no"), ("--with-gateway --dry-run", "yes")):
+        assert f"with-gateway      {said}: " in run(f"install_service {options}")

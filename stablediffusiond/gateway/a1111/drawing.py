@@ -72,7 +72,7 @@ async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
 
 
 def _files(context: Context, job: Job) -> list[PictureFile]:
-    return [PictureFile(context.jobs.path(job, image), image.bytes) for _, image in sorted(job.images.items())]
+    return [PictureFile(context.jobs.path(job.id, image), image.bytes) for _, image in sorted(job.images.items())]
 
 
 def _upscale(fields: Mapping[str, Any]) -> Body:

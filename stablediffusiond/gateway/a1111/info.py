@@ -16,7 +16,7 @@ from stablediffusiond.messages.replies import ImageFacts
 async def info(context: Context, job: Job) -> str:
     """Of a job that has ended, with the ``parameters`` of each picture's file."""
     images = [image for _, image in sorted(job.images.items())]
-    texts = [await asyncio.to_thread(parameters, context.jobs.path(job, image)) for image in images]
+    texts = [await asyncio.to_thread(parameters, context.jobs.path(job.id, image)) for image in images]
     return json.dumps(_facts(job, images, texts), ensure_ascii=False)
 
 

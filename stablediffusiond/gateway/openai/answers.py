@@ -57,7 +57,8 @@ class StreamedImages:
                     yield piece
             if job.has_ended:
                 break
-            await changed.wait()
+            if not await events.waited(changed):
+                yield events.KEEP_ALIVE.encode()
         if isinstance(job.end, Failed):
             error = job.end.error
             problem = problems.of(JobFailed(error.code, error.message, field=error.field))
@@ -79,7 +80,7 @@ class StreamedImages:
 
     async def _completed(self, image: StoredImage) -> AsyncIterator[bytes]:
         name = f"{self._kind}.completed"
-        file = PictureFile(self._context.jobs.path(self._job, image), image.bytes)
+        file = PictureFile(self._context.jobs.path(self._job.id, image), image.bytes)
         event = {"b64_json": file, **self._facts(name, _format(image), _size(image)), "usage": _USAGE}
         yield f"event: {name}\ndata: ".encode()
         async for piece in JsonWithPictures(event):
@@ -94,7 +95,7 @@ class StreamedImages:
 def _image(context: Context, request: Request, job: Job, image: StoredImage, asked: Asked) -> dict[str, Any]:
     if asked.response_format == "url":
         return {"url": context.base(request) + context.links.path(job, image)}
-    return {"b64_json": PictureFile(context.jobs.path(job, image), image.bytes)}
+    return {"b64_json": PictureFile(context.jobs.path(job.id, image), image.bytes)}
 
 
 def _created(job: Job) -> int:
