@@ -163,8 +163,7 @@ class Jobs:
 
     def show(self, event: Progress | Preview) -> None:
         """How far a job is, or what it looks like; of no use once it has ended."""
-        job = self._under_way.get(event.id)
-        if job is None:
+        if (job := self._under_way.get(event.id)) is None:
             return
         if isinstance(event, Progress):
             job.progress = event
