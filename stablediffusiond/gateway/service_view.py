@@ -5,6 +5,7 @@ from typing import Final
 
 from stablediffusiond.client.shared_task import SharedTask
 from stablediffusiond.gateway.queue_client import QueueClient
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.status import Offer, ServiceStatus, WorkerStatus
 
 _FRESH_SECONDS: Final = 2.0
@@ -26,6 +27,12 @@ class ServiceView:
     async def workers(self) -> list[WorkerStatus]:
         """The request daemons that have answered. Raises Unavailable."""
         return (await self.status()).workers
+
+    async def models(self) -> list[str]:
+        """The names of the models that may be asked for, the default first. Raises Unavailable."""
+        named = [worker.offer.models if worker.offer else [] for worker in await self.workers()]
+        defaults = [worker.model for worker in await self.workers()]
+        return list(dict.fromkeys(file_name(name) for each in (defaults, *named) for name in each))
 
     async def offers(self) -> list[Offer]:
         """What each of them takes. Raises Unavailable."""

@@ -19,5 +19,5 @@ class Drawing(FakeDenoiser):
 
 
 if __name__ == "__main__":
-    patch.object(daemon, "_import_and_load", lambda _: Drawing()).start()
+    patch.object(daemon, "_import_and_load", lambda *_: Drawing()).start()
     sys.exit(daemon.main([]))

@@ -12,7 +12,6 @@ from stablediffusiond import samplers, upscalers
 from stablediffusiond.gateway import by_method
 from stablediffusiond.gateway.context import client_of, context_of
 from stablediffusiond.messages.body import parse
-from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.status import Offer
 
 _AUTOMATIC: Final[dict[str, object]] = {"name": "automatic", "label": "Automatic", "aliases": None}
@@ -33,7 +32,8 @@ async def get_schedulers(_: Request) -> Response:
 
 async def get_upscalers(request: Request) -> Response:
     built_in = [name for name, kind in upscalers.BUILT_IN.items() if isinstance(kind, upscalers.OfPixels)]
-    names = ["None", *built_in, *_merged([offer.upscalers for offer in await _offers(request)])]
+    offered = _merged([offer.upscalers for offer in await _offers(request)])
+    names = ["None", *built_in, *(name for name in offered if name not in upscalers.NAMES)]
     return JSONResponse(
         [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4} for name in names]
     )
@@ -47,7 +47,10 @@ async def get_latent_upscale_modes(_: Request) -> Response:
 async def get_models(request: Request) -> Response:
     unknown = {"hash": None, "sha256": None, "config": None}
     return JSONResponse(
-        [{"title": name, "model_name": name, "filename": name, **unknown} for name in await _models(request)]
+        [
+            {"title": name, "model_name": name, "filename": name, **unknown}
+            for name in await context_of(request).service.models()
+        ]
     )
 
 
@@ -73,13 +76,13 @@ async def get_embeddings(request: Request) -> Response:
 
 
 async def get_options(request: Request) -> Response:
-    models = await _models(request)
+    models = await context_of(request).service.models()
     return JSONResponse(context_of(request).options.shown(client_of(request).name, models[0] if models else ""))
 
 
 async def set_options(request: Request) -> Response:
     values = parse(await request.body())
-    context_of(request).options.set(client_of(request).name, values, await _models(request))
+    context_of(request).options.set(client_of(request).name, values, await context_of(request).service.models())
     return JSONResponse(None)
 
 
@@ -105,10 +108,6 @@ async def get_memory(request: Request) -> Response:
 
 async def _offers(request: Request) -> list[Offer]:
     return await context_of(request).service.offers()
-
-
-async def _models(request: Request) -> list[str]:
-    return _merged([[file_name(worker.model)] for worker in await context_of(request).service.workers()])
 
 
 def _merged(lists: Iterable[Iterable[str]]) -> list[str]:

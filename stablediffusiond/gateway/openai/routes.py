@@ -12,7 +12,6 @@ from stablediffusiond.gateway.errors import NotFound
 from stablediffusiond.gateway.events import MEDIA_TYPE
 from stablediffusiond.gateway.jobs import Job
 from stablediffusiond.gateway.openai import answers, asked, edits
-from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.values import Body
 
 
@@ -31,19 +30,21 @@ async def post_edit(request: Request) -> Response:
 
 
 async def get_models(request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model(name) for name in await _models(request)]})
+    return JSONResponse(
+        {"object": "list", "data": [_model(name) for name in await context_of(request).service.models()]}
+    )
 
 
 async def get_model(request: Request) -> Response:
     name = request.path_params["name"]
-    if name not in (known := await _models(request)):
+    if name not in (known := await context_of(request).service.models()):
         raise NotFound(f"there is no model {name!r}; known: {', '.join(known)}")
     return JSONResponse(_model(name))
 
 
 async def _read(request: Request, fields: Body) -> asked.Asked:
     """Only who names a model of OpenAI's need wait for the names of ours."""
-    return asked.read(fields, await _models(request) if asked.names_model_of_openai(fields) else [])
+    return asked.read(fields, await context_of(request).service.models() if asked.names_model_of_openai(fields) else [])
 
 
 async def _answer(request: Request, job: Job, what: asked.Asked, kind: answers.Kind) -> Response:
@@ -58,12 +59,6 @@ async def _answer(request: Request, job: Job, what: asked.Asked, kind: answers.K
                 yield piece
 
     return StreamingResponse(pieces(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-cache"})
-
-
-async def _models(request: Request) -> list[str]:
-    """The names of the models that draw. Raises Unavailable."""
-    workers = await context_of(request).service.workers()
-    return list(dict.fromkeys(file_name(worker.model) for worker in workers))
 
 
 def _model(name: str) -> dict[str, object]:

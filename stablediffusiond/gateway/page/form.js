@@ -19,7 +19,7 @@ export function offer(workers) {
   const offers = workers.map((worker) => worker.offer).filter(Boolean);
   const names = (list) => [...new Set(offers.flatMap(list))];
   const stem = (model) => model.split("/").pop().replace(/\.(safetensors|gguf|ckpt)$/, "");
-  fill(form.model, [...new Set(workers.map((worker) => stem(worker.model)))], "default");
+  fill(form.model, [...new Set(workers.flatMap((worker) => [worker.model, ...(worker.offer?.models ?? [])].map(stem)))], "default");
   fill(form.sampler, names((each) => each.samplers), "default");
   fill(loras, names((each) => (each.loras ?? []).map((lora) => lora.name)), "add …");
   for (const lora of offers.flatMap((each) => each.loras ?? [])) {
