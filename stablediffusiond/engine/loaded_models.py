@@ -4,9 +4,10 @@ Images of different models never share a call: their kinds have the model's name
 one that goes has no images here any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stablediffusiond.engine.capacity import Capacity
+from stablediffusiond.engine.changeover import Resident
 from stablediffusiond.engine.device import Denoiser
 from stablediffusiond.engine.job import Kind, Pixels, Sample
 from stablediffusiond.engine.loaded_model import LoadedModel
@@ -44,6 +45,13 @@ class LoadedModels:
 
     def bytes_of(self, name: str) -> int:
         return self._loaded[name].nbytes if name in self._loaded else 0
+
+    def residents(self, jobs: Mapping[str, int], last_used: Mapping[str, float]) -> list[Resident]:
+        """As ``changeover.py`` looks at them."""
+        return [
+            Resident(name, loaded.nbytes, jobs.get(name, 0), last_used.get(name, 0.0))
+            for name, loaded in self._loaded.items()
+        ]
 
     def add(self, name: str, loaded: LoadedModel) -> None:
         self._loaded = {**self._loaded, name: loaded}  # whoever looks meanwhile sees the one or the other

@@ -64,15 +64,13 @@ class PipelineDenoiser(PipelineRequests):
         self.decodes_in_tiles = False
         #: Rows that images had in a call, by what is known of them before their first.
         self._rows: dict[tuple[str, bool], int] = {}
-        #: Of an upscaler: as long as two steps of one image.
-        self._longest_tile_seconds = _TILE_SECONDS
+        self._longest_tile_seconds = _TILE_SECONDS  #: of an upscaler: as long as two steps of one image
 
     # Beginning
 
     def rows_of(self, request: CompleteRequest) -> int:
         """Rows of one image in a call, as images like it had; before the first, two under guidance."""
-        before_the_first = 2 if request.guided and request.type != "upscale" else 1
-        return self._rows.get(_rows_key(request), before_the_first)
+        return self._rows.get(_rows_key(request), 2 if request.guided and request.type != "upscale" else 1)
 
     @torch.inference_mode()
     def begin(self, samples: Sequence[Sample]) -> dict[int, JobError]:

@@ -119,7 +119,7 @@ class Daemon:
         self.consumer.look_again()
 
     def _may_take(self, priority: Priority) -> bool:
-        if self.engine.paused is not None or not self.models.has_room:
+        if self.engine.paused is not None or not self.models.waiting.has_room:
             return False
         return self._prefetch.may_take(priority, self.processor.in_flight.unfinished())
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look, surplus
 from stablediffusiond.engine.loaded_model import LoadedModel
@@ -14,12 +13,11 @@ from stablediffusiond.errors import ModelError, StableDiffusiondError
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.messages.status import ModelStatus
 from stablediffusiond.requestd.failed_loads import RETRY_SECONDS, FailedLoads
+from stablediffusiond.requestd.model_use import ModelUse
 from stablediffusiond.requestd.waiting_jobs import WaitingJob, WaitingJobs
 
 log = logging.getLogger(__name__)
 
-#: Jobs that wait for their models here, and not in their queue, where another daemon could take them.
-MOST_WAITING: Final = 16
 
 Load = Callable[[str], Awaitable[LoadedModel]]
 
@@ -44,21 +42,14 @@ class ModelSet:
         self._max_wait_seconds = max_wait_seconds
         self._bytes_of = bytes_of
         self._on_change = on_change
-        self._jobs: dict[str, int] = {}
-        self._last_used: dict[str, float] = {}
-        self._waiting = WaitingJobs()
+        self._use = ModelUse()
+        self.waiting = WaitingJobs()  #: those whose models are not there
         self._sizes: dict[str, int] = {}  #: bytes of models that were loaded once
         self._failed = FailedLoads()
         self._change: Change | None = None
         self._loading: asyncio.Task[None] | None = None
         self._look_later: asyncio.TimerHandle | None = None
-        #: Loads that were begun, by model.
-        self.loads: dict[str, float] = {}
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another job may come that perhaps has to wait here."""
-        return len(self._waiting) < MOST_WAITING
+        self.loads: dict[str, float] = {}  #: that were begun, by model
 
     @asynccontextmanager
     async def using(self, model: str, priority: Priority) -> AsyncIterator[None]:
@@ -68,7 +59,7 @@ class ModelSet:
             ModelError: it cannot be loaded.
         """
         if self._is_free(model):
-            self._jobs[model] = self._jobs.get(model, 0) + 1
+            self._use.begin(model)
         else:
             await self._wait_for(WaitingJob(model, priority == "high", time.monotonic()))
         try:
@@ -78,15 +69,15 @@ class ModelSet:
 
     def status(self) -> list[ModelStatus]:
         loading = self._change.load if self._loading is not None and self._change is not None else None
-        names = dict.fromkeys([*self._loaded.names, *self._waiting.models])
+        names = dict.fromkeys([*self._loaded.names, *self.waiting.models])
         return [
             ModelStatus(
                 name=name,
                 state="resident" if name in self._loaded else "loading" if name == loading else "waiting",
                 nbytes=self._loaded.bytes_of(name) or None,
-                jobs=self._jobs.get(name, 0),
-                waiting=len(self._waiting.of(name)),
-                longest_wait_seconds=self._waiting.longest_seconds(name),
+                jobs=self._use.jobs.get(name, 0),
+                waiting=len(self.waiting.of(name)),
+                longest_wait_seconds=self.waiting.longest_seconds(name),
             )
             for name in names
         ]
@@ -94,7 +85,7 @@ class ModelSet:
     def stop(self) -> None:
         """Begin no further load. What loads is a thread, which cannot be told to stop."""
         self._most_bytes = 0
-        self._waiting.clear()
+        self.waiting.clear()
         if self._look_later is not None:
             self._look_later.cancel()
 
@@ -103,7 +94,7 @@ class ModelSet:
 
     async def _wait_for(self, waiting: WaitingJob) -> None:
         self._failed.check(waiting.model)
-        self._waiting.add(waiting)
+        self.waiting.add(waiting)
         try:
             self._look()
             await waiting.ready
@@ -112,18 +103,17 @@ class ModelSet:
                 self._release(waiting.model)
             raise
         finally:
-            self._waiting.discard(waiting)
+            self.waiting.discard(waiting)
 
     def _release(self, model: str) -> None:
-        self._jobs[model] -= 1
-        self._last_used[model] = time.monotonic()
+        self._use.end(model)
         self._look()
 
     def _look(self) -> None:
         """Let those go on whose models are there; decide what is loaded next."""
-        for waiting in self._waiting.take(lambda job: self._is_free(job.model)):
+        for waiting in self.waiting.take(lambda job: self._is_free(job.model)):
             waiting.granted = True  # from now on nobody takes the model away again
-            self._jobs[waiting.model] = self._jobs.get(waiting.model, 0) + 1
+            self._use.begin(waiting.model)
             waiting.ready.set_result(None)
         if self._loading is None:
             self._decide()
@@ -137,8 +127,9 @@ class ModelSet:
             self._look()
             return
         if self._change is None:
-            self._change = next_change(now, self._residents(), wanted, self._most_bytes, self._max_wait_seconds)
-        if self._change is not None and not any(self._jobs.get(name) for name in self._change.unload):
+            residents = self._residents()
+            self._change = next_change(now, residents, wanted, self._most_bytes, self._max_wait_seconds)
+        if self._change is not None and not self._use.of_any(self._change.unload):
             self._loading = asyncio.create_task(self._carry_out(self._change), name=f"loading {self._change.load}")
         elif self._change is None and (seconds := next_look(now, wanted, self._max_wait_seconds)) is not None:
             if self._look_later is not None:
@@ -163,7 +154,7 @@ class ModelSet:
         else:
             self._loaded.add(change.load, model)
             self._sizes[change.load] = model.nbytes
-            self._last_used[change.load] = time.monotonic()
+            self._use.touch(change.load)
             log.info("%s is loaded in %.1f s%s", change.load, time.monotonic() - began, reason)
             for name in surplus(self._residents(), self._most_bytes):
                 log.info("%s makes room: %s is larger than its files", name, change.load)
@@ -173,14 +164,11 @@ class ModelSet:
         self._look()
 
     def _fail(self, model: str, error: Exception) -> None:
-        for waiting in self._waiting.take(lambda job: job.model == model):
+        for waiting in self.waiting.take(lambda job: job.model == model):
             waiting.ready.set_exception(error)
 
     def _residents(self) -> list[Resident]:
-        return [
-            Resident(name, self._loaded.bytes_of(name), self._jobs.get(name, 0), self._last_used.get(name, 0.0))
-            for name in self._loaded.names
-        ]
+        return self._loaded.residents(self._use.jobs, self._use.last_used)
 
     def _wanted(self) -> list[Wanted]:
-        return self._waiting.wanted(self._loaded.names, lambda name: self._sizes.get(name) or self._bytes_of(name))
+        return self.waiting.wanted(self._loaded.names, lambda name: self._sizes.get(name) or self._bytes_of(name))

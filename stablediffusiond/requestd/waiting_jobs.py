@@ -4,8 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from stablediffusiond.engine.changeover import Wanted
+
+#: Jobs that wait for their models here, and not in their queue, where another daemon could take them.
+MOST_WAITING: Final = 16
 
 
 @dataclass(eq=False)
@@ -27,6 +31,11 @@ class WaitingJobs:
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job may come that perhaps has to wait here."""
+        return len(self._jobs) < MOST_WAITING
 
     @property
     def models(self) -> list[str]:

@@ -17,6 +17,14 @@ def _json() -> dict[str, bytes]:
     return {
         "good": b'{"prompt": "cat", "steps": "20", "seed": -1, "W": 64, "height": 64, "n_iter": 2, "n_samples": 2}',
         "sampler": b'{"prompt": "cat", "sampler_name": "DPM++ 2M", "scheduler": "Karras", "plms": false}',
+        "hires": b'{"prompt": "cat", "hires": {"scale": "1.5", "upscaler": "latent", "steps": 5, "strength": 0.4}}',
+        "hires fix": b'{"prompt": "cat", "enable_hr": true, "hr_scale": 2, "hr_upscaler": "None", "denoising_strength": 0.5}',
+        "upscale": b'{"type": "upscale", "image": "aGVsbG8=", "scale": 4, "upscaler": "x.pth"}',
+        "guides": b'{"prompt": "cat", "control": [{"model": "a", "image": "aGVsbG8=", "preprocessor": "canny", "low": 1}], '
+        b'"ip_adapter": {"name": "b", "image": "aGVsbG8="}, "vae": "c", "model": "d"}',
+        "horde": b'{"prompt": "a ### b", "params": {"karras": true, "sampler_name": "k_lms", "hires_fix": true, "width": 1024, '
+        b'"height": 768, "control_type": "canny", "loras": [{"name": "x"}]}, "models": ["y"]}',
+        "comfy": b'{"positive": "cat", "cfg": 5, "denoise": 1, "stop_at_clip_layer": -2, "noise_seed": 3, "ckpt_name": "z"}',
         "img2img": b'{"prompt": "cat", "init_images": ["aGVsbG8="], "strength": 0.5}',
         "nothing": b"",
         "no JSON": b"\x89PNG",
