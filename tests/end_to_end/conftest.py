@@ -16,6 +16,7 @@ import pytest
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import Settings
+from tests.client_settings import client_settings
 from tests.preloaded import Preloaded, request_daemon, response_daemon
 from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
@@ -35,13 +36,7 @@ class Service:
 
     @property
     def settings(self) -> Settings:
-        return Settings.model_validate(
-            {
-                "broker": {"url": self.broker.url},
-                "queues": {"requests": self.topology.requests, "results": self.topology.results},
-                "responses": {"host": "127.0.0.1", "port": self.responsed.port()},
-            }
-        )
+        return client_settings(self.broker.url, self.topology, self.responsed.port())
 
     def shell(self, command: str, folder: Path | None = None, timeout_seconds: float = 60) -> str:
         """Run ``command`` in bash, in ``folder``, as a user would; returns its output, fails if it does."""

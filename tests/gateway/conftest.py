@@ -15,6 +15,7 @@ import pytest
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import Settings
+from tests.client_settings import client_settings
 from tests.preloaded import Preloaded, gateway, response_daemon
 from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
@@ -81,13 +82,7 @@ class Running:
 
     @property
     def settings(self) -> Settings:
-        return Settings.model_validate(
-            {
-                "broker": {"url": self.broker.url},
-                "queues": {"requests": self.topology.requests, "results": self.topology.results},
-                "responses": {"host": "127.0.0.1", "port": self.responsed.port()},
-            }
-        )
+        return client_settings(self.broker.url, self.topology, self.responsed.port())
 
     def close(self) -> None:
         self.client.close()

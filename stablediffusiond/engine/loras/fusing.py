@@ -29,7 +29,7 @@ def fuse(pipeline: Pipeline, model: ModelSettings, folders: FolderSettings) -> N
         library = LoraLibrary(pipeline, folders.loras, folders.lora_bytes, beside_model(model.name).loras)
         for applied in library.adapters(uses):
             _add(applied)
-    except (InvalidRequest, JobError) as error:
+    except JobError as error:
         raise ModelUnavailable(f"[model] loras: {error}") from None
 
 
