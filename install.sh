@@ -301,7 +301,7 @@ install_broker_access() {
   broker_user stablediffusiond broker-url root:root 600 \
     '^(stablediffusiond|results|amq\.gen)' '^(stablediffusiond|results|amq\.gen|amq\.default)' '.*'
   broker_user stablediffusion_client client-url root:stablediffusion 640 \
-    '^results\.' '^(amq\.default|stablediffusiond(\.(control|high|low|crashed|dead|unroutable))?)$' '^results'
+    '^results\.' '^(amq\.default|stablediffusiond(\.(control|high|low|crashed|dead|unroutable)|@.+)?)$' '^results'
   tell_broker
 }
 

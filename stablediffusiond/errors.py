@@ -190,6 +190,14 @@ class InvalidRequest(JobError):
     exit_code = 2
 
 
+class UnknownModel(InvalidRequest):
+    """Raised when a request names a model that this daemon does not draw with."""
+
+    def __init__(self, message: str, asked: str) -> None:
+        super().__init__(message, field="model")
+        self.asked = asked
+
+
 class TooLarge(JobError):
     """Raised when a request or its result is larger than this service's limits."""
 

@@ -75,10 +75,11 @@ class Channel(ConsumingChannel):
         )
         name: str = frame.method.queue
         for key in routing_keys:
-            await self._bind(name, exchange, key)
+            await self.bind_queue(name, exchange, key)
         return name
 
-    async def _bind(self, queue: str, exchange: str, routing_key: str) -> None:
+    async def bind_queue(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Raises QueueMissing or BrokerRefused, which both end this channel."""
         await self._call(lambda done: self._channel.queue_bind(queue, exchange, routing_key, callback=done))
 
     # Publishing

@@ -13,6 +13,7 @@ from typing import Final
 from stablediffusiond.broker.channel import Depth
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.errors import BrokerRefused, QueueMismatch, QueueMissing
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.request import Priority
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,15 @@ class Queue:
 
     name: str
     arguments: Mapping[str, str | int] = field(default_factory=lambda: _QUORUM)
+
+
+@dataclass(frozen=True)
+class RequestQueue:
+    """A queue that jobs are taken from."""
+
+    name: str
+    priority: Priority
+    model: str | None = None  #: what its jobs are drawn with; None: whatever they say, else the default model
 
 
 @dataclass(frozen=True)
@@ -68,22 +78,54 @@ class Topology:
         """The topic exchange of progress; the routing key is the reply queue's name."""
         return f"{self.requests}.events"
 
+    @property
+    def serving(self) -> str:
+        """The direct exchange to which each request daemon binds a private queue, by the keys of its models.
+
+        Whoever publishes to it learns whether there is one: if not, the message comes back.
+        """
+        return f"{self.requests}.serving"
+
+    @staticmethod
+    def serving_key(model: str) -> str:
+        """The routing key of ``model`` there; empty if it is too long for one."""
+        key = file_name(model).casefold()
+        return key if len(key.encode()) <= _LONGEST_NAME_BYTES else ""
+
     @staticmethod
     def previews_of(reply_to: str) -> str | None:
         """The routing key, on the exchange of events, of what its listener alone has asked for; none if too long."""
         key = f"preview.{reply_to}"
         return key if len(key.encode()) <= _LONGEST_NAME_BYTES else None
 
-    def request_queue(self, priority: Priority) -> str:
-        return self.requests if priority == "normal" else f"{self.requests}.{priority}"
+    def request_queue(self, priority: Priority, model: str | None = None) -> str:
+        """The queue of ``model``; without one, the plain queue, which is everybody's."""
+        of = self.requests if model is None else f"{self.requests}@{file_name(model)}"
+        return of if priority == "normal" else f"{of}.{priority}"
 
-    def priority_of(self, queue: str) -> Priority:
-        """The priority of what comes from ``queue``."""
-        return next((priority for priority in PRIORITIES if self.request_queue(priority) == queue), "normal")
+    def request_queues(self, model: str | None = None) -> list[RequestQueue]:
+        """The plain ones, or those of ``model``, the highest priority first."""
+        return [RequestQueue(self.request_queue(priority, model), priority, model) for priority in PRIORITIES]
+
+    def has_queues(self, model: str) -> bool:
+        """Whether ``model`` may have queues of its own, which nobody takes for another model's."""
+        key = file_name(model)
+        ambiguous = key.endswith((".high", ".low"))
+        return bool(key) and not ambiguous and len(self.request_queue("high", model).encode()) <= _LONGEST_NAME_BYTES
 
     def queues(self) -> list[Queue]:
         """Every queue with a fixed name."""
-        requests = {
+        return [
+            Queue(self.crashed),
+            Queue(self.dead),
+            Queue(self.unroutable),
+            *map(self.declared, self.request_queues()),
+            Queue(self.results, self._results()),
+        ]
+
+    def declared(self, queue: RequestQueue) -> Queue:
+        """``queue`` with its arguments."""
+        arguments = {
             **_QUORUM,
             "x-delivery-limit": REQUEST_DELIVERY_LIMIT,
             "x-dead-letter-exchange": "",
@@ -91,13 +133,7 @@ class Topology:
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
-        return [
-            Queue(self.crashed),
-            Queue(self.dead),
-            Queue(self.unroutable),
-            *(Queue(self.request_queue(priority), requests) for priority in PRIORITIES),
-            Queue(self.results, self._results()),
-        ]
+        return Queue(queue.name, arguments)
 
     def results_queue(self, name: str) -> Queue:
         """The queue that a client listens to; one of its own ends after seven days without a reader."""
@@ -134,6 +170,7 @@ async def declare(connection: Connection, topology: Topology) -> None:
     try:
         await channel.declare_exchange(topology.control, "fanout")
         await channel.declare_exchange(topology.events, "topic")
+        await channel.declare_exchange(topology.serving, "direct")
     except (QueueMismatch, BrokerRefused) as error:
         log.warning("exchanges are used as they are: %s", error)
         return

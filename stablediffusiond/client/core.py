@@ -207,7 +207,7 @@ class Core:
         queue = self._topology.request_queue(request.priority)
         try:
             async with deadline.limit(f"the broker has not confirmed that it has job {request.id}"):
-                await self._submitter.publish(message, queue)
+                await self._submitter.publish_request(message, self._topology, request)
         except Unroutable:
             raise QueueMissing(
                 f"the broker has no queue {queue!r}: start stablediffusiond once, which makes it"

@@ -16,7 +16,8 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client.shared_task import SharedTask
 from stablediffusiond.client.status_query import query_status
-from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, ClientClosed, Nacked
+from stablediffusiond.errors import BrokerAway, BrokerError, BrokerLost, ClientClosed, Nacked, Unroutable
+from stablediffusiond.messages.request import Request
 from stablediffusiond.messages.status import ServiceStatus
 from stablediffusiond.settings import BrokerSettings
 
@@ -72,6 +73,18 @@ class Submitter:
             ClientClosed: whether the broker has the message is in doubt.
         """
         await self._unless_closed(self._publish(message, exchange, routing_key, mandatory=mandatory))
+
+    async def publish_request(self, message: Message, topology: Topology, request: Request) -> None:
+        """Publish ``message``, which is ``request``, to the queue of its model, or where there is none, to the plain one.
+
+        Raises: as ``publish``.
+        """
+        if request.model and topology.has_queues(request.model):
+            try:
+                return await self.publish(message, topology.request_queue(request.priority, request.model))
+            except Unroutable:
+                log.debug("the model %s has no queue of this name", request.model)
+        await self.publish(message, topology.request_queue(request.priority))
 
     def publish_and_forget(self, message: Message, exchange: str) -> None:
         """Publish what may be lost, if there is a connection just now."""

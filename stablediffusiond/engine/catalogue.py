@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.errors import UnknownModel
 from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.values import shown
 from stablediffusiond.settings import ModelSettings, Settings
@@ -26,34 +26,44 @@ class Catalogue:
         self._folder = settings.folders.models
         #: What is drawn with where a request names no model.
         self.default: str = settings.model.name
+        self.look_again()
 
-    def settings(self) -> dict[str, ModelSettings]:
-        """Those of each model by its name. Looked up anew: whoever copies a file may ask for it."""
+    def look_again(self) -> None:
+        """Files may have come into the folder, or be gone from it."""
         shared = {name: getattr(self._model, name) for name in _SHARED}
         of_folder = {
             name: ModelSettings(name=str(path), **shared)
             for name, path in sorted(_paths(self._folder).items(), key=_by_name)
         }
         named = {name: each.model_copy(update={"device": self._model.device}) for name, each in self._models.items()}
-        return {**of_folder, **named, self.default: self._model}
-
-    def names(self) -> list[str]:
-        others = [name for name in self.settings() if name != self.default]
-        return [self.default, *others]
+        #: Those of each model by its name, the default first.
+        self.settings: Mapping[str, ModelSettings] = {self.default: self._model} | {
+            name: each for name, each in {**of_folder, **named}.items() if name != self.default
+        }
+        self.names: list[str] = list(self.settings)
 
     def find(self, asked: str | None) -> str:
         """The name of the model that ``asked`` means; None, or nothing, is the default.
 
+        For one that is not known yet the folder is looked into once more: whoever copies a file there may ask for it.
+
         Raises:
-            InvalidRequest: there is none; it says which is the nearest.
+            UnknownModel: there is none; it says which is the nearest.
         """
         if not asked:
             return self.default
-        known = self.names()
-        for name in known:
+        if (name := self._known(asked)) is not None:
+            return name
+        self.look_again()
+        if (name := self._known(asked)) is not None:
+            return name
+        raise UnknownModel(f"no model {shown(asked)} here{_nearest(asked, self.names)}", asked)
+
+    def _known(self, asked: str) -> str | None:
+        for name in self.names:
             if asked == name or file_name(asked).casefold() in {file_name(name).casefold(), name.casefold()}:
                 return name
-        raise InvalidRequest(f"no model {shown(asked)} here{_nearest(asked, known)}", field="model")
+        return None
 
 
 def _by_name(named: tuple[str, Path]) -> str:

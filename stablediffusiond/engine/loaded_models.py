@@ -99,10 +99,9 @@ class LoadedModels:
 
     # What the engine asks before its calls
 
-    @property
-    def own(self) -> Kind:
-        """The default model's own size."""
-        return self.capacity.own
+    def own_of(self, name: str) -> Kind | None:
+        """The own size of a model; None while it is not here."""
+        return self._loaded[name].capacity.own if name in self._loaded else None
 
     def rows_at_most(self, kind: Kind, urgent_rows: int = 0) -> int:
         return self._capacity_of(kind).rows_at_most(kind, urgent_rows)

@@ -88,7 +88,7 @@ class QueueClient:
         queue = self._topology.request_queue(request.priority)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._submitter.publish(message, queue)
+                await self._submitter.publish_request(message, self._topology, request)
         except Unroutable:
             raise Unavailable(f"there is no queue {queue!r}: start stablediffusiond once, which makes it") from None
         except Nacked:

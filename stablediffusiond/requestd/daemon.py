@@ -20,13 +20,13 @@ from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.engine.malloc import have_one_heap
-from stablediffusiond.messages.request import Priority
 from stablediffusiond.messages.status import Offer
 from stablediffusiond.metrics import served
 from stablediffusiond.requestd.control import Control
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
 from stablediffusiond.requestd.job_admission import JobAdmission
 from stablediffusiond.requestd.job_drawing import JobDrawing
+from stablediffusiond.requestd.job_forwarding import JobForwarding
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.loading import extend_start_timeout, leave, loaded_unless
 from stablediffusiond.requestd.metrics import RequestMetrics
@@ -34,6 +34,7 @@ from stablediffusiond.requestd.model_loader import ModelLoader
 from stablediffusiond.requestd.model_loader import open_model as _import_and_load
 from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.prefetch import PrefetchPolicy
+from stablediffusiond.requestd.queue_choice import QueueChoice
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.requestd.request_consumer import RequestConsumer
 from stablediffusiond.requestd.status_report import StatusReport
@@ -70,10 +71,17 @@ class Daemon:
         replies = ReplyPublisher(publisher, topology)
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         drawing = JobDrawing(self.engine, replies, encoders, settings.limits)
-        admission = JobAdmission(self.engine, self.models, topology, settings.limits, find_model=loader.catalogue.find)
-        self.processor = JobProcessor(self.engine, admission, drawing, replies, topology)
+        catalogue = loader.catalogue
+        admission = JobAdmission(
+            self.engine, self.models, topology, settings.limits,
+            find_model=catalogue.find, default_model=catalogue.default,
+        )  # fmt: skip
+        # A publisher of its own: a model's queue that is full is no reason to draw nothing.
+        forwarding = JobForwarding(Publisher(publish_link), topology)
+        self.processor = JobProcessor(
+            self.engine, admission, drawing, replies, forwarding=forwarding, topology=topology
+        )
         self.processor.on_change = self.on_change
-        self._prefetch = PrefetchPolicy(loaded, high_alone=settings.engine.high_alone)
         self.report = self._status_report(settings.model.name)
         self.metrics = RequestMetrics(
             report=self.report, counters=self.processor.counters, engine=self.engine, models=self.models,
@@ -83,7 +91,8 @@ class Daemon:
         self.crashed = DeadLetterConsumer(topology, replies, self.processor.in_flight)
         self.consumer = RequestConsumer(
             consume_link, topology, self.processor, self.crashed,
-            may_take=self._may_take, on_control=control.on_message,
+            choice=self._queue_choice(catalogue.default, settings.engine),
+            models=lambda: catalogue.names, on_control=control.on_message,
         )  # fmt: skip
 
     def _engine(self, settings: EngineSettings) -> Engine:
@@ -102,6 +111,15 @@ class Daemon:
             in_flight=self.processor.in_flight, counters=self.processor.counters,
         )  # fmt: skip
 
+    def _queue_choice(self, default_model: str, settings: EngineSettings) -> QueueChoice:
+        return QueueChoice(
+            self.models,
+            PrefetchPolicy(self.loaded, high_alone=settings.high_alone),
+            unfinished=self.processor.in_flight.unfinished,
+            paused=lambda: self.engine.paused is not None,
+            default=default_model,
+        )
+
     def _model_set(self, loader: ModelLoader, settings: ResidencySettings) -> ModelSet:
         auto = settings.device_bytes == "auto"
         return ModelSet(
@@ -117,11 +135,6 @@ class Daemon:
         """A job, a model, or the link that replies go by, has changed."""
         self._update_pause()
         self.consumer.look_again()
-
-    def _may_take(self, priority: Priority) -> bool:
-        if self.engine.paused is not None or not self.models.waiting.has_room:
-            return False
-        return self._prefetch.may_take(priority, self.processor.in_flight.unfinished())
 
     def _update_pause(self) -> None:
         """Pause the engine while its pictures cannot be published."""
@@ -205,7 +218,7 @@ async def serve(settings: Settings, reload: Reload) -> None:
 
 def _offer(loaded: LoadedModels, catalogue: Catalogue) -> Offer | None:
     offer = loaded.offer()
-    return None if offer is None else offer.model_copy(update={"models": catalogue.names()})
+    return None if offer is None else offer.model_copy(update={"models": catalogue.names})
 
 
 async def _serve_ready(daemon: Daemon, settings: Settings, extending: asyncio.Task[None], reload: Reload) -> None:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import RequestQueue
 from stablediffusiond.engine.batcher import rank
 from stablediffusiond.engine.job import Event, Kind
 from stablediffusiond.messages.request import Priority
@@ -35,7 +36,7 @@ class InFlightJob:
     delivery: Delivery | None
     received_at: datetime
     received_seconds: float  #: by time.monotonic
-    priority: Priority
+    queue: RequestQueue  #: that it came from
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
     images: int | None = None  #: asked for; known then, too
@@ -50,6 +51,10 @@ class InFlightJob:
     drawn: int = 0  #: pictures
     unpublished: int = 0  #: pictures that are drawn and not confirmed by the broker
     published: int = 0  #: pictures that the broker has confirmed
+
+    @property
+    def priority(self) -> Priority:
+        return self.queue.priority
 
 
 class InFlightJobs:
@@ -81,9 +86,10 @@ class InFlightJobs:
         """Whether it is known of every job how many images of which size it asks for."""
         return all(job.unfinished is not None for job in self._jobs.values())
 
-    def lacks_delivery(self, priority: Priority) -> bool:
-        """Whether a job of that queue is to be delivered again: its channel was closed while it was drawn."""
-        return any(job.delivery is None and job.priority == priority for job in self._jobs.values())
+    @property
+    def lacking_delivery(self) -> set[RequestQueue]:
+        """The queues of jobs that are to be delivered again: their channel was closed while they were drawn."""
+        return {job.queue for job in self._jobs.values() if job.delivery is None}
 
     def unfinished(self) -> list[UnfinishedJob]:
         """The jobs that have been read, and that have images to be drawn."""
@@ -101,12 +107,12 @@ class InFlightJobs:
             if job.kind is not None and job.unfinished
         ]
 
-    def take(self, delivery: Delivery, priority: Priority = "normal") -> InFlightJob:
-        """A new job, with the priority of the queue that it came from."""
+    def take(self, delivery: Delivery, queue: RequestQueue) -> InFlightJob:
+        """A new job, which came from ``queue``."""
         self._keys += 1
         message = delivery.message
         job = InFlightJob(
-            self._keys, message, _fingerprint(message), delivery, datetime.now(UTC), time.monotonic(), priority
+            self._keys, message, _fingerprint(delivery), delivery, datetime.now(UTC), time.monotonic(), queue
         )
         self._jobs[job.key] = job
         self._empty.clear()
@@ -114,7 +120,7 @@ class InFlightJobs:
 
     def recognise(self, delivery: Delivery) -> bool:
         """Whether a repeated ``delivery`` is of a job here: being drawn (it is attached) or answered (it is acked)."""
-        fingerprint = _fingerprint(delivery.message)
+        fingerprint = _fingerprint(delivery)
         for job in self._jobs.values():
             if job.delivery is None and job.fingerprint == fingerprint:
                 job.delivery = delivery
@@ -164,7 +170,12 @@ class InFlightJobs:
             self._empty.set()
 
 
-def _fingerprint(message: Message) -> bytes:
-    """What is the same in every delivery of one message, and in no other's."""
-    parts = (message.message_id, message.correlation_id, message.reply_to, message.timestamp)
+def _fingerprint(delivery: Delivery) -> bytes:
+    """What is the same in every delivery of one message, and in no other's.
+
+    A job that was passed on is another message in another queue; one that was dead-lettered says where it came from.
+    """
+    message = delivery.message
+    queue = message.headers.get("x-first-death-queue", delivery.queue)
+    parts = (message.message_id, message.correlation_id, message.reply_to, message.timestamp, queue)
     return hashlib.sha256(repr(parts).encode() + message.body).digest()

@@ -39,8 +39,10 @@ class JobAdmission:
         limits: LimitSettings,
         *,
         find_model: Callable[[str | None], str],
+        default_model: str,
     ) -> None:
         """``find_model`` gives the name of the model that a request means; ``models`` has it ready."""
+        self._default_model = default_model
         self._engine = engine
         self._models = models
         self._topology = topology
@@ -64,6 +66,11 @@ class JobAdmission:
         self._check_due(read)
         return read
 
+    def model_elsewhere(self, job: InFlightJob, read: ReadRequest) -> str | None:
+        """The model whose queue ``job`` belongs to, if it came by a plain one, which is the default model's."""
+        is_default = job.queue.model is not None or read.request.model == self._default_model
+        return None if is_default else read.request.model
+
     @asynccontextmanager
     async def its_model(self, job: InFlightJob, read: ReadRequest) -> AsyncIterator[None]:
         """Have the model of ``job`` at hand. While it waits for that it needs no place in a batch.
@@ -77,7 +84,8 @@ class JobAdmission:
             job.model_wait = waiting
             try:
                 async with waiting:
-                    await used.enter_async_context(self._models.using(read.request.model or "", job.priority))
+                    queued = queued_seconds(job.received_at, read)
+                    await used.enter_async_context(self._models.using(read.request.model or "", job.priority, queued))
             except TimeoutError:
                 self._check_due(read)
                 raise Expired("its deadline passed while its model was loaded") from None

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from stablediffusiond.broker.message import Delivery
-from stablediffusiond.broker.topology import Topology
+from stablediffusiond.broker.topology import RequestQueue, Topology
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.job import Drawn, Ending, Event, Failed
-from stablediffusiond.errors import JobError, UnreadableMessage
+from stablediffusiond.errors import JobError, UnknownModel, UnreadableMessage
 from stablediffusiond.messages.replies import Done
 from stablediffusiond.requestd.admission import (
     AcceptedRequest,
+    ReadRequest,
+    ReplyAddress,
     address,
     read,
 )
@@ -25,6 +27,7 @@ from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJob, InFlightJobs
 from stablediffusiond.requestd.job_admission import JobAdmission, queued_seconds
 from stablediffusiond.requestd.job_drawing import JobDrawing
+from stablediffusiond.requestd.job_forwarding import JobForwarding
 from stablediffusiond.requestd.job_outcomes import JobOutcomes
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from stablediffusiond.settings import LimitSettings
@@ -34,12 +37,20 @@ class JobProcessor:
     """Every job that was delivered to this daemon."""
 
     def __init__(
-        self, engine: Engine, admission: JobAdmission, drawing: JobDrawing, replies: ReplyPublisher, topology: Topology
+        self,
+        engine: Engine,
+        admission: JobAdmission,
+        drawing: JobDrawing,
+        replies: ReplyPublisher,
+        *,
+        forwarding: JobForwarding,
+        topology: Topology,
     ) -> None:
         self.in_flight = InFlightJobs()
         self.counters = Counters()
         self._engine = engine
         self._drawing = drawing
+        self._forwarding = forwarding
         self._outcomes = JobOutcomes(replies, topology, self.counters)
         self._topology = topology
         self._admission = admission
@@ -59,9 +70,9 @@ class JobProcessor:
 
     # Deliveries and events
 
-    def receive(self, delivery: Delivery) -> None:
-        """Begin with a job."""
-        job = self.in_flight.take(delivery, self._topology.priority_of(delivery.queue))
+    def receive(self, delivery: Delivery, queue: RequestQueue) -> None:
+        """Begin with a job, which came from ``queue``."""
+        job = self.in_flight.take(delivery, queue)
         job.task = asyncio.create_task(self._process(job), name=f"job {job.key}")
         job.task.add_done_callback(self._on_ended)
         self.on_change()
@@ -120,20 +131,35 @@ class JobProcessor:
             fields = read(job.message, self._admission.limits)
             where = address(job.message, self._topology, fields, where.job_id)
             request = self._admission.read(job, fields, where)
-            self.counters.queued_seconds.add(queued_seconds(job.received_at, request))
-            async with self._admission.its_model(job, request):
-                accepted = self._admission.accept(job, request)
-                self.on_change()
-                engine_seconds = await self._drawing.draw(job, accepted, lambda: self._on_published(job))
+            if not await self._forwarded(job, request):
+                await self._outcomes.done(where, await self._draw(job, request))
+        except UnknownModel as error:
+            if not await self._forwarding.to_who_serves(job, error.asked):
+                await self._fail(job, where, error)
         except UnreadableMessage as error:
             self._draw_no_more(job)
-            await self._outcomes.unreadable(where, job.message, self._topology.request_queue(job.priority), error)
+            await self._outcomes.unreadable(where, job.message, job.queue.name, error)
         except JobError as error:
-            self._draw_no_more(job)
-            await self._outcomes.failed(where, error)
-        else:
-            await self._outcomes.done(where, _done(job, accepted, engine_seconds))
+            await self._fail(job, where, error)
         self.in_flight.settle(job)
+
+    async def _forwarded(self, job: InFlightJob, request: ReadRequest) -> bool:
+        """Whether the queue of its model has the job now."""
+        model = self._admission.model_elsewhere(job, request)
+        return model is not None and await self._forwarding.forward(job, model)
+
+    async def _draw(self, job: InFlightJob, request: ReadRequest) -> Done:
+        """Raises JobError."""
+        self.counters.queued_seconds.add(queued_seconds(job.received_at, request))
+        async with self._admission.its_model(job, request):
+            accepted = self._admission.accept(job, request)
+            self.on_change()
+            engine_seconds = await self._drawing.draw(job, accepted, lambda: self._on_published(job))
+        return _done(job, accepted, engine_seconds)
+
+    async def _fail(self, job: InFlightJob, where: ReplyAddress, error: JobError) -> None:
+        self._draw_no_more(job)
+        await self._outcomes.failed(where, error)
 
     def _on_published(self, job: InFlightJob) -> None:
         self.counters.picture_published()

@@ -8,13 +8,12 @@ and then it is drawn with no other job in flight.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.message import Delivery
-from stablediffusiond.broker.topology import PRIORITIES, Topology
+from stablediffusiond.broker.topology import PRIORITIES, RequestQueue
 from stablediffusiond.logs import of_job
-from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.queue_failures import QueueFailures
 from stablediffusiond.requestd.request_queues import RequestQueues
@@ -28,17 +27,30 @@ class JobPuller:
     def __init__(
         self,
         channel: Channel,
-        topology: Topology,
         processor: JobProcessor,
-        may_take: Callable[[Priority], bool],
+        sources: Callable[[], Iterable[RequestQueue]],
+        priority_now: Callable[[RequestQueue], int | None],
         failures: QueueFailures,
     ) -> None:
-        """``may_take`` says whether there is room for a job of a priority; ``look_again`` has it asked once more."""
+        """``sources`` gives the queues that jobs may be taken from, ``priority_now`` with which consumer priority.
+
+        Where that is None there is no room for a job of that queue; ``look_again`` has both asked once more.
+        """
         self._processor = processor
-        self._may_take = may_take
-        self._suspects: deque[Delivery] = deque()  #: delivered before, and not drawn yet
+        self._sources = sources
+        self._priority_now = priority_now
+        #: Delivered before, and not drawn yet.
+        self._suspects: deque[tuple[RequestQueue, Delivery]] = deque()
+        #: Of this connection, so far.
+        self.deliveries = 0
+        self._last: dict[RequestQueue, int] = {}  #: the number of the last one from each queue
         self._changed = asyncio.Event()
-        self.queues = RequestQueues(channel, topology, self._on_delivery, failures)
+        self.queues = RequestQueues(channel, self._on_delivery, failures)
+
+    @property
+    def may_take(self) -> bool:
+        """Whether it is known what every job here asks for, and none of them is to be drawn alone."""
+        return not self._suspects and self._processor.in_flight.all_read
 
     async def run(self) -> None:
         """Take jobs until cancelled."""
@@ -63,7 +75,7 @@ class JobPuller:
             BrokerError: the channel is lost.
         """
         await self._stop_waiting()
-        for delivery in self._suspects:
+        for _, delivery in self._suspects:
             delivery.requeue()
 
     async def _get_back(self) -> None:
@@ -72,9 +84,9 @@ class JobPuller:
         RabbitMQ has put them at the heads of their queues. Where another daemon was first, what is delivered in their
         place is drawn here.
         """
-        for priority in PRIORITIES:
-            while self._processor.in_flight.lacks_delivery(priority):
-                if not await self.queues.consume_one(priority) or not self._suspects:
+        for queue in self.in_turn(self._processor.in_flight.lacking_delivery):
+            while queue in self._processor.in_flight.lacking_delivery:
+                if not await self.queues.consume_one(queue) or not self._suspects:
                     break
                 await self._draw_suspects()
 
@@ -83,29 +95,35 @@ class JobPuller:
 
         Consumers of the queues that are empty wait for the next one.
         """
-        for priority in PRIORITIES:
-            if self._suspects or not self._processor.in_flight.all_read:
+        for queue in self.in_turn(self._sources()):
+            if not self.may_take:
                 return  # ``_changed`` is set as soon as it is known how much room the last job takes
-            if not self._may_take(priority):
-                await self.queues.stop_waiting(priority)
-            elif await self.queues.consume_one(priority):
+            priority = self._priority_now(queue)
+            if priority is None:
+                await self.queues.stop_waiting([queue])
+            elif await self.queues.consume_one(queue, priority):
                 return
 
-    async def _stop_waiting(self) -> None:
-        for priority in PRIORITIES:
-            await self.queues.stop_waiting(priority)
+    def in_turn(self, queues: Iterable[RequestQueue]) -> list[RequestQueue]:
+        """The highest priority first; of the same, the queue first from which no job has come for the longest time."""
+        return sorted(queues, key=lambda queue: (PRIORITIES.index(queue.priority), self._last.get(queue, 0)))
 
-    def _on_delivery(self, delivery: Delivery) -> None:
+    async def _stop_waiting(self) -> None:
+        await self.queues.stop_waiting(list(self.queues.waiting))
+
+    def _on_delivery(self, queue: RequestQueue, delivery: Delivery) -> None:
+        self.deliveries += 1
+        self._last[queue] = self.deliveries
         if delivery.earlier_deliveries:
-            self._suspects.append(delivery)
+            self._suspects.append((queue, delivery))
         else:
-            self._processor.receive(delivery)
+            self._processor.receive(delivery, queue)
         self._changed.set()
 
     async def _draw_suspects(self) -> None:
         """Each alone, after everything else has been settled."""
         while self._suspects:
-            delivery = self._suspects[0]  # it stays there while it waits, so that ``stop`` requeues it
+            queue, delivery = self._suspects[0]  # it stays there while it waits, so that ``stop`` requeues it
             if self._processor.in_flight.recognise(delivery):
                 self._suspects.popleft()
                 continue
@@ -113,5 +131,5 @@ class JobPuller:
             self._suspects.popleft()
             job_id, times = delivery.message.message_id or "without id", delivery.earlier_deliveries
             log.info("job %s was delivered %d times before; it is drawn alone", job_id, times, extra=of_job(job_id))
-            self._processor.receive(delivery)
+            self._processor.receive(delivery, queue)
             await self._processor.in_flight.empty()

@@ -66,7 +66,7 @@ class ModelLoader:
 
     def bytes_of(self, name: str) -> int:
         """Of the weights of a model, as its files are large; 0 where they are not here."""
-        settings = self.catalogue.settings().get(name)
+        settings = self.catalogue.settings.get(name)
         if settings is None:
             return 0
         path = _BUILT_IN if settings.name == "doodle" else Path(settings.name).expanduser()
@@ -77,7 +77,7 @@ class ModelLoader:
 
     def _load(self, name: str) -> LoadedModel:
         gc.collect()  # what a model that made room has held is free then, and not some time later
-        known = self.catalogue.settings()
+        known = self.catalogue.settings
         model: ModelSettings = known.get(name, self._settings.model)
         denoiser = self._open(self._settings.model_copy(update={"model": model}), name)
         engine = self._settings.engine

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look, surplus
+from stablediffusiond.engine.job import Kind
 from stablediffusiond.engine.loaded_model import LoadedModel
 from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.errors import ModelError, StableDiffusiondError
@@ -52,16 +53,17 @@ class ModelSet:
         self.loads: dict[str, float] = {}  #: that were begun, by model
 
     @asynccontextmanager
-    async def using(self, model: str, priority: Priority) -> AsyncIterator[None]:
-        """Wait for ``model``; it stays as long as this lasts.
+    async def using(self, model: str, priority: Priority, queued_seconds: float = 0.0) -> AsyncIterator[None]:
+        """Wait for ``model``; it stays as long as this lasts. The job has waited for so long before it came here.
 
         Raises:
             ModelError: it cannot be loaded.
         """
-        if self._is_free(model):
+        if self.is_free(model):
             self._use.begin(model)
         else:
-            await self._wait_for(WaitingJob(model, priority == "high", time.monotonic()))
+            since = time.monotonic() - min(queued_seconds, self._max_wait_seconds)
+            await self._wait_for(WaitingJob(model, priority == "high", since))
         try:
             yield
         finally:
@@ -89,7 +91,17 @@ class ModelSet:
         if self._look_later is not None:
             self._look_later.cancel()
 
-    def _is_free(self, model: str) -> bool:
+    @property
+    def names(self) -> list[str]:
+        """The models that are on the device."""
+        return self._loaded.names
+
+    def own_kind(self, model: str) -> Kind | None:
+        """The own size of ``model``, if it is on the device."""
+        return self._loaded.own_of(model)
+
+    def is_free(self, model: str) -> bool:
+        """Whether a job may be drawn with ``model`` at once: it is here, and not about to make room."""
         return model in self._loaded and not (self._change is not None and model in self._change.unload)
 
     async def _wait_for(self, waiting: WaitingJob) -> None:
@@ -111,7 +123,7 @@ class ModelSet:
 
     def _look(self) -> None:
         """Let those go on whose models are there; decide what is loaded next."""
-        for waiting in self.waiting.take(lambda job: self._is_free(job.model)):
+        for waiting in self.waiting.take(lambda job: self.is_free(job.model)):
             waiting.granted = True  # from now on nobody takes the model away again
             self._use.begin(waiting.model)
             waiting.ready.set_result(None)

@@ -40,11 +40,6 @@ class UnfinishedJob:
 class BatchSize(Protocol):
     """How large a call of the denoiser may be."""
 
-    @property
-    def own(self) -> Kind:
-        """The model's own size."""
-        ...
-
     def rows_at_most(self, kind: Kind, urgent_rows: int) -> int: ...
 
 
@@ -55,14 +50,17 @@ class PrefetchPolicy:
         self._batch_size = batch_size
         self._high_alone = high_alone
 
-    def may_take(self, priority: Priority, jobs: Collection[UnfinishedJob]) -> bool:
-        """Whether a job from the queue of ``priority`` would begin at once beside ``jobs``."""
+    def may_take(self, priority: Priority, jobs: Collection[UnfinishedJob], own: Kind | None) -> bool:
+        """Whether a job from a queue of ``priority`` would begin at once beside ``jobs``.
+
+        ``own`` is the own size of the model that it would be drawn with, which most jobs have.
+        """
         before = [job for job in jobs if job.rank <= RANK[priority]]
         if not before:
             return True
-        return self._would_share_calls(priority, before) and self._has_room(priority, before)
+        return self._would_share_calls(priority, before, own) and self._has_room(priority, before)
 
-    def _would_share_calls(self, priority: Priority, before: list[UnfinishedJob]) -> bool:
+    def _would_share_calls(self, priority: Priority, before: list[UnfinishedJob], own: Kind | None) -> bool:
         """Whether call of the denoisers are made in which a job of ``priority`` may have a place.
 
         Calls are made only for the sizes of the highest rank; what ranks lower has a place beside images of its size.
@@ -71,7 +69,7 @@ class PrefetchPolicy:
         if highest == RANK[priority]:
             return True
         kinds = {job.kind for job in before if job.rank == highest}
-        if self._batch_size.own not in kinds or (self._high_alone and highest == RANK["high"]):
+        if own not in kinds or (self._high_alone and highest == RANK["high"]):
             return False
         return all(job.begun or job.kind in kinds for job in before)
 

@@ -9,12 +9,13 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.link import Link
 from stablediffusiond.broker.message import Delivery, Message
-from stablediffusiond.broker.topology import PRIORITIES, Topology, depths
+from stablediffusiond.broker.topology import RequestQueue, Topology, depths
 from stablediffusiond.errors import BrokerError
-from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.job_puller import JobPuller
+from stablediffusiond.requestd.model_queues import ModelQueues
+from stablediffusiond.requestd.queue_choice import QueueChoice
 from stablediffusiond.requestd.queue_failures import QueueFailures
 
 log = logging.getLogger(__name__)
@@ -32,18 +33,24 @@ class RequestConsumer:
         processor: JobProcessor,
         crashed: DeadLetterConsumer,
         *,
-        may_take: Callable[[Priority], bool],
+        choice: QueueChoice,
+        models: Callable[[], list[str]],
         on_control: Callable[[Message], None],
     ) -> None:
-        """``may_take`` says whether there is room for a job of a priority; ``look_again`` has it asked once more."""
+        """``choice`` says from which queues jobs are taken; ``look_again`` has it asked once more.
+
+        ``models`` gives the names of all models that this daemon draws with.
+        """
         self._link = link
         self._topology = topology
         self._processor = processor
         self._crashed = crashed
-        self._may_take = may_take
+        self._choice = choice
+        self._models = models
         self._on_control = on_control
         self._failures = QueueFailures()
         self._puller: JobPuller | None = None
+        self._model_queues: ModelQueues | None = None
         #: Set once jobs are being taken.
         self.consuming = asyncio.Event()
 
@@ -60,8 +67,9 @@ class RequestConsumer:
 
     def look_again(self) -> None:
         """There may be room for another job."""
-        if self._puller is not None:
+        if self._puller is not None and self._model_queues is not None:
             self._puller.look_again()
+            self._model_queues.look_again()
 
     async def stop(self) -> None:
         """After ``run`` was cancelled: have no job delivered any more. What was delivered can still be acked."""
@@ -73,12 +81,15 @@ class RequestConsumer:
             log.debug("the connection to the broker was lost first: %s", error)
 
     async def backlog(self) -> int:
-        """Jobs that wait in the request queues."""
+        """Jobs that wait in the queues that this daemon takes them from."""
         connection = self._link.live
-        if connection is None or self._puller is None or self._puller.queues.all_consumed:
+        if connection is None or self._puller is None:
+            return 0
+        unknown = [queue.name for queue in self._sources() if queue not in self._puller.queues.waiting]
+        if not unknown:
             return 0
         try:
-            found = await depths(connection, map(self._topology.request_queue, PRIORITIES))
+            found = await depths(connection, unknown)
         except BrokerError as error:
             log.debug("the queues cannot be counted: %s", error)
             return 0
@@ -91,20 +102,31 @@ class RequestConsumer:
             BrokerError: always; it says what was lost.
         """
         control, crashed, jobs = [await connection.channel() for _ in range(3)]
-        self._puller = JobPuller(jobs, self._topology, self._processor, self._may_take, self._failures)
+        self._model_queues = ModelQueues(connection, self._topology, self._choice, self._models)
+        self._puller = JobPuller(jobs, self._processor, self._sources, self._choice.priority, self._failures)
         await self._listen_for_control(control)
         with self._failures.of(self._topology.crashed):
             await self._crashed.consume(crashed)
         self.consuming.set()
-        pulling = asyncio.create_task(self._puller.run(), name="pulling jobs")
-        either: set[asyncio.Future[Any]] = {pulling, control.lost, crashed.lost, jobs.lost}
+        work: set[asyncio.Future[Any]] = {
+            asyncio.create_task(self._puller.run(), name="pulling jobs"),
+            asyncio.create_task(self._model_queues.run(self._puller), name="model queues"),
+        }
+        either = {*work, control.lost, crashed.lost, jobs.lost}
         try:
             done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            pulling.cancel()
-        for part in done - {pulling}:
+            for task in work:
+                task.cancel()
+        for part in done - work:
             raise part.result()
-        pulling.result()
+        for task in done & work:
+            task.result()
+
+    def _sources(self) -> list[RequestQueue]:
+        """The plain queues, and those of the models that are here or waited for."""
+        own = [] if self._model_queues is None else self._model_queues.near
+        return [*self._topology.request_queues(), *own]
 
     async def _listen_for_control(self, channel: Channel) -> None:
         queue = await channel.bind_private_queue(self._topology.control, [""], _CONTROL_BACKLOG)

@@ -4,12 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Final
 
 from stablediffusiond.engine.changeover import Wanted
-
-#: Jobs that wait for their models here, and not in their queue, where another daemon could take them.
-MOST_WAITING: Final = 16
 
 
 @dataclass(eq=False)
@@ -33,13 +29,12 @@ class WaitingJobs:
         return len(self._jobs)
 
     @property
-    def has_room(self) -> bool:
-        """Whether another job may come that perhaps has to wait here."""
-        return len(self._jobs) < MOST_WAITING
-
-    @property
     def models(self) -> list[str]:
-        return list(dict.fromkeys(job.model for job in self._jobs))
+        return self.models_of(urgent_only=False)
+
+    def models_of(self, *, urgent_only: bool) -> list[str]:
+        """Those that jobs of high priority wait for, or any."""
+        return list(dict.fromkeys(job.model for job in self._jobs if job.urgent or not urgent_only))
 
     def add(self, job: WaitingJob) -> None:
         self._jobs.append(job)

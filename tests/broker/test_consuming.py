@@ -35,7 +35,7 @@ async def test_a_delivery_that_a_cancel_overtakes_is_passed_on_and_not_rejected(
         publishing = await connection.channel()
         await publishing.confirm_publishes()
         await publishing.publish(Message(b"{}"), "", topology.requests)
-        await channel.cancel_consumer(tag)
+        await channel.cancel_consumers([tag])
         assert delivered.qsize() == 1
         proxy.heal()
         await channel.close()
@@ -47,7 +47,7 @@ async def test_a_delivery_that_a_cancel_overtakes_is_passed_on_and_not_rejected(
 async def test_after_a_cancel_nothing_is_delivered_any_more(connection: Connection, topology: Topology) -> None:
     channel, delivered = await connection.channel(), list[Delivery]()
     tag = await channel.consume(topology.requests, delivered.append, prefetch=5)
-    await channel.cancel_consumer(tag)
+    await channel.cancel_consumers([tag])
     await channel.confirm_publishes()
     await channel.publish(Message(b"{}"), "", topology.requests)
     assert (await channel.depth(topology.requests)).consumers == 0
@@ -81,7 +81,7 @@ async def test_an_exhausted_consumer_that_is_cancelled_before_the_ack_gets_no_fu
 async def test_cancelling_a_consumer_that_is_not_there_does_nothing(connection: Connection) -> None:
     channel = await connection.channel()
     async with asyncio.timeout(5):
-        await channel.cancel_consumer("nobody")
+        await channel.cancel_consumers(["nobody"])
 
 
 async def test_a_message_that_nobody_waits_for_any_more_goes_back(connection: Connection, topology: Topology) -> None:

@@ -43,7 +43,7 @@ class AmqpClient:
             tag = await self.channel.consume(queue, came.set_result, prefetch=1)
             async with asyncio.timeout(20):
                 delivery = await came
-            await self.channel.cancel_consumer(tag)  # first, so that no second one comes
+            await self.channel.cancel_consumers([tag])  # first, so that no second one comes
             delivery.ack()
             return delivery.message
 

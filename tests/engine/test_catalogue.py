@@ -55,8 +55,8 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 def test_models_come_from_their_sections_and_from_the_folder(folder: Path) -> None:
     known = catalogue(folder=folder, anime="/srv/anime.safetensors")
-    assert known.names() == ["doodle", "dreamshaper", "flux", "Juggernaut_XL", "anime"]
-    settings = known.settings()
+    assert known.names == ["doodle", "dreamshaper", "flux", "Juggernaut_XL", "anime"]
+    settings = known.settings
     assert (settings["anime"].name, settings["anime"].device, settings["anime"].steps) == (
         "/srv/anime.safetensors",
         "cpu",

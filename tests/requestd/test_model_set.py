@@ -13,7 +13,6 @@ from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.errors import ModelError, ModelUnavailable
 from stablediffusiond.messages.request import Priority
 from stablediffusiond.requestd.model_set import ModelSet
-from stablediffusiond.requestd.waiting_jobs import MOST_WAITING
 from tests.engine.fake import FakeDenoiser
 
 
@@ -197,17 +196,6 @@ async def test_one_that_is_cancelled_as_its_model_comes_gives_it_back() -> None:
         job.cancel()
         await settle()
     assert [status.jobs for status in models.set.status()] == [0, 0]
-
-
-async def test_only_so_many_wait_here_and_not_in_their_queue() -> None:
-    models = Models()
-    tasks = [asyncio.create_task(models.set.using("b", "normal").__aenter__()) for _ in range(MOST_WAITING)]
-    await settle()
-    assert not models.set.waiting.has_room
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    assert models.set.waiting.has_room
 
 
 async def test_a_model_that_turns_out_larger_than_its_files_has_others_go() -> None:

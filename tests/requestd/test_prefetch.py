@@ -82,7 +82,7 @@ class Daemon:
     def take(self) -> None:
         """Take what the policy allows, one job at a time, the highest priority first."""
         for priority in PRIORITIES:
-            while self._policy.may_take(priority, self._unfinished()) and (job := self._queues.get(priority)):
+            while self._policy.may_take(priority, self._unfinished(), OWN) and (job := self._queues.get(priority)):
                 self._add(job)
 
     def tick(self) -> None:
@@ -234,12 +234,12 @@ def test_a_job_that_has_waited_long_counts_as_one_of_higher_priority() -> None:
     def drawn(waited_seconds: float) -> list[UnfinishedJob]:
         return [UnfinishedJob(rank("normal", waited_seconds), urgent=False, kind=OWN, rows=2, images=8, begun=True)]
 
-    assert policy.may_take("high", drawn(AGEING_SECONDS - 1))
-    assert not policy.may_take("high", drawn(AGEING_SECONDS + 1))
+    assert policy.may_take("high", drawn(AGEING_SECONDS - 1), OWN)
+    assert not policy.may_take("high", drawn(AGEING_SECONDS + 1), OWN)
 
 
 def test_a_daemon_with_nothing_to_draw_takes_a_job_that_is_larger_than_its_batch() -> None:
     capacity = Capacity(OWN, TABLE, 1)
     capacity.learn_too_many(OWN, 2)
     assert capacity.rows_at_most(OWN) == 1
-    assert PrefetchPolicy(capacity, high_alone=False).may_take("normal", [])
+    assert PrefetchPolicy(capacity, high_alone=False).may_take("normal", [], OWN)

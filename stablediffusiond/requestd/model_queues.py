@@ -1,0 +1,103 @@
+"""The queues of the models that requests may name: declared, made known to other daemons, and consumed.
+
+Those of models that are here, or waited for, are the job puller's. At those of all others a consumer of the lowest
+priority waits for one job each, as long as this daemon would load another model.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.topology import RequestQueue, Topology, declare_queues
+from stablediffusiond.errors import BrokerRefused, QueueMissing
+from stablediffusiond.requestd.job_puller import JobPuller
+from stablediffusiond.requestd.queue_choice import ABSENT, QueueChoice
+
+log = logging.getLogger(__name__)
+
+Signature = tuple[object, ...]
+
+
+class ModelQueues:
+    """Those of one connection."""
+
+    def __init__(
+        self, connection: Connection, topology: Topology, choice: QueueChoice, names: Callable[[], list[str]]
+    ) -> None:
+        """``names`` gives the models that this daemon draws with, which may become more while it runs."""
+        self._connection = connection
+        self._topology = topology
+        self._choice = choice
+        self._names = names
+        self._serving: tuple[Channel, str] | None = None  #: the private queue that is bound for each model
+        self._refused: set[str] = set()
+        self._declared: dict[str, list[RequestQueue]] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def near(self) -> list[RequestQueue]:
+        """The queues of models that are here or waited for."""
+        return [queue for model in self._choice.near for queue in self._declared.get(model, ())]
+
+    async def run(self, puller: JobPuller) -> None:
+        """Declare and consume until cancelled.
+
+        Raises:
+            BrokerError: the connection, or one of its channels, is lost.
+        """
+        consumed: Signature | None = None
+        while True:
+            self._changed.clear()
+            await self._declare_new(puller)
+            if (signature := self._signature(puller)) != consumed:
+                await self._consume(puller)
+                consumed = signature
+            await self._changed.wait()
+
+    def look_again(self) -> None:
+        """There may be other models, or room for one."""
+        self._changed.set()
+
+    async def _declare_new(self, puller: JobPuller) -> None:
+        for model in self._names():
+            if model in self._declared or model in self._refused or not self._topology.has_queues(model):
+                continue
+            queues = self._topology.request_queues(model)
+            try:
+                await declare_queues(self._connection, map(self._topology.declared, queues))
+                await self._make_known(model)
+            except (BrokerRefused, QueueMissing) as error:
+                log.warning("%s has no queues of its own, and is drawn from the plain ones: %s", model, error)
+                self._refused.add(model)
+                self._serving = None
+            else:
+                self._declared[model] = queues
+                puller.look_again()
+
+    async def _make_known(self, model: str) -> None:
+        key = self._topology.serving_key(model)
+        if self._serving is None:
+            channel = await self._connection.channel()
+            self._serving = channel, await channel.bind_private_queue(self._topology.serving, [], 1)
+        channel, queue = self._serving
+        await channel.bind_queue(queue, self._topology.serving, key)
+
+    def _signature(self, puller: JobPuller) -> Signature:
+        """What decides about the consumers: while that stays the same there is nothing to do."""
+        room = self._choice.wants_absent("high"), self._choice.wants_absent("normal"), puller.may_take
+        return frozenset(self._choice.near), room, puller.deliveries, len(self._declared)
+
+    async def _consume(self, puller: JobPuller) -> None:
+        near = self._choice.near
+        absent = [queue for model, queues in self._declared.items() if model not in near for queue in queues]
+        unwanted = [queue for queue in absent if not self._wants(queue, puller)]
+        await puller.queues.stop_waiting(unwanted)
+        for queue in puller.in_turn(absent):
+            if self._wants(queue, puller):
+                await puller.queues.consume_one(queue, ABSENT)
+
+    def _wants(self, queue: RequestQueue, puller: JobPuller) -> bool:
+        """Asked again after each delivery, which may be of a model that is waited for from then on."""
+        return puller.may_take and queue.model not in self._choice.near and self._choice.wants_absent(queue.priority)
