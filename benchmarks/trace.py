@@ -8,7 +8,8 @@ steps. Its busiest day is sped up until (a) has as much to do as ``--load`` says
 (a) one queue in order of arrival; each daemon draws one job at a time, keeps the models that it used last, and
     does nothing else while it loads: what a worker of a task queue does.
 (b) the same, with a daemon for each of the largest models and one for all the others.
-(c) this service: jobs of several models at once, loads beside the drawing, and ``engine/changeover.py`` decides.
+(c) this service (``trace_simulation.py``): a queue for each model, jobs of several models at once, loads beside the
+    drawing; ``requestd/queue_choice.py`` says who gets a job, and ``engine/changeover.py`` what is loaded.
 
 All draw so many image-steps a second, whatever they draw at once, so that nothing is gained by batching here.
 """
@@ -16,53 +17,15 @@ All draw so many image-steps a second, whatever they draw at once, so that nothi
 import argparse
 import csv
 import gzip
-import heapq
 import statistics
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look
+from benchmarks.trace_simulation import Job, Outcome, Rules, this_service
 
 _DAY_SECONDS: Final = 86_400
-_MOST_WAITING: Final = 16  #: as in requestd/model_set.py
-_MOST_DRAWING: Final = 4
-
-
-@dataclass(eq=False)
-class Job:
-    arrival: float
-    model: str
-    work: float  #: image-steps
-    done: float = 0.0
-    began: float = 0.0
-
-
-@dataclass(frozen=True)
-class Rules:
-    daemons: int
-    resident: int  #: models that a daemon has room for
-    rate: float  #: image-steps a second
-    load_seconds: float
-    max_wait_seconds: float
-
-
-@dataclass
-class Outcome:
-    jobs: list[Job]
-    loads: int
-    longest_model_wait: float
-
-    def line(self, name: str, rules: Rules) -> str:
-        took = sorted(job.done - job.arrival for job in self.jobs)
-        p50, p95, p99 = (took[min(int(len(took) * part), len(took) - 1)] for part in (0.5, 0.95, 0.99))
-        busy = self.loads * rules.load_seconds / (rules.daemons * max(job.done for job in self.jobs))
-        return (
-            f"{name:28} p50 {p50:8.1f} s   p95 {p95:8.1f} s   p99 {p99:8.1f} s   {self.loads:5} loads, "
-            f"{busy:5.1%} of the time; a model waited {self.longest_model_wait:.0f} s at most"
-        )
 
 
 def read(path: Path) -> list[Job]:
@@ -122,103 +85,6 @@ def speed_for(jobs: Sequence[Job], rules: Rules, load: float) -> float:
     return low
 
 
-# (c): this service
-
-
-@dataclass
-class Daemon:
-    rules: Rules
-    residents: dict[str, float] = field(default_factory=dict)  #: and when they were last used
-    drawing: list[Job] = field(default_factory=list)
-    left: dict[int, float] = field(default_factory=dict)  #: image-steps of each
-    waiting: list[Job] = field(default_factory=list)
-    change: Change | None = None
-    loaded_at: float | None = None
-    loads: int = 0
-    at: float = 0.0
-
-    def go_to(self, now: float) -> None:
-        """Draw until then: those that are drawn have equal parts of the device."""
-        share = self.rules.rate / max(len(self.drawing), 1)
-        for job in self.drawing:
-            self.left[id(job)] -= (now - self.at) * share
-        self.at = now
-        for job in [job for job in self.drawing if self.left[id(job)] <= 1e-6]:
-            self.drawing.remove(job)
-            del self.left[id(job)]
-            self.residents[job.model] = job.done = now
-        if self.loaded_at is not None and self.loaded_at <= now and self.change is not None:
-            self.residents[self.change.load] = now
-            self.change = self.loaded_at = None
-
-    def has_room(self) -> bool:
-        return len(self.drawing) < _MOST_DRAWING and len(self.waiting) < _MOST_WAITING
-
-    def decide(self) -> None:
-        leaving = self.change.unload if self.change else ()
-        for job in [job for job in self.waiting if job.model in self.residents and job.model not in leaving]:
-            self.waiting.remove(job)
-            job.began = self.at
-            self.drawing.append(job)
-            self.left[id(job)] = job.work
-        if self.change is None:
-            self.change = next_change(
-                self.at, self._shown(), self._wanted(), self.rules.resident, self.rules.max_wait_seconds
-            )
-        if self.change is not None and self.loaded_at is None and not self._in_use(self.change.unload):
-            for name in self.change.unload:
-                del self.residents[name]
-            self.loads += 1
-            self.loaded_at = self.at + self.rules.load_seconds
-
-    def next_event(self) -> float:
-        share = self.rules.rate / max(len(self.drawing), 1)
-        times = [self.at + max(self.left[id(job)], 0.0) / share for job in self.drawing]
-        times += [self.loaded_at] if self.loaded_at is not None else []
-        later = next_look(self.at, self._wanted(), self.rules.max_wait_seconds)
-        return min(times + ([self.at + later] if later is not None else []), default=float("inf"))
-
-    def _in_use(self, names: Sequence[str]) -> bool:
-        return any(job.model in names for job in self.drawing)
-
-    def _shown(self) -> list[Resident]:
-        jobs = Counter(job.model for job in self.drawing)
-        return [Resident(name, 1, jobs[name], used) for name, used in self.residents.items()]
-
-    def _wanted(self) -> list[Wanted]:
-        since = {job.model: job.arrival for job in reversed(self.waiting) if job.model not in self.residents}
-        return [Wanted(name, 1, first) for name, first in since.items()]
-
-
-def this_service(jobs: Sequence[Job], rules: Rules) -> Outcome:
-    daemons = [Daemon(rules) for _ in range(rules.daemons)]
-    queue: deque[Job] = deque()
-    coming = [(job.arrival, place) for place, job in enumerate(jobs)]
-    heapq.heapify(coming)
-    while coming or queue or any(daemon.drawing or daemon.waiting for daemon in daemons):
-        now = min([coming[0][0]] if coming else [], default=float("inf"))
-        now = min(now, *(daemon.next_event() for daemon in daemons))
-        for daemon in daemons:
-            daemon.go_to(now)
-        while coming and coming[0][0] <= now:
-            queue.append(jobs[heapq.heappop(coming)[1]])
-        for daemon, job in _delivered(queue, daemons):
-            daemon.waiting.append(job)
-            daemon.decide()
-        for daemon in daemons:
-            daemon.decide()
-    longest = max(job.began - job.arrival for job in jobs)
-    return Outcome(list(jobs), sum(daemon.loads for daemon in daemons), longest)
-
-
-def _delivered(queue: deque[Job], daemons: Sequence[Daemon]) -> Iterator[tuple[Daemon, Job]]:
-    """Jobs in their order to whoever has room, in turns, as RabbitMQ gives them out."""
-    turn = 0
-    while queue and (able := [daemon for daemon in daemons if daemon.has_room()]):
-        yield able[turn % len(able)], queue.popleft()
-        turn += 1
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, required=True)
@@ -227,7 +93,7 @@ def main() -> None:
     parser.add_argument("--load-seconds", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=60.0, help="image-steps a second")
     parser.add_argument("--load", type=float, default=0.8, help="how much of its time (a) is busy")
-    parser.add_argument("--max-wait-seconds", type=float, default=30.0)
+    parser.add_argument("--max-wait-seconds", type=float, default=150.0)
     given = parser.parse_args()
     rules = Rules(given.daemons, given.resident, given.rate, given.load_seconds, given.max_wait_seconds)
     day = read(given.trace)

@@ -46,6 +46,8 @@ def _queues(status: ServiceStatus) -> RenderableType:
     for role, queue in status.queues.items():
         urgent = role in _FOR_OPERATORS and queue.messages
         table.add_row(queue.name, _count(queue.messages), _count(queue.consumers), style="yellow" if urgent else None)
+    for queue in status.model_queues:
+        table.add_row(Text(queue.name), _count(queue.messages), _count(queue.consumers))
     return table
 
 

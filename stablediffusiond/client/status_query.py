@@ -6,6 +6,8 @@ answers come without a queue (direct reply-to), so an ordinary client needs no r
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ValidationError
@@ -42,12 +44,28 @@ async def query_status(connection: Connection, topology: Topology, *, offer: boo
     crashed = found.get(topology.crashed)
     connected = None if crashed is None else crashed.consumers
     workers = [] if connected == 0 else await _ask(connection, topology, connected, Ask(status=True, offer=offer))
+    waiting = await _model_queues(connection, topology, workers)
     return ServiceStatus(
         queues={role: _queue(role, name, found.get(name), connected) for role, name in names.items()},
+        model_queues=waiting,
         workers=workers,
         workers_connected=connected,
         publishes_blocked=not connection.accepting.is_set(),
     )
+
+
+async def _model_queues(
+    connection: Connection, topology: Topology, workers: Sequence[WorkerStatus]
+) -> list[QueueStatus]:
+    """Those in which jobs wait, of the models that some daemon draws with; its readers are the daemons that do."""
+    readers = Counter(model for worker in workers for model in worker.served if topology.has_queues(model))
+    queues = {queue.name: readers[model] for model in readers for queue in topology.request_queues(model)}
+    found = await depths(connection, queues)
+    return [
+        QueueStatus(name=name, messages=depth.messages, consumers=queues[name])
+        for name, depth in sorted(found.items())
+        if depth.messages
+    ]
 
 
 async def _ask(connection: Connection, topology: Topology, connected: int | None, ask: Ask) -> list[WorkerStatus]:

@@ -75,15 +75,17 @@ class Submitter:
         await self._unless_closed(self._publish(message, exchange, routing_key, mandatory=mandatory))
 
     async def publish_request(self, message: Message, topology: Topology, request: Request) -> None:
-        """Publish ``message``, which is ``request``, to the queue of its model, or where there is none, to the plain one.
+        """Publish ``message``, which is ``request``, to the queue of its model; where there is none, to the plain one.
 
         Raises: as ``publish``.
         """
         if request.model and topology.has_queues(request.model):
             try:
-                return await self.publish(message, topology.request_queue(request.priority, request.model))
+                await self.publish(message, topology.request_queue(request.priority, request.model))
             except Unroutable:
                 log.debug("the model %s has no queue of this name", request.model)
+            else:
+                return
         await self.publish(message, topology.request_queue(request.priority))
 
     def publish_and_forget(self, message: Message, exchange: str) -> None:

@@ -100,6 +100,7 @@ class WorkerStatus(StatusPart):
     images_at_a_time: int = Field(ge=1, description="Images of the model's own size that step together under guidance")
     device_memory_bytes: int | None = Field(None, description="Held on the device; absent where there is no account")
     models: list[ModelStatus] = Field(default_factory=list, description="Of the models, those that are in use here")
+    served: list[str] = Field(default_factory=list, description="All models that requests may name here")
     jobs: list[JobStatus] = Field(description="All its jobs in flight, in the order in which they came")
     images_per_second: float = Field(ge=0, description="Pictures published, over the last minute")
     images_total: int = Field(ge=0, description="Pictures published since its start")
@@ -126,6 +127,9 @@ class ServiceStatus(StatusPart):
     """What ``stablediffusion_client status --json`` prints."""
 
     queues: dict[QueueRole, QueueStatus]
+    model_queues: list[QueueStatus] = Field(
+        default_factory=list, description="Those of the models that the daemons draw with in which jobs wait"
+    )
     workers: list[WorkerStatus] = Field(description="The request daemons that have answered")
     workers_connected: int | None = Field(
         None, description="Request daemons that are connected to the broker; some of them may not have answered"

@@ -82,7 +82,7 @@ class Daemon:
             self.engine, admission, drawing, replies, forwarding=forwarding, topology=topology
         )
         self.processor.on_change = self.on_change
-        self.report = self._status_report(settings.model.name)
+        self.report = self._status_report(catalogue)
         self.metrics = RequestMetrics(
             report=self.report, counters=self.processor.counters, engine=self.engine, models=self.models,
             publisher=publisher, consume_link=consume_link, publish_link=publish_link,
@@ -105,9 +105,9 @@ class Daemon:
             on_event=lambda event: _call_on_loop(loop, partial(self.processor.on_event, event)),
         )
 
-    def _status_report(self, model: str) -> StatusReport:
+    def _status_report(self, catalogue: Catalogue) -> StatusReport:
         return StatusReport(
-            model=model, loaded=self.loaded, models=self.models, engine=self.engine,
+            model=catalogue.default, served=lambda: catalogue.names, loaded=self.loaded, models=self.models, engine=self.engine,
             in_flight=self.processor.in_flight, counters=self.processor.counters,
         )  # fmt: skip
 

@@ -143,10 +143,13 @@ class ModelSet:
             self._change = next_change(now, residents, wanted, self._most_bytes, self._max_wait_seconds)
         if self._change is not None and not self._use.of_any(self._change.unload):
             self._loading = asyncio.create_task(self._carry_out(self._change), name=f"loading {self._change.load}")
-        elif self._change is None and (seconds := next_look(now, wanted, self._max_wait_seconds)) is not None:
+        elif self._change is None and (seconds := self._next_look(now, wanted)) is not None:
             if self._look_later is not None:
                 self._look_later.cancel()
             self._look_later = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _next_look(self, now: float, wanted: list[Wanted]) -> float | None:
+        return next_look(now, self._residents(), wanted, self._max_wait_seconds)
 
     async def _carry_out(self, change: Change) -> None:
         reason = f"; {', '.join(change.unload)} made room" if change.unload else ""

@@ -23,7 +23,7 @@ WAITED_FOR: Final = 5
 ABSENT: Final = 0
 
 #: Models that are waited for here at the same time; those of jobs of high priority count by themselves.
-MOST_WAITED_FOR: Final = 3
+MOST_WAITED_FOR: Final = 6
 #: Jobs that wait here for one model.
 MOST_WAITING: Final = 16
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 
 from stablediffusiond import __version__
 from stablediffusiond.engine.engine import Engine
@@ -19,13 +20,16 @@ class StatusReport:
         self,
         *,
         model: str,
+        served: Callable[[], list[str]],
         loaded: LoadedModels,
         models: ModelSet,
         engine: Engine,
         in_flight: InFlightJobs,
         counters: Counters,
     ) -> None:
+        """``model`` is the default one, ``served`` gives all that requests may name."""
         self._model = model
+        self._served = served
         self._loaded = loaded
         self._models = models
         self._engine = engine
@@ -48,6 +52,7 @@ class StatusReport:
             images_at_a_time=capacity.images,
             device_memory_bytes=self._loaded.memory_bytes(),
             models=self._models.status(),
+            served=self._served(),
             jobs=[self._job(job) for job in self._in_flight],
             images_per_second=round(self._counters.images_per_second, 3),
             images_total=self._counters.images,

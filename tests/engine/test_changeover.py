@@ -19,7 +19,7 @@ def test_what_fits_beside_the_others_is_loaded_at_once() -> None:
     assert decided([busy], [Wanted("b", 6, since=100)]) == Change("b")
 
 
-def test_an_idle_model_makes_room_at_once_the_longest_unused_first() -> None:
+def test_a_model_unused_for_long_makes_room_at_once_the_longest_unused_first() -> None:
     residents = [
         Resident("a", 4, 0, last_used=50),
         Resident("b", 4, 0, last_used=40),
@@ -27,6 +27,13 @@ def test_an_idle_model_makes_room_at_once_the_longest_unused_first() -> None:
     ]
     assert decided(residents, [Wanted("d", 4, since=100)]) == Change("d", ("b",))
     assert decided(residents, [Wanted("d", 8, since=100)]) == Change("d", ("b", "a"))
+
+
+def test_a_model_that_was_used_lately_makes_room_when_half_the_time_is_over() -> None:
+    lately = [Resident("a", 8, jobs=0, last_used=100 - MAX_WAIT + 1)]
+    assert decided(lately, [Wanted("b", 8, since=100 - MAX_WAIT / 2 + 1)]) is None
+    assert decided(lately, [Wanted("b", 8, since=100 - MAX_WAIT / 2)]) == Change("b", ("a",))
+    assert decided(lately, [Wanted("b", 8, since=100, urgent=True)]) == Change("b", ("a",))
 
 
 def test_a_busy_model_makes_room_for_who_has_waited_too_long_only() -> None:
@@ -50,8 +57,13 @@ def test_a_small_model_does_not_take_the_room_that_an_overdue_one_waits_for() ->
 
 
 def test_when_to_look_again() -> None:
-    assert next_look(100, [Wanted("a", 1, since=90), Wanted("b", 1, since=80)], MAX_WAIT) == 10
-    assert next_look(100, [Wanted("a", 1, since=10)], MAX_WAIT) is None
+    assert next_look(100, [], [Wanted("a", 1, since=90), Wanted("b", 1, since=80)], MAX_WAIT) == 5, "a's patience"
+    assert next_look(100, [], [Wanted("b", 1, since=80)], MAX_WAIT) == 10, "b is overdue"
+    used = [Resident("c", 1, jobs=0, last_used=73), Resident("d", 1, jobs=1, last_used=72)]
+    assert next_look(100, used, [Wanted("b", 1, since=80)], MAX_WAIT) == 3, "c makes room by then, and d is in use"
+    assert next_look(100, used, [Wanted("a", 1, since=10)], MAX_WAIT) == 3
+    assert next_look(100, [], [Wanted("a", 1, since=10)], MAX_WAIT) is None
+    assert next_look(100, used, [], MAX_WAIT) is None, "there is nothing to make room for"
 
 
 # A daemon in miniature: jobs of some models come; each takes a second, one at a time for each model that is there.

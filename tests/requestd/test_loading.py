@@ -67,7 +67,7 @@ def test_why_it_draws_on_a_cpu_is_said_to_systemd_and_to_who_asks() -> None:
     engine = Engine(loaded, loaded, progress_interval_seconds=1, on_event=lambda _: None)
     models = ModelSet(loaded, never, most_bytes=1, max_wait_seconds=1, bytes_of=lambda _: 0, on_change=lambda: None)
     report = StatusReport(
-        model="doodle", loaded=loaded, models=models, engine=engine, in_flight=InFlightJobs(), counters=Counters()
+        model="doodle", served=list, loaded=loaded, models=models, engine=engine, in_flight=InFlightJobs(), counters=Counters()
     )
     assert report.line(0, None) == "0 drawing, 0 waiting, 0.0 img/s; on fake: its driver does not answer torch"
     assert report.full().shortcoming == "its driver does not answer torch"
