@@ -1,4 +1,4 @@
-"""This service in a simulation: request daemons that take jobs from a queue for each model, as the real ones do.
+"""Our service in a simulation: request daemons that take jobs from a queue for each model, as the real ones do.
 
 The rules are the real ones: who gets a job (the constants of ``requestd/queue_choice.py``) and what is loaded
 (``engine/changeover.py``). What takes time is not: a daemon makes so many image-steps a second, shared by the jobs that

@@ -14,7 +14,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-
 #: The part of ``max_wait_seconds`` for which a job waits until a model makes room that was used lately.
 _PATIENCE: Final = 0.5
 

@@ -107,7 +107,8 @@ class Daemon:
 
     def _status_report(self, catalogue: Catalogue) -> StatusReport:
         return StatusReport(
-            model=catalogue.default, served=lambda: catalogue.names, loaded=self.loaded, models=self.models, engine=self.engine,
+            model=catalogue.default, served=lambda: catalogue.names,
+            loaded=self.loaded, models=self.models, engine=self.engine,
             in_flight=self.processor.in_flight, counters=self.processor.counters,
         )  # fmt: skip
 

@@ -30,7 +30,10 @@ class FakeDenoiser:
     dtype = "float32"
     shortcoming: str | None = None
 
-    nbytes = 0
+    def __init__(self, model: str = "", nbytes: int = 0) -> None:
+        """``model`` is told by the pictures, too."""
+        self._model = model
+        self.nbytes = nbytes
 
     def room_bytes(self) -> int:
         return 1_000_000_000
@@ -51,7 +54,7 @@ class FakeDenoiser:
         return None
 
     def kind_of(self, request: Request) -> Kind:
-        return Kind(request.width or 64, request.height or 64)
+        return Kind(request.width or 64, request.height or 64, self._model)
 
     def rows_of(self, request: CompleteRequest) -> int:
         return 2 if request.guided else 1
@@ -70,7 +73,9 @@ class FakeDenoiser:
             request = sample.task.request
             if request.prompt == failing_prompts.POISON:
                 die()
-            said = (request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps)
+            said = (
+                self._model, request.prompt, request.negative_prompt, request.image_seed(sample.index), request.steps
+            )  # fmt: skip
             sample.state = hashlib.sha256(repr(said).encode())
             sample.steps = request.steps
         return {}
@@ -108,7 +113,7 @@ class FakeDenoiser:
             id=request.id, index=sample.index, count=request.count, type=request.type, prompt=request.prompt,
             negative_prompt=request.negative_prompt, seed=request.image_seed(sample.index),
             width=sample.kind.width, height=sample.kind.height, steps=request.steps,
-            guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model="fake-denoiser",
+            guidance_scale=request.guidance_scale, sampler="none", eta=request.eta, model=self._model or "fake-denoiser",
         )  # fmt: skip
 
     def preview(self, sample: Sample) -> Pixels:

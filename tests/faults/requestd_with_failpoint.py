@@ -2,7 +2,8 @@
 
 FAILPOINT is one of ``FAILPOINTS``. At those in ``KILLING`` the daemon ends with a SIGKILL from inside, so that the moment is
 exact and nothing is cleaned up; at others its device fails, its clock jumps, or it waits for less than it usually does.
-``none`` is the daemon as it is. With ``fake-denoiser`` it draws without a model.
+``none`` is the daemon as it is. With ``fake-denoiser`` it draws without a model; where the settings have several, each
+takes ``$FAKE_LOAD_SECONDS`` to load.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ from stablediffusiond.requestd.in_flight import InFlightJobs
 from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
 from tests.faults import failing_prompts, fake_denoiser
-from tests.faults.fake_denoiser import FakeDenoiser, die
+from tests.faults.fake_denoiser import die
+from tests.faults.model_failpoints import changing_over, fake_load, loading_another, passing_on
 
 HANGS_AFTER_SECONDS: Final = 0.5
 #: More than a job may have.
@@ -218,10 +220,12 @@ KILLING: Final[tuple[Callable[[], None], ...]] = (
     between_two_images,
     published_and_not_acked,
 )
+#: Those of a daemon with several models.
+KILLING_WITH_MODELS: Final[tuple[Callable[[], None], ...]] = (*KILLING, loading_another, changing_over, passing_on)
 FAILPOINTS: Final = {
     failpoint.__name__: failpoint
     for failpoint in (
-        *KILLING,
+        *KILLING_WITH_MODELS,
         device_hangs,
         device_fails,
         clock_jumps,
@@ -241,6 +245,6 @@ def _before(owner: object, method: str) -> None:
 
 if __name__ == "__main__":
     if "fake-denoiser" in sys.argv[2:]:
-        patch.object(daemon, "_import_and_load", lambda *_: FakeDenoiser()).start()
+        patch.object(daemon, "_import_and_load", fake_load).start()
     FAILPOINTS[sys.argv[1]]()
     sys.exit(daemon.main([]))

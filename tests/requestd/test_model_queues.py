@@ -1,0 +1,212 @@
+"""Several models behind one queue, and several daemons: RabbitMQ gives a job to the daemon that has its model."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from stablediffusiond.broker.channel import Channel
+from stablediffusiond.broker.connection import Connection
+from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.topology import Topology, declare, depths
+from stablediffusiond.messages.request import Priority
+from stablediffusiond.settings import BrokerSettings
+from tests.faults.model_failpoints import FAKE_BYTES
+from tests.preloaded import Preloaded
+from tools.daemons import Daemon
+
+MODULE = "tests.faults.requestd_with_failpoint"
+ROOM_FOR_TWO = str(int(2.5 * FAKE_BYTES))
+
+
+def with_models(environment: Mapping[str, str], *models: str, default: str = "doodle") -> dict[str, str]:
+    """Settings of a daemon with ``models`` beside its ``default``."""
+    return {
+        **environment,
+        "STABLEDIFFUSIOND_MODEL__NAME": default,
+        **{f"STABLEDIFFUSIOND_MODELS__{model.upper()}__NAME": "doodle" for model in models},
+        "STABLEDIFFUSIOND_RESIDENCY__DEVICE_BYTES": ROOM_FOR_TWO,
+        "STABLEDIFFUSIOND_RESIDENCY__MAX_WAIT_SECONDS": "2",
+    }
+
+
+@pytest.fixture
+def start() -> Iterator["Start"]:
+    with ExitStack() as running:
+        yield Start(running)
+
+
+@dataclass
+class Start:
+    """Starts daemons that draw without a model, and ends them with the test."""
+
+    _running: ExitStack
+
+    def __call__(self, environment: Mapping[str, str], failpoint: str = "none") -> Daemon:
+        daemon = self._running.enter_context(Preloaded(MODULE, environment, failpoint, "fake-denoiser"))
+        return daemon.wait_ready()
+
+
+@dataclass
+class Broker:
+    """What a client of a foreign make does."""
+
+    connection: Connection
+    channel: Channel
+    topology: Topology
+    ends: dict[str, str] = field(default_factory=dict)  #: of jobs, in order; with the code where it is an error
+    drawn_with: dict[str, str] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(
+        self, job_id: str, *, queue_of: str | None = None, priority: Priority = "normal", **fields: object
+    ) -> None:
+        body = json.dumps({"prompt": "cat", "steps": 2, "width": 64, "height": 64, **fields}).encode()
+        queue = self.topology.request_queue(priority, queue_of)
+        await self.channel.publish(Message(body, message_id=job_id), "", queue)
+
+    async def until_queues_are_there(self, *models: str) -> None:
+        """A daemon declares them while it takes jobs already."""
+        names = {self.topology.request_queue("low", model) for model in models}
+        async with asyncio.timeout(30):
+            while names - set(await depths(self.connection, names)):
+                await asyncio.sleep(0.05)
+
+    async def until_ended(self, *jobs: str) -> None:
+        async with asyncio.timeout(60):
+            while not set(jobs) <= set(self.ends):
+                self.changed.clear()
+                await self.changed.wait()
+
+    def on_reply(self, delivery: Delivery) -> None:
+        message = delivery.message
+        job_id = message.correlation_id or ""
+        if message.type == "image":
+            self.drawn_with[job_id] = str(message.headers["model"])
+        else:
+            error = json.loads(message.body).get("error")
+            self.ends[job_id] = error["code"] if error else "done"
+            self.changed.set()
+        delivery.ack()
+
+
+@asynccontextmanager
+async def connected(settings: BrokerSettings, topology: Topology) -> AsyncIterator[Broker]:
+    connection = await Connection.open(settings, "test")
+    await declare(connection, topology)
+    channel = await connection.channel()
+    await channel.confirm_publishes()
+    broker = Broker(connection, channel, topology)
+    await channel.consume(topology.results, broker.on_reply, prefetch=100)
+    try:
+        yield broker
+    finally:
+        await connection.close()
+
+
+async def test_a_job_goes_to_the_daemon_that_has_its_model(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    chosen = with_models(environment, "b", "c")
+    async with connected(settings, topology) as broker:
+        pair = start(chosen), start(chosen)
+        await broker.until_queues_are_there("b", "c")
+        for number in range(12):
+            await broker.publish(f"{number}", model="b", queue_of="b" if number % 2 else None)
+            await broker.until_ended(f"{number}")
+    assert set(broker.ends.values()) == {"done"}
+    assert set(broker.drawn_with.values()) == {"b"}
+    assert sum(daemon.log.count("loading the model b") for daemon in pair) == 1
+
+
+async def test_a_daemon_takes_what_another_has_no_room_for_and_loads_its_model(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    chosen = {**with_models(environment, "b"), "STABLEDIFFUSIOND_ENGINE__MAX_IMAGES": "1"}
+    async with connected(settings, topology) as broker:
+        first = start(chosen)
+        await broker.until_queues_are_there("b")
+        await broker.publish("first", model="b", queue_of="b")
+        await broker.until_ended("first")
+        second = start(chosen)
+        for number in range(12):
+            await broker.publish(f"{number}", model="b", queue_of="b", steps=50)
+        await broker.until_ended(*map(str, range(12)))
+    assert "loading the model b" in first.log
+    assert "loading the model b" in second.log
+
+
+async def test_daemons_with_other_models_draw_what_comes_by_the_plain_queue(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    async with connected(settings, topology) as broker:
+        start(with_models(environment, default="a"))
+        start(with_models(environment, "c", default="b"))
+        await broker.until_queues_are_there("a", "b", "c")
+        wanted = {f"{model} {number}": model for model in "abc" for number in range(4)}
+        for job_id, model in wanted.items():
+            await broker.publish(job_id, model=model)
+        await broker.publish("unknown", model="d")
+        await broker.until_ended(*wanted, "unknown")
+    assert broker.drawn_with == wanted
+    assert broker.ends == {**dict.fromkeys(wanted, "done"), "unknown": "invalid_request"}
+
+
+async def test_what_is_passed_on_keeps_its_order(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    chosen = {**with_models(environment, "b"), "STABLEDIFFUSIOND_ENGINE__MAX_IMAGES": "1", "FAKE_LOAD_SECONDS": "0.5"}
+    async with connected(settings, topology) as broker:
+        start(chosen)
+        await broker.until_queues_are_there("b")
+        for number in range(10):
+            await broker.publish(f"b{number}", model="b")
+            await broker.publish(f"default {number}")
+        await broker.until_ended("b9", "default 9")
+    drawn = list(broker.ends)
+    assert [job for job in drawn if job.startswith("b")] == [f"b{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("failpoint", ["loading_another", "changing_over", "passing_on"])
+async def test_a_daemon_that_ends_at_this_moment_loses_nothing(
+    failpoint: str, environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    chosen = with_models(environment, "b", "c")
+    jobs = {f"{model} {number}": model for number in range(2) for model in ("b", "c", "doodle")}
+    async with connected(settings, topology) as broker:
+        dying = start(chosen, failpoint)
+        await broker.until_queues_are_there("b", "c")
+        for job_id, model in jobs.items():
+            await broker.publish(job_id, model=model)
+        assert await asyncio.to_thread(dying.process.wait, 60) == -9
+        start(chosen)
+        await broker.until_ended(*jobs)
+    assert broker.ends == dict.fromkeys(jobs, "done")
+    assert broker.drawn_with == jobs
+
+
+async def test_a_job_in_the_queue_of_its_model_is_cancelled(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    async with connected(settings, topology) as broker:
+        start({**with_models(environment, "b"), "FAKE_LOAD_SECONDS": "0.5"})
+        await broker.until_queues_are_there("b")
+        for number in range(40):  # more than wait for their model in a daemon
+            await broker.publish(f"{number}", model="b", queue_of="b", priority="low")
+        await broker.channel.publish(Message(b'{"cancel": "39"}'), topology.control, "", mandatory=False)
+        await broker.until_ended(*map(str, range(40)))
+    assert broker.ends == {**dict.fromkeys(map(str, range(39)), "done"), "39": "cancelled"}
+
+
+async def test_a_queue_that_may_not_be_declared_costs_its_model_no_job(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    """Names that fit into no queue of their own are such models, too."""
+    async with connected(settings, topology) as broker:
+        start(with_models(environment, "b.high"))
+        await broker.publish("job", model="b.high")
+        await broker.until_ended("job")
+    assert broker.ends == {"job": "done"}
