@@ -195,7 +195,13 @@ def _service(chosen: argparse.Namespace, stack: contextlib.ExitStack) -> Service
     cluster = stack.enter_context(PrivateCluster(PowerCutBroker)) if chosen.cluster else None
     broker = None if cluster else stack.enter_context(PowerCutBroker(config=_CONFIG, advanced=_ADVANCED))
     service = stack.enter_context(
-        ServiceUnderTest(fake_denoiser=chosen.fake_denoiser, requestds=chosen.daemons, broker=broker, cluster=cluster)
+        ServiceUnderTest(
+            fake_denoiser=chosen.fake_denoiser,
+            requestds=chosen.daemons,
+            broker=broker,
+            cluster=cluster,
+            models=chosen.models,
+        )
     )
     if chosen.fake_denoiser:
         service.client.kinds.update(HARD_KINDS)
@@ -212,6 +218,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fake-denoiser", action="store_true")
     parser.add_argument("--cluster", action="store_true", help="a broker of three nodes")
     parser.add_argument("--daemons", type=int, default=2, help="request daemons")
+    parser.add_argument("--models", type=int, default=1, help="with --fake-denoiser; two have room in a daemon")
     parser.add_argument("--window", type=int, default=40, help="jobs under way at a time")
     parser.add_argument("--pause", type=float, default=2, help="seconds from one fault to the next, on average")
     return parser.parse_args()
@@ -239,7 +246,7 @@ def main() -> int:
             print(service.broker.ctl("list_queues", "name", "leader", "online", "messages"), file=sys.stderr)
             print(*(node.log()[-20_000:] for node in service.nodes), sep="\n", file=sys.stderr)
             print(unended, *(d.log[-8000:] for d in (*service.requestds, service.responsed)), sep="\n", file=sys.stderr)
-    about = {name: getattr(chosen, name) for name in ("minutes", "seed", "fake_denoiser", "cluster")}
+    about = {name: getattr(chosen, name) for name in ("minutes", "seed", "fake_denoiser", "cluster", "models")}
     report.write({**about, **made}, chosen.output)
     return int(bool(made["lost"] or made["wrong"] or made["left_in_queues"]))
 

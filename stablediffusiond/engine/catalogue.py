@@ -22,14 +22,15 @@ class Catalogue:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.model
-        self._models = settings.models
-        self._folder = settings.folders.models
         #: What is drawn with where a request names no model.
         self.default: str = settings.model.name
-        self.look_again()
+        self.look_again(settings)
 
-    def look_again(self) -> None:
-        """Files may have come into the folder, or be gone from it."""
+    def look_again(self, settings: Settings | None = None) -> None:
+        """Files may have come into the folder, or be gone from it; ``settings`` may have other models and folders."""
+        if settings is not None:
+            self._models = settings.models
+            self._folder = settings.folders.models
         shared = {name: getattr(self._model, name) for name in _SHARED}
         of_folder = {
             name: ModelSettings(name=str(path), **shared)

@@ -42,9 +42,9 @@ class JobForwarding:
 
     async def to_who_serves(self, job: InFlightJob, asked: str) -> bool:
         """As ``forward`` to the queue of a model of other daemons; False if none of them has it."""
-        return await self._is_served(asked) and await self.forward(job, asked)
+        return await self.is_served(asked) and await self.forward(job, asked)
 
-    async def _is_served(self, model: str) -> bool:
+    async def is_served(self, model: str) -> bool:
         """Whether a daemon that is connected now draws with ``model``."""
         if not (key := self._topology.serving_key(model)):
             return False

@@ -6,7 +6,6 @@ priority waits for one job each, as long as this daemon would load another model
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
@@ -14,6 +13,7 @@ from stablediffusiond.broker.topology import RequestQueue, Topology, declare_que
 from stablediffusiond.errors import BrokerRefused, QueueMissing
 from stablediffusiond.requestd.job_puller import JobPuller
 from stablediffusiond.requestd.queue_choice import ABSENT, QueueChoice
+from stablediffusiond.requestd.served_models import ServedModels
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,13 @@ class ModelQueues:
     """Those of one connection."""
 
     def __init__(
-        self, connection: Connection, topology: Topology, choice: QueueChoice, names: Callable[[], list[str]]
+        self, connection: Connection, topology: Topology, choice: QueueChoice, models: ServedModels
     ) -> None:
-        """``names`` gives the models that this daemon draws with, which may become more while it runs."""
+        """The names of ``models`` may become more while this runs, or fewer."""
         self._connection = connection
         self._topology = topology
         self._choice = choice
-        self._names = names
+        self._models = models
         self._serving: tuple[Channel, str] | None = None  #: the private queue that is bound for each model
         self._refused: set[str] = set()
         self._declared: dict[str, list[RequestQueue]] = {}
@@ -50,6 +50,7 @@ class ModelQueues:
         consumed: Signature | None = None
         while True:
             self._changed.clear()
+            await self._forget_gone()
             await self._declare_new(puller)
             if (signature := self._signature(puller)) != consumed:
                 await self._consume(puller)
@@ -60,8 +61,21 @@ class ModelQueues:
         """There may be other models, or room for one."""
         self._changed.set()
 
+    async def _forget_gone(self) -> None:
+        """Of models that were taken out of the settings: their queues are left to ``retired_queues``."""
+        gone = self._declared.keys() - set(self._models.names)
+        if not gone:
+            return
+        self._declared = {model: queues for model, queues in self._declared.items() if model not in gone}
+        if self._serving is not None:
+            channel, queue = self._serving
+            await channel.delete_queue(queue)
+            self._serving = None
+        for model in self._declared:
+            await self._make_known(model)
+
     async def _declare_new(self, puller: JobPuller) -> None:
-        for model in self._names():
+        for model in self._models.names:
             if model in self._declared or model in self._refused or not self._topology.has_queues(model):
                 continue
             queues = self._topology.request_queues(model)

@@ -17,6 +17,8 @@ from stablediffusiond.requestd.job_puller import JobPuller
 from stablediffusiond.requestd.model_queues import ModelQueues
 from stablediffusiond.requestd.queue_choice import QueueChoice
 from stablediffusiond.requestd.queue_failures import QueueFailures
+from stablediffusiond.requestd.retired_queues import RetiredQueues
+from stablediffusiond.requestd.served_models import ServedModels
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,10 @@ class RequestConsumer:
         crashed: DeadLetterConsumer,
         *,
         choice: QueueChoice,
-        models: Callable[[], list[str]],
+        models: ServedModels,
         on_control: Callable[[Message], None],
     ) -> None:
-        """``choice`` says from which queues jobs are taken; ``look_again`` has it asked once more.
-
-        ``models`` gives the names of all models that this daemon draws with.
-        """
+        """``choice`` says from which queues jobs are taken; ``look_again`` has it asked once more."""
         self._link = link
         self._topology = topology
         self._processor = processor
@@ -51,6 +50,7 @@ class RequestConsumer:
         self._failures = QueueFailures()
         self._puller: JobPuller | None = None
         self._model_queues: ModelQueues | None = None
+        self._retired: RetiredQueues | None = None
         #: Set once jobs are being taken.
         self.consuming = asyncio.Event()
 
@@ -67,9 +67,10 @@ class RequestConsumer:
 
     def look_again(self) -> None:
         """There may be room for another job."""
-        if self._puller is not None and self._model_queues is not None:
+        if self._puller is not None and self._model_queues is not None and self._retired is not None:
             self._puller.look_again()
             self._model_queues.look_again()
+            self._retired.look_again(self._puller)
 
     async def stop(self) -> None:
         """After ``run`` was cancelled: have no job delivered any more. What was delivered can still be acked."""
@@ -103,6 +104,7 @@ class RequestConsumer:
         """
         control, crashed, jobs = [await connection.channel() for _ in range(3)]
         self._model_queues = ModelQueues(connection, self._topology, self._choice, self._models)
+        self._retired = RetiredQueues(connection, self._topology, self._models)
         self._puller = JobPuller(jobs, self._processor, self._sources, self._choice.priority, self._failures)
         await self._listen_for_control(control)
         with self._failures.of(self._topology.crashed):
@@ -110,7 +112,8 @@ class RequestConsumer:
         self.consuming.set()
         work: set[asyncio.Future[Any]] = {
             asyncio.create_task(self._puller.run(), name="pulling jobs"),
-            asyncio.create_task(self._model_queues.run(self._puller), name="model queues"),
+            asyncio.create_task(self._model_queues.run(self._puller), name="queues of models"),
+            asyncio.create_task(self._retired.run(self._puller), name="queues of models that are gone"),
         }
         either = {*work, control.lost, crashed.lost, jobs.lost}
         try:

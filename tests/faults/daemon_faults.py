@@ -5,7 +5,7 @@ import signal
 import time
 
 from tests.faults import failing_prompts
-from tests.faults.requestd_with_failpoint import KILLING
+from tests.faults.requestd_with_failpoint import KILLING, KILLING_WITH_MODELS
 from tests.faults.service_under_test import ServiceUnderTest
 
 
@@ -16,7 +16,8 @@ def kill_requestd(service: ServiceUnderTest, rng: random.Random) -> None:
 def kill_requestd_at_a_failpoint(service: ServiceUnderTest, rng: random.Random) -> None:
     """A daemon that ends itself at an exact moment of the first job that reaches it."""
     number = rng.randrange(len(service.requestds))
-    daemon = service.restart_requestd(rng.choice(KILLING).__name__, number)
+    killing = KILLING_WITH_MODELS if service.models else KILLING
+    daemon = service.restart_requestd(rng.choice(killing).__name__, number)
     deadline = time.monotonic() + 30
     while daemon.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from typing import Self
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
+from tests.faults import several_models
 from tests.faults.daemon_starter import HEARTBEAT_SECONDS, DaemonStarter
 from tests.faults.job_records import JobRecord
 from tests.faults.proxy import Proxy
@@ -39,14 +40,17 @@ class ServiceUnderTest:
         cluster: PrivateCluster | None = None,
         environment: Mapping[str, str] | None = None,
         failpoint: str = "none",
+        models: int = 1,
     ) -> None:
         """``fake_denoiser``: draw without a model. ``broker``: a node that is up already, in place of one of our own.
 
         ``cluster``: several of them; everybody speaks to them past our proxies.
         ``failpoint``: where the request daemons end, or their device fails.
+        ``models``: so many, of which two have room in a daemon; only with ``fake_denoiser``.
         """
         self._stack = contextlib.ExitStack()
         self.cluster = cluster
+        self.models = several_models.names(models)
         self.broker = cluster.nodes[0] if cluster else broker or self._stack.enter_context(PrivateBroker())
         self.nodes: list[PrivateBroker] = cluster.nodes if cluster else [self.broker]
         #: The daemons' and the client's ways to the broker.
@@ -62,13 +66,14 @@ class ServiceUnderTest:
             replies_url=cluster.url if cluster else self.replies_path.url,
             port=self.port,
             fake_denoiser=fake_denoiser,
-            environment=environment or {},
+            environment={**several_models.settings(self.models), **(environment or {})},
         )
         self._log: list[str] = []
         self.requestds = [self._start.request_daemon(failpoint) for _ in range(requestds)]
         self.responsed = self._start.response_daemon()
         to_broker = {"url": cluster.url if cluster else self.client_path.url, "heartbeat_seconds": HEARTBEAT_SECONDS}
         self.client = RecordingClient(BrokerSettings.model_validate(to_broker), self.port, self.topology)
+        several_models.share_out(self.client.kinds, self.models)
 
     def __enter__(self) -> Self:
         try:

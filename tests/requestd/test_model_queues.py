@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,9 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import Topology, declare, depths
+from stablediffusiond.errors import Unroutable
 from stablediffusiond.messages.request import Priority
+from stablediffusiond.requestd.remembered_models import RememberedModels
 from stablediffusiond.settings import BrokerSettings
 from tests.faults.model_failpoints import FAKE_BYTES
 from tests.preloaded import Preloaded
@@ -74,6 +78,15 @@ class Broker:
         async with asyncio.timeout(30):
             while names - set(await depths(self.connection, names)):
                 await asyncio.sleep(0.05)
+
+    async def until_served(self, model: str) -> None:
+        """A daemon that connects makes known what it has."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    return await self.channel.publish(Message(b""), self.topology.serving, model)
+                except Unroutable:
+                    await asyncio.sleep(0.05)
 
     async def until_ended(self, *jobs: str) -> None:
         async with asyncio.timeout(60):
@@ -210,3 +223,59 @@ async def test_a_queue_that_may_not_be_declared_costs_its_model_no_job(
         await broker.publish("job", model="b.high")
         await broker.until_ended("job")
     assert broker.ends == {"job": "done"}
+
+
+async def test_new_models_are_found_at_a_reload_and_the_jobs_of_those_that_are_gone_are_answered(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start, tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "models", tmp_path / "settings.toml"
+    folder.mkdir()
+    (folder / "old.safetensors").touch()
+    config.write_text(f'[folders]\nmodels = "{folder}"\n', "utf-8")
+    chosen = {**with_models(environment), "STABLEDIFFUSIOND_CONFIG": str(config)}
+    async with connected(settings, topology) as broker:
+        daemon = start(chosen)
+        await broker.until_queues_are_there("old")
+        (folder / "old.safetensors").rename(folder / "new.safetensors")
+        daemon.process.send_signal(signal.SIGHUP)
+        await broker.until_queues_are_there("new")
+        await broker.publish("new", model="new", queue_of="new")
+        for number in range(5):
+            await broker.publish(f"old {number}", model="old", queue_of="old")
+        await broker.until_ended("new", *(f"old {number}" for number in range(5)))
+    assert broker.ends == {"new": "done", **{f"old {number}": "invalid_request" for number in range(5)}}
+
+
+async def test_a_model_that_is_gone_from_the_settings_leaves_no_job_behind(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start, tmp_path: Path
+) -> None:
+    """As long as another daemon has it, that one draws them; afterwards they are answered."""
+    keeping = {**environment, "STATE_DIRECTORY": str(tmp_path)}
+    async with connected(settings, topology) as broker:
+        for daemon in (start(with_models(keeping, "b")), start(with_models(environment, "b"))):
+            await broker.until_queues_are_there("b")
+            daemon.stop()
+        await broker.publish("of both", model="b", queue_of="b")
+        without = start(with_models(keeping))
+        await broker.until_ended("of both")
+        other = start(with_models(environment, "b"))
+        await broker.until_served("b")
+        await broker.publish("of the other", model="b", queue_of="b")
+        await broker.until_ended("of the other")
+        assert without.process.poll() is other.process.poll() is None
+    assert broker.ends == {"of both": "invalid_request", "of the other": "done"}
+
+
+def test_what_cannot_be_remembered_is_said_and_costs_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert RememberedModels("requests", tmp_path).retired(["a", "b"]) == []
+    assert RememberedModels("requests", tmp_path).retired(["b", "c"]) == ["a"]
+    assert RememberedModels("others", tmp_path).retired(["c"]) == []
+    next(tmp_path.glob("*requests*")).write_bytes(b"no JSON")
+    assert RememberedModels("requests", tmp_path).retired(["c"]) == []
+    assert "cannot be read" in caplog.text
+    assert RememberedModels("requests", tmp_path / "nowhere").retired(["c"]) == []
+    assert "cannot be written" in caplog.text
+    lives = RememberedModels("requests", None)
+    assert (lives.retired(["a"]), lives.retired(["b"])) == ([], ["a"])
