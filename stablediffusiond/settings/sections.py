@@ -131,7 +131,8 @@ class ResidencySettings(Section):
     device_bytes: PositiveInt | Literal["auto"] = "auto"
     """Memory for the weights of models; auto: 70 % of a GPU's, half of this machine's where it draws on the CPU."""
     max_wait_seconds: PositiveFloat = 30
-    """A job that has waited so long for its model comes before those of the models that are on the device."""
+    """A job that has waited so long for its model comes before those of the models that are on the device; after half of
+    it, another model that nothing is drawn with makes room."""
 
 
 class EngineSettings(Section):
