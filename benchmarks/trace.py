@@ -14,15 +14,15 @@ steps. Its busiest day is sped up until (a) has as much to do as ``--load`` says
 All draw so many image-steps a second, whatever they draw at once, so that nothing is gained by batching here.
 """
 
-import argparse
 import csv
 import gzip
-import statistics
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from benchmarks import report
 from benchmarks.trace_simulation import Job, Outcome, Rules, this_service
 
 _DAY_SECONDS: Final = 86_400
@@ -32,15 +32,18 @@ def read(path: Path) -> list[Job]:
     """The busiest day, from its first second on."""
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     lines = csv.DictReader(text.decode().splitlines())
-    rows = [(float(row["second"]), row["model"], int(row["images"]) * int(row["steps"])) for row in lines]
-    days = Counter(int(second // _DAY_SECONDS) for second, _, _ in rows)
+    rows = [(float(row["second"]), row["model"], int(row["images"]), int(row["steps"])) for row in lines]
+    days = Counter(int(second // _DAY_SECONDS) for second, *_ in rows)
     day, _ = days.most_common(1)[0]
-    of_day = [row for row in rows if row[0] // _DAY_SECONDS == day]
-    return [Job(second - day * _DAY_SECONDS, model, float(work)) for second, model, work in of_day]
+    return [
+        Job(second - day * _DAY_SECONDS, model, float(images * steps), images, steps)
+        for second, model, images, steps in rows
+        if second // _DAY_SECONDS == day
+    ]
 
 
 def sped_up(jobs: Sequence[Job], by: float) -> list[Job]:
-    return [Job(job.arrival / by, job.model, job.work) for job in jobs]
+    return [Job(job.arrival / by, job.model, job.work, job.images, job.steps) for job in jobs]
 
 
 # (a) and (b): a job at a time
@@ -85,8 +88,23 @@ def speed_for(jobs: Sequence[Job], rules: Rules, load: float) -> float:
     return low
 
 
+def plot(outcomes: Mapping[str, Outcome], path: Path) -> None:
+    """The part of all jobs that had ended after so long."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, outcome in outcomes.items():
+        took = sorted(job.done - job.arrival for job in outcome.jobs)
+        axes.plot(took, [(place + 1) / len(took) for place in range(len(took))], label=name)
+    axes.set(xscale="log", xlabel="seconds from publication to the last picture", ylabel="part of the jobs")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.options(__doc__, "trace.json")
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--daemons", type=int, default=2)
     parser.add_argument("--resident", type=int, default=3, help="models that a daemon has room for")
@@ -98,13 +116,22 @@ def main() -> None:
     rules = Rules(given.daemons, given.resident, given.rate, given.load_seconds, given.max_wait_seconds)
     day = read(given.trace)
     speed = speed_for(day, rules, given.load)
-    work = statistics.median(job.work for job in day) / rules.rate
-    models = len({job.model for job in day})
-    print(f"{len(day)} jobs of {models} models, {speed:.0f} times as fast; the median takes {work:.1f} s")
     largest = [name for name, _ in Counter(job.model for job in day).most_common(rules.daemons - 1)]
-    print(one_at_a_time(sped_up(day, speed), rules).line("(a) in order of arrival", rules))
-    print(one_at_a_time(sped_up(day, speed), rules, largest).line("(b) pinned", rules))
-    print(this_service(sped_up(day, speed), rules).line("(c) this service", rules))
+    outcomes = {
+        "(a) in order of arrival": one_at_a_time(sped_up(day, speed), rules),
+        "(b) pinned": one_at_a_time(sped_up(day, speed), rules, largest),
+        "(c) this service": this_service(sped_up(day, speed), rules),
+    }
+    figures = {
+        "jobs": len(day),
+        "models": len({job.model for job in day}),
+        "times_as_fast": round(speed, 1),
+        "rules": asdict(rules),
+        **{name: outcome.figures(rules) for name, outcome in outcomes.items()},
+    }
+    if given.output:
+        plot(outcomes, given.output.with_suffix(".png"))
+    report.write(figures, given.output)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ class Job:
     arrival: float
     model: str
     work: float  #: image-steps
+    images: int = 1
+    steps: int = 1
     done: float = 0.0
     began: float = 0.0
 
@@ -41,14 +43,18 @@ class Outcome:
     loads: int
     longest_model_wait: float
 
-    def line(self, name: str, rules: Rules) -> str:
+    def figures(self, rules: Rules) -> dict[str, float]:
         took = sorted(job.done - job.arrival for job in self.jobs)
         p50, p95, p99 = (took[min(int(len(took) * part), len(took) - 1)] for part in (0.5, 0.95, 0.99))
-        busy = self.loads * rules.load_seconds / (rules.daemons * max(job.done for job in self.jobs))
-        return (
-            f"{name:28} p50 {p50:8.1f} s   p95 {p95:8.1f} s   p99 {p99:8.1f} s   {self.loads:5} loads, "
-            f"{busy:5.1%} of the time; a model waited {self.longest_model_wait:.0f} s at most"
-        )
+        loading = self.loads * rules.load_seconds / (rules.daemons * max(job.done for job in self.jobs))
+        return {
+            "p50_seconds": round(p50, 1),
+            "p95_seconds": round(p95, 1),
+            "p99_seconds": round(p99, 1),
+            "loads": self.loads,
+            "part_of_the_time_loading": round(loading, 3),
+            "longest_wait_for_a_model_seconds": round(self.longest_model_wait),
+        }
 
 
 @dataclass

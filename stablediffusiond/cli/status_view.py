@@ -112,7 +112,7 @@ def _models(models: list[ModelStatus]) -> RenderableType:
     for heading in ("model", "", "GB", "jobs", "waiting", "longest"):
         table.add_column(heading)
     for model in models:
-        size = f"{model.nbytes / 1e9:.2f}" if model.nbytes else ""
+        size = f"{size / 1e9:.2f}" if (size := model.nbytes or model.host_bytes) else ""
         longest = f"{model.longest_wait_seconds:.0f} s" if model.waiting else ""
         table.add_row(Text(model.name), model.state, size, str(model.jobs), str(model.waiting or ""), longest)
     return table

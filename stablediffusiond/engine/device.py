@@ -87,5 +87,19 @@ class Denoiser(Protocol):
     def free_memory(self) -> None: ...
 
 
-class MeasurableDenoiser(Denoiser, Measured, Protocol):
+class MovableDenoiser(Denoiser, Protocol):
+    """One whose weights may leave the device and come back, while no image is drawn with it."""
+
+    @property
+    def can_leave(self) -> bool: ...
+    def leave(self) -> None:
+        """Raises MemoryError: the host has no room."""
+        ...
+
+    def come_back(self) -> None:
+        """Raises OutOfMemory: the device has no room."""
+        ...
+
+
+class MeasurableDenoiser(MovableDenoiser, Measured, Protocol):
     """One that was just loaded."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from stablediffusiond.engine.capacity import Capacity
-from stablediffusiond.engine.device import Denoiser
+from stablediffusiond.engine.device import MovableDenoiser
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    denoiser: Denoiser
+    denoiser: MovableDenoiser
     capacity: Capacity
     nbytes: int = 0  #: of its weights, on the device

@@ -56,9 +56,11 @@ class LoadedModels:
     def add(self, name: str, loaded: LoadedModel) -> None:
         self._loaded = {**self._loaded, name: loaded}  # whoever looks meanwhile sees the one or the other
 
-    def remove(self, name: str) -> None:
-        """Forget a model that no image is drawn with."""
+    def remove(self, name: str) -> LoadedModel:
+        """Forget a model that no image is drawn with; it is returned."""
+        removed = self._loaded[name]
         self._loaded = {each: loaded for each, loaded in self._loaded.items() if each != name}
+        return removed
 
     @property
     def device(self) -> str:

@@ -15,10 +15,11 @@ from stablediffusiond.engine.beside_model import NOTHING_BESIDE, BesideModel
 from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
+from stablediffusiond.engine.host_weights import HostWeights
 from stablediffusiond.engine.image_run import facts_of, make_calls_between_steps, note_progress, state_of
 from stablediffusiond.engine.job import Pixels, Sample
 from stablediffusiond.engine.model_defaults import ModelDefaults, defaults_of
-from stablediffusiond.engine.networks import Pipeline, bytes_of
+from stablediffusiond.engine.networks import Pipeline, bytes_of, modules_of
 from stablediffusiond.engine.pipeline_requests import PipelineRequests
 from stablediffusiond.engine.pipelines import ModelPipelines
 from stablediffusiond.engine.previews import Previewer
@@ -56,6 +57,9 @@ class PipelineDenoiser(PipelineRequests):
         pipelines = ModelPipelines(pipeline, defaults, compile_mode, folders, vae_tiling=vae_tiling, beside=beside)
         super().__init__(pipelines, name)
         self._refiner = refiner
+        self._compile_mode = compile_mode
+        networks = [*modules_of(pipeline), *(modules_of(refiner.pipelines.base) if refiner else [])]
+        self._host_weights = HostWeights(networks, self._device)
         models = [self._pipelines, *([refiner.pipelines] if refiner else [])]
         self.decoders = [module for model in models for module in model.decoders]
         self._previewer = Previewer.for_model(pipeline)
@@ -123,6 +127,23 @@ class PipelineDenoiser(PipelineRequests):
     @property
     def dtype(self) -> str:
         return str(self._pipelines.denoiser.dtype).removeprefix("torch.")
+
+    # Away from the device and back
+
+    @property
+    def can_leave(self) -> bool:
+        """Where calls are replayed as CUDA graphs, weights have to stay where they were recorded."""
+        return self._compile_mode != "max" and self._host_weights.can_leave
+
+    def leave(self) -> None:
+        """Raises MemoryError: the host has no room."""
+        self.free_memory()
+        self._host_weights.leave()
+
+    def come_back(self) -> None:
+        """Raises OutOfMemory: the device has no room."""
+        with as_job_errors():
+            self._host_weights.come_back()
 
     # Before the first job
 

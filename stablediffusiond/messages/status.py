@@ -54,12 +54,16 @@ class LoraFacts(StatusPart):
     triggers: list[str] = Field(default_factory=list, description="Words that call for what it has learnt")
 
 
+ModelState = Literal["resident", "loading", "waiting", "host"]
+
+
 class ModelStatus(StatusPart):
-    """A model that is on the device of a request daemon, or that jobs wait for there."""
+    """A model that is on the device of a request daemon, or in its host's memory, or that jobs wait for there."""
 
     name: str
-    state: Literal["resident", "loading", "waiting"]
+    state: ModelState
     nbytes: int | None = Field(None, description="Of its weights, on the device; absent while it is not there")
+    host_bytes: int | None = Field(None, description="Of its weights, in host memory; absent while it is not there")
     jobs: int = Field(0, ge=0, description="That are drawn with it")
     waiting: int = Field(0, ge=0, description="Jobs that wait for it in this daemon")
     longest_wait_seconds: float = Field(0, ge=0, description="Of these")

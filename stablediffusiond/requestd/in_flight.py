@@ -37,6 +37,7 @@ class InFlightJob:
     received_at: datetime
     received_seconds: float  #: by time.monotonic
     queue: RequestQueue  #: that it came from
+    alone: bool = False  #: it was delivered before, and nothing else is drawn beside it
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     job_id: str | None = None  #: known once the request has been read
     images: int | None = None  #: asked for; known then, too
@@ -107,12 +108,12 @@ class InFlightJobs:
             if job.kind is not None and job.unfinished
         ]
 
-    def take(self, delivery: Delivery, queue: RequestQueue) -> InFlightJob:
+    def take(self, delivery: Delivery, queue: RequestQueue, *, alone: bool = False) -> InFlightJob:
         """A new job, which came from ``queue``."""
         self._keys += 1
         message = delivery.message
         job = InFlightJob(
-            self._keys, message, _fingerprint(delivery), delivery, datetime.now(UTC), time.monotonic(), queue
+            self._keys, message, _fingerprint(delivery), delivery, datetime.now(UTC), time.monotonic(), queue, alone
         )
         self._jobs[job.key] = job
         self._empty.clear()

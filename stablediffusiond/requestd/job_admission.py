@@ -85,7 +85,9 @@ class JobAdmission:
             try:
                 async with waiting:
                     queued = queued_seconds(job.received_at, read)
-                    await used.enter_async_context(self._models.using(read.request.model or "", job.priority, queued))
+                    # One that is drawn alone has everybody wait: its model is loaded at once.
+                    priority = "high" if job.alone else job.priority
+                    await used.enter_async_context(self._models.using(read.request.model or "", priority, queued))
             except TimeoutError:
                 self._check_due(read)
                 raise Expired("its deadline passed while its model was loaded") from None

@@ -70,9 +70,9 @@ class JobProcessor:
 
     # Deliveries and events
 
-    def receive(self, delivery: Delivery, queue: RequestQueue) -> None:
-        """Begin with a job, which came from ``queue``."""
-        job = self.in_flight.take(delivery, queue)
+    def receive(self, delivery: Delivery, queue: RequestQueue, *, alone: bool = False) -> None:
+        """Begin with a job, which came from ``queue``; ``alone``, there is no other."""
+        job = self.in_flight.take(delivery, queue, alone=alone)
         job.task = asyncio.create_task(self._process(job), name=f"job {job.key}")
         job.task.add_done_callback(self._on_ended)
         self.on_change()

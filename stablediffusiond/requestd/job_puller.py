@@ -44,6 +44,7 @@ class JobPuller:
         #: Of this connection, so far.
         self.deliveries = 0
         self._last: dict[RequestQueue, int] = {}  #: the number of the last one from each queue
+        self._last_alone: str | None = None  #: the model of the one that was drawn last
         self._changed = asyncio.Event()
         self.queues = RequestQueues(channel, self._on_delivery, failures)
 
@@ -123,6 +124,7 @@ class JobPuller:
     async def _draw_suspects(self) -> None:
         """Each alone, after everything else has been settled."""
         while self._suspects:
+            self._group_suspects()
             queue, delivery = self._suspects[0]  # it stays there while it waits, so that ``stop`` requeues it
             if self._processor.in_flight.recognise(delivery):
                 self._suspects.popleft()
@@ -131,5 +133,10 @@ class JobPuller:
             self._suspects.popleft()
             job_id, times = delivery.message.message_id or "without id", delivery.earlier_deliveries
             log.info("job %s was delivered %d times before; it is drawn alone", job_id, times, extra=of_job(job_id))
-            self._processor.receive(delivery, queue)
+            self._last_alone = queue.model
+            self._processor.receive(delivery, queue, alone=True)
             await self._processor.in_flight.empty()
+
+    def _group_suspects(self) -> None:
+        """Those of one model after each other: each that waits may lose its daemon once more, and a load takes long."""
+        self._suspects = deque(sorted(self._suspects, key=lambda each: each[0].model != self._last_alone))

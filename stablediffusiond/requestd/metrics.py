@@ -49,6 +49,8 @@ class RequestMetrics:
         yield CounterMetric(f"{_NAME}_model_loads", "Loads of models that were begun", self._models.loads, "model")
         resident = {model.name: float(model.nbytes or 0) for model in status.models if model.state == "resident"}
         yield GaugeMetric(f"{_NAME}_model_bytes", "Weights of the models on the device", resident, "model")
+        away = {model.name: float(model.host_bytes) for model in status.models if model.host_bytes}
+        yield GaugeMetric(f"{_NAME}_model_host_bytes", "Weights of models in host memory", away, "model")
         waiting: dict[str, float] = {model.name: model.waiting for model in status.models}
         yield GaugeMetric(f"{_NAME}_model_jobs_waiting", "Jobs that wait for their model here", waiting, "model")
         yield HistogramMetric(

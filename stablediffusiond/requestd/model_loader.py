@@ -7,18 +7,24 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.engine.device import MeasurableDenoiser
 from stablediffusiond.engine.loaded_model import LoadedModel
+from stablediffusiond.errors import DeviceAway, OutOfMemory
+from stablediffusiond.requestd.host_models import HostModels, most_bytes
 from stablediffusiond.requestd.loading import as_load
 from stablediffusiond.service import notify
 from stablediffusiond.settings import ModelSettings, Settings
 
 log = logging.getLogger(__name__)
+
+Arguments = TypeVarTuple("Arguments")
+Made = TypeVar("Made")
 
 #: Makes the denoiser of the model that the settings name, which requests may call otherwise.
 Open = Callable[[Settings, str], MeasurableDenoiser]
@@ -33,6 +39,7 @@ class ModelLoader:
         self._settings = settings
         self.catalogue = catalogue
         self._open = open_model
+        self._host = HostModels(0)
 
     async def load_default(self, device: Executor) -> LoadedModel:
         """Load and measure the model of ``[model]`` on the thread that will use it; the loop goes on with heartbeats.
@@ -45,12 +52,13 @@ class ModelLoader:
         notify(STATUS=f"loading {name}")
         began = time.monotonic()
         loaded = await asyncio.get_running_loop().run_in_executor(device, as_load, self._load, name)
+        self._host = HostModels(most_bytes(self._settings.residency, loaded.denoiser.device))
         where = f"{loaded.denoiser.device}, {loaded.denoiser.dtype}"
         log.info("%s is ready on %s after %.1f s", name, where, time.monotonic() - began)
         return loaded
 
     async def load_beside(self, name: str) -> LoadedModel:
-        """Load and measure another model, in a thread that ends with it.
+        """Load and measure another model, or fetch it from host memory, in a thread that ends with it.
 
         torch gives each thread that computes threads of its own, which would stay, and be in the way of those who step.
 
@@ -58,11 +66,29 @@ class ModelLoader:
             ModelUnavailable, ModelAway, DeviceAway: it cannot be loaded, or not now.
         """
         log.info("loading the model %s", name)
+        return await self._in_a_thread(self._fetch, name)
+
+    async def unload(self, name: str, model: LoadedModel) -> None:
+        """Keep a model that makes room in host memory, if that has room."""
+        await self._in_a_thread(self._host.keep, name, model)
+
+    @property
+    def host_bytes(self) -> dict[str, int]:
+        """Of the models in host memory."""
+        return self._host.nbytes
+
+    async def _in_a_thread(self, work: Callable[[*Arguments], Made], *arguments: *Arguments) -> Made:
         thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, as_load, self._load, name)
+            return await asyncio.get_running_loop().run_in_executor(thread, partial(as_load, work, *arguments))
         finally:
             thread.shutdown(wait=False)
+
+    def _fetch(self, name: str) -> LoadedModel:
+        try:
+            return self._host.bring_back(name) or self._load(name)
+        except OutOfMemory as error:  # which somebody else may have, and give back
+            raise DeviceAway(f"model {name!r} has no room on the device: {error}") from error
 
     def bytes_of(self, name: str) -> int:
         """Of the weights of a model, as its files are large; 0 where they are not here."""

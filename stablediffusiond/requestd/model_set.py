@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look, surplus
 from stablediffusiond.engine.job import Kind
@@ -12,7 +13,7 @@ from stablediffusiond.engine.loaded_model import LoadedModel
 from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.errors import ModelError, StableDiffusiondError
 from stablediffusiond.messages.request import Priority
-from stablediffusiond.messages.status import ModelStatus
+from stablediffusiond.messages.status import ModelState, ModelStatus
 from stablediffusiond.requestd.failed_loads import RETRY_SECONDS, FailedLoads
 from stablediffusiond.requestd.model_use import ModelUse
 from stablediffusiond.requestd.waiting_jobs import WaitingJob, WaitingJobs
@@ -20,28 +21,41 @@ from stablediffusiond.requestd.waiting_jobs import WaitingJob, WaitingJobs
 log = logging.getLogger(__name__)
 
 
-Load = Callable[[str], Awaitable[LoadedModel]]
+class Loader(Protocol):
+    """Brings models to the device, and takes them from there; each in its time."""
+
+    async def load_beside(self, name: str) -> LoadedModel:
+        """Raises StableDiffusiondError: it cannot be loaded."""
+        ...
+
+    async def unload(self, name: str, model: LoadedModel) -> None: ...
+
+    @property
+    def host_bytes(self) -> Mapping[str, int]:
+        """Of the models that are not on the device, and not far away."""
+        ...
+
+    def bytes_of(self, name: str) -> int:
+        """About how large a model is that was not loaded yet."""
+        ...
 
 
 class ModelSet:
-    """Those in ``loaded``; ``load`` brings another one, in a thread of its own."""
+    """Those in ``loaded``; ``loader`` brings others, beside the stepping."""
 
     def __init__(
         self,
         loaded: LoadedModels,
-        load: Load,
+        loader: Loader,
         *,
         most_bytes: int,
         max_wait_seconds: float,
-        bytes_of: Callable[[str], int],
         on_change: Callable[[], None],
     ) -> None:
-        """``bytes_of`` tells of a model that is not loaded about how large it is."""
         self._loaded = loaded
-        self._load = load
+        self._loader = loader
         self._most_bytes = most_bytes
         self._max_wait_seconds = max_wait_seconds
-        self._bytes_of = bytes_of
         self._on_change = on_change
         self._use = ModelUse()
         self.waiting = WaitingJobs()  #: those whose models are not there
@@ -71,18 +85,27 @@ class ModelSet:
 
     def status(self) -> list[ModelStatus]:
         loading = self._change.load if self._loading is not None and self._change is not None else None
-        names = dict.fromkeys([*self._loaded.names, *self.waiting.models])
+        away = self._loader.host_bytes
+        names = dict.fromkeys([*self._loaded.names, *self.waiting.models, *away])
         return [
             ModelStatus(
                 name=name,
-                state="resident" if name in self._loaded else "loading" if name == loading else "waiting",
+                state=self._state(name, loading),
                 nbytes=self._loaded.bytes_of(name) or None,
+                host_bytes=away.get(name),
                 jobs=self._use.jobs.get(name, 0),
                 waiting=len(self.waiting.of(name)),
                 longest_wait_seconds=self.waiting.longest_seconds(name),
             )
             for name in names
         ]
+
+    def _state(self, name: str, loading: str | None) -> ModelState:
+        if name in self._loaded:
+            return "resident"
+        if name == loading:
+            return "loading"
+        return "waiting" if self.waiting.of(name) else "host"
 
     def stop(self) -> None:
         """Begin no further load. What loads is a thread, which cannot be told to stop."""
@@ -154,11 +177,11 @@ class ModelSet:
     async def _carry_out(self, change: Change) -> None:
         reason = f"; {', '.join(change.unload)} made room" if change.unload else ""
         for name in change.unload:
-            self._loaded.remove(name)
+            await self._loader.unload(name, self._loaded.remove(name))
         self.loads[change.load] = self.loads.get(change.load, 0) + 1
         began = time.monotonic()
         try:
-            model = await self._load(change.load)
+            model = await self._loader.load_beside(change.load)
         except StableDiffusiondError as error:
             why = f"the model {change.load!r} cannot be loaded: {error}"
             log.warning("%s; it is tried again for jobs that come in %d s", why, RETRY_SECONDS)
@@ -173,7 +196,7 @@ class ModelSet:
             log.info("%s is loaded in %.1f s%s", change.load, time.monotonic() - began, reason)
             for name in surplus(self._residents(), self._most_bytes):
                 log.info("%s makes room: %s is larger than its files", name, change.load)
-                self._loaded.remove(name)
+                await self._loader.unload(name, self._loaded.remove(name))
         finally:
             self._loading = self._change = None
         self._look()
@@ -186,4 +209,7 @@ class ModelSet:
         return self._loaded.residents(self._use.jobs, self._use.last_used)
 
     def _wanted(self) -> list[Wanted]:
-        return self.waiting.wanted(self._loaded.names, lambda name: self._sizes.get(name) or self._bytes_of(name))
+        return self.waiting.wanted(self._loaded.names, self._bytes_of)
+
+    def _bytes_of(self, model: str) -> int:
+        return self._sizes.get(model) or self._loader.bytes_of(model)

@@ -121,10 +121,9 @@ class Daemon:
         auto = settings.device_bytes == "auto"
         return ModelSet(
             self.loaded,
-            loader.load_beside,
+            loader,
             most_bytes=self.loaded.room_bytes() if auto else int(settings.device_bytes),
             max_wait_seconds=settings.max_wait_seconds,
-            bytes_of=loader.bytes_of,
             on_change=self.on_change,
         )
 

@@ -123,5 +123,13 @@ class FakeDenoiser:
         self.order.append(f"preview {sample.task.key}")
         return np.full((2, 2, 3), sample.step, np.uint8)
 
+    can_leave = False
+
+    def leave(self) -> None:
+        """It has nothing that could."""
+
+    def come_back(self) -> None:
+        """It was never away."""
+
     def free_memory(self) -> None:
         self.batches.append([])

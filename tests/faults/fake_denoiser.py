@@ -119,6 +119,14 @@ class FakeDenoiser:
     def preview(self, sample: Sample) -> Pixels:
         return np.zeros((sample.kind.height // 8, sample.kind.width // 8, 3), np.uint8)
 
+    can_leave = False
+
+    def leave(self) -> None:
+        """It has nothing that could."""
+
+    def come_back(self) -> None:
+        """It was never away."""
+
     def free_memory(self) -> None:
         """There is none to free."""
 

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import ClassVar
 
 from stablediffusiond.engine.capacity import warm_up
 from stablediffusiond.engine.engine import Engine
@@ -55,8 +56,17 @@ def test_a_file_that_will_never_be_a_model_ends_it_for_good(environment: dict[st
         assert "Traceback" not in daemon.log
 
 
-async def never(name: str) -> LoadedModel:
-    raise AssertionError(name)
+class NeverLoads:
+    host_bytes: ClassVar[dict[str, int]] = {}
+
+    def bytes_of(self, name: str) -> int:
+        return 0
+
+    async def unload(self, name: str, model: LoadedModel) -> None:
+        raise AssertionError
+
+    async def load_beside(self, name: str) -> LoadedModel:
+        raise AssertionError(name)
 
 
 def test_why_it_draws_on_a_cpu_is_said_to_systemd_and_to_who_asks() -> None:
@@ -65,7 +75,7 @@ def test_why_it_draws_on_a_cpu_is_said_to_systemd_and_to_who_asks() -> None:
     capacity = warm_up(denoiser, None)
     loaded = LoadedModels("doodle", LoadedModel(denoiser, capacity))
     engine = Engine(loaded, loaded, progress_interval_seconds=1, on_event=lambda _: None)
-    models = ModelSet(loaded, never, most_bytes=1, max_wait_seconds=1, bytes_of=lambda _: 0, on_change=lambda: None)
+    models = ModelSet(loaded, NeverLoads(), most_bytes=1, max_wait_seconds=1, on_change=lambda: None)
     report = StatusReport(
         model="doodle", served=list, loaded=loaded, models=models, engine=engine, in_flight=InFlightJobs(), counters=Counters()
     )

@@ -27,11 +27,19 @@ class Models:
         self.loaded = LoadedModels("a", model())
         self.asked: list[str] = []
         self.answers: dict[str, asyncio.Future[LoadedModel]] = {}
+        self.unloaded: list[str] = []
+        self.host_bytes: dict[str, int] = {}
         self.set = ModelSet(
-            self.loaded, self._load, most_bytes=most_bytes, max_wait_seconds=max_wait_seconds, bytes_of=lambda _: 4, on_change=lambda: None
-        )  # fmt: skip
+            self.loaded, self, most_bytes=most_bytes, max_wait_seconds=max_wait_seconds, on_change=lambda: None
+        )
 
-    async def _load(self, name: str) -> LoadedModel:
+    def bytes_of(self, _: str) -> int:
+        return 4
+
+    async def unload(self, name: str, _: LoadedModel) -> None:
+        self.unloaded.append(name)
+
+    async def load_beside(self, name: str) -> LoadedModel:
         self.asked.append(name)
         self.answers[name] = asyncio.get_running_loop().create_future()
         return await self.answers[name]
