@@ -131,11 +131,9 @@ class ResidencySettings(Section):
     device_bytes: PositiveInt | Literal["auto"] = "auto"
     """Memory for the weights of models; auto: 70 % of a GPU's, half of this machine's where it draws on the CPU."""
     host_bytes: NonNegativeInt | Literal["auto"] = "auto"
-    """Host memory for models that had to make room on a GPU, from where they come back faster than from files; auto:
-    half of what is free at the start; none where this machine draws on the CPU."""
+    """Host memory for models that had to make room on a GPU; auto: half of what is free at the start, none on a CPU."""
     max_wait_seconds: PositiveFloat = 30
-    """A job that has waited so long for its model comes before those of the models that are on the device; after half
-    of it, another model that nothing is drawn with makes room."""
+    """A job that has waited so long for its model comes first; after half of it, models that are in no use make room."""
 
 
 class EngineSettings(Section):
