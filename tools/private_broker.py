@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
+from tools.administration import expressions
 from tools.erlang_call import CallFailed, evaluate, list_queues
 from tools.erlang_modules import find_modules_quickly
 from tools.node_configuration import CONFIG, environment, write_files
@@ -143,7 +144,9 @@ class PrivateBroker:
         self.data_folder.mkdir()
 
     def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
-        """Run rabbitmqctl, or another of RabbitMQ's programs, on this node; returns what it prints."""
+        """Do as rabbitmqctl, or another of RabbitMQ's programs, does on this node; returns what it prints."""
+        if program == "rabbitmqctl" and (known := expressions(arguments)):
+            return self.evaluate(known)
         done = subprocess.run(
             [PROGRAMS / program, "-q", *arguments],
             env=self._environment, capture_output=True, text=True, timeout=180, check=False,
