@@ -1,9 +1,9 @@
-"""What rabbitmqctl does, done by the functions of the node that rabbitmqctl calls, and so without an Erlang machine for it."""
+"""What rabbitmqctl does, by the functions of the node that it calls: without an Erlang machine for each command."""
 
 from collections.abc import Sequence
 from typing import Final
 
-#: By rabbitmqctl's name for it: expressions in which ``{n}`` is the argument n as Erlang's text, ``{vhost}`` that of ``-p``.
+#: Expressions by rabbitmqctl's names for them; ``{n}`` is the argument n as Erlang's text, ``{vhost}`` that of ``-p``.
 _COMMANDS: Final = {
     "add_user": "ok = rabbit_auth_backend_internal:add_user({0}, {1}, {us}).",
     "change_password": "ok = rabbit_auth_backend_internal:change_password({0}, {1}, {us}).",
