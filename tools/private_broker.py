@@ -76,6 +76,11 @@ class PrivateBroker:
         return self._folder / "mnesia"
 
     @property
+    def is_up(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and not self._process.has_ended
+
+    @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 

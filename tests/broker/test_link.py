@@ -127,10 +127,9 @@ async def test_what_waits_on_a_lost_connection_fails_at_once(settings: BrokerSet
 
 
 async def test_a_link_outlives_its_broker_and_says_so_once(
-    own_broker: PrivateBroker, caplog: pytest.LogCaptureFixture
+    own_broker: PrivateBroker, topology: Topology, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    topology = Topology("outlive", "outlived")
     settings = at(own_broker.url)
     prepare = partial(declare, topology=topology)
     async with Link(settings, "takes jobs", prepare) as link, Link(settings, "replies") as out:

@@ -2,21 +2,21 @@
 
 import re
 
+from stablediffusiond.broker.topology import Topology
 from stablediffusiond.client import Client, Done, Image
-from stablediffusiond.settings import Settings
+from tests.client_settings import client_settings
 from tests.preloaded import request_daemon, response_daemon
 from tools.private_broker import PrivateBroker
 
 
-def test_a_job_outlives_its_broker_and_is_not_drawn_twice(own_broker: PrivateBroker) -> None:
-    environment = {"STABLEDIFFUSIOND_BROKER__URL": own_broker.url, "STABLEDIFFUSIOND_CONFIG": ""}
+def test_a_job_outlives_its_broker_and_is_not_drawn_twice(
+    own_broker: PrivateBroker, topology: Topology, environment: dict[str, str]
+) -> None:
+    environment |= {"STABLEDIFFUSIOND_BROKER__URL": own_broker.url}
     with request_daemon(environment) as requestd, response_daemon(environment) as responsed:
         requestd.wait_ready()
         responsed.wait_ready()
-        settings = Settings.model_validate(
-            {"broker": {"url": own_broker.url}, "responses": {"host": "127.0.0.1", "port": responsed.port()}}
-        )
-        with Client(settings) as client:
+        with Client(client_settings(own_broker.url, topology, responsed.port())) as client:
             job = client.submit(prompt="a red cat", steps=150, count=8)
             requestd.wait_log(f"job {job.id} begins")
             own_broker.settle()
@@ -32,13 +32,12 @@ def test_a_job_outlives_its_broker_and_is_not_drawn_twice(own_broker: PrivateBro
         assert requestd.stop() == 0
 
 
-def test_daemons_start_without_a_broker_and_go_on_when_it_comes(own_broker: PrivateBroker) -> None:
-    own_broker.kill()
-    environment = {"STABLEDIFFUSIOND_BROKER__URL": own_broker.url, "STABLEDIFFUSIOND_CONFIG": ""}
+def test_daemons_start_without_a_broker_and_go_on_when_it_comes(absent_broker: PrivateBroker, environment: dict[str, str]) -> None:
+    environment |= {"STABLEDIFFUSIOND_BROKER__URL": absent_broker.url}
     with request_daemon(environment) as requestd, response_daemon(environment) as responsed:
         responsed.wait_ready().wait_status("is RabbitMQ running there")
         requestd.wait_log("is RabbitMQ running there")
-        own_broker.start()
+        absent_broker.start()
         requestd.wait_ready()
         responsed.wait_status("^0 clients$")
         outage = [line for line in requestd.log.splitlines() if "trying on" in line]
