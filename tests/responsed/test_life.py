@@ -6,8 +6,9 @@ import pytest
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
+from tests.preloaded import response_daemon
 from tests.responsed.conftest import Client, Replies
-from tools.daemons import DaemonFailed, response_daemon
+from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
 
 
