@@ -33,7 +33,7 @@ from tools.train_doodle.scenes import COLOURS, Scene
 
 Colour = npt.NDArray[np.float64]
 
-USUAL: Fields = {"steps": 25, "guidance_scale": 5}
+USUAL: Fields = {"steps": 12, "guidance_scale": 5}
 #: In the middle and of normal size, as a prompt without a word about it has it.
 MIDDLE = {"size": "normal", "place": "middle", "x": 0.5, "y": 0.5, "radius": 0.3}
 BRIGHT = [("heart", "red", "white"), ("star", "yellow", "blue"), ("circle", "pink", "cyan"), ("moon", "orange", "pink")]
