@@ -265,6 +265,8 @@ install_copy() {
   cp -r "$HERE"/{stablediffusiond,pyproject.toml,README.md,LICENSE} "$sources"
   install_package "$PREFIX" "${sources}[engine,gateway]"
   rm -rf "$sources"
+  # Where pip was told not to (PIP_COMPILE=0), each start would: the daemons may not write there.
+  quietly "$PREFIX/bin/python" -m compileall -q "$PREFIX"/lib/python3*/site-packages/stablediffusiond
   ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
   for_each_page install -D -m 644
 }
