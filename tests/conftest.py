@@ -70,7 +70,10 @@ def _second_node() -> Iterator[PrivateBroker]:
 
 @pytest.fixture
 def own_broker(_second_node: PrivateBroker) -> PrivateBroker:
-    """A node that the test may kill, as others have; whoever comes next starts it again."""
+    """A node that the test may kill, as others have; whoever comes next starts it again.
+
+    It ends with the thread that has started it: let that be the one of the tests.
+    """
     return _second_node if _second_node.is_up else _second_node.start()
 
 

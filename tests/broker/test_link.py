@@ -141,7 +141,8 @@ async def test_a_link_outlives_its_broker_and_says_so_once(
         async with asyncio.timeout(20):
             await asyncio.wait({first.lost})
         sending = asyncio.create_task(publisher.publish(Message(b"x", message_id="during"), topology.results))
-        await asyncio.to_thread(own_broker.start)
+        own_broker.launch()  # by this thread: a node ends with the one that has started it
+        await asyncio.to_thread(own_broker.wait_up)
         async with asyncio.timeout(60):
             second = await link.connection()
             await sending

@@ -17,7 +17,7 @@ def test_a_job_outlives_its_broker_and_is_not_drawn_twice(
         requestd.wait_ready()
         responsed.wait_ready()
         with Client(client_settings(own_broker.url, topology, responsed.port())) as client:
-            job = client.submit(prompt="a red cat", steps=150, count=8)
+            job = client.submit(prompt="a red cat", steps=150, count=3)
             requestd.wait_log(f"job {job.id} begins")
             own_broker.settle()
             own_broker.kill()
@@ -25,7 +25,7 @@ def test_a_job_outlives_its_broker_and_is_not_drawn_twice(
             own_broker.start()
             events = list(job.events(timeout_seconds=200))
         images = [event for event in events if isinstance(event, Image)]
-        assert [image.facts.index for image in images] == list(range(8))
+        assert [image.facts.index for image in images] == [0, 1, 2]
         assert isinstance(events[-1], Done)
         assert len(re.findall(f"job {job.id} begins", requestd.log)) == 1
         requestd.wait_status("^0 drawing, 0 waiting, [0-9.]+ img/s$")
