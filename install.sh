@@ -130,7 +130,9 @@ with_pip() {
 # torch first, and by itself: without a GPU, gigabytes of CUDA are not downloaded.
 install_torch() {
   local python=$1/bin/python
-  "$python" -c 'import torch' 2>/dev/null && return
+  # pip writes RECORD last; to import torch takes seconds.
+  "$python" -c 'import importlib.metadata as m, sys; sys.exit(not m.distribution("torch").read_text("RECORD"))' \
+    2>/dev/null && return
   say "installing torch"
   if [ -n "${TORCH_INDEX_URL:-}" ]; then
     quietly with_pip "$python" install -q --index-url "$TORCH_INDEX_URL" torch
@@ -180,7 +182,8 @@ set_up_venv() {
   if [ "$1" = test ] || grep -qs 'gateway,dev' "$stamp"; then extras=engine,gateway,dev; fi
   wanted="$(sha256sum <"$HERE/pyproject.toml") ${HERE}[$extras]"
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
-  install_package "$VENV" -e "${HERE}[$extras]"
+  # Python compiles what is imported when it is: the first picture is there sooner than all of it is compiled.
+  PIP_COMPILE=0 install_package "$VENV" -e "${HERE}[$extras]"
   printf '%s' "$wanted" >"$stamp"
 }
 
@@ -262,6 +265,8 @@ install_copy() {
   cp -r "$HERE"/{stablediffusiond,pyproject.toml,README.md,LICENSE} "$sources"
   install_package "$PREFIX" "${sources}[engine,gateway]"
   rm -rf "$sources"
+  # Where pip was told not to (PIP_COMPILE=0), each start would: the daemons may not write there.
+  quietly "$PREFIX/bin/python" -m compileall -q "$PREFIX"/lib/python3*/site-packages/stablediffusiond
   ln -sf "$PREFIX/bin/stablediffusion_client" $CLIENT
   for_each_page install -D -m 644
 }

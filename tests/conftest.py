@@ -59,11 +59,29 @@ def broker() -> Iterator[PrivateBroker]:
         yield node
 
 
-@pytest.fixture
-def own_broker() -> Iterator[PrivateBroker]:
-    """A node that the test may kill."""
-    with PrivateBroker() as node:
+@pytest.fixture(scope="session")
+def _second_node() -> Iterator[PrivateBroker]:
+    node = PrivateBroker()
+    try:
         yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def own_broker(_second_node: PrivateBroker) -> PrivateBroker:
+    """A node that the test may kill, as others have; whoever comes next starts it again.
+
+    It ends with the thread that has started it: let that be the one of the tests.
+    """
+    return _second_node if _second_node.is_up else _second_node.start()
+
+
+@pytest.fixture
+def absent_broker(_second_node: PrivateBroker) -> PrivateBroker:
+    """The same node, which the test starts."""
+    _second_node.kill()
+    return _second_node
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _OURS: Final = ("stablediffusiond", "tests", "tools")
 _HEAVY: Final = {"torch", "diffusers", "transformers"}
 #: What programs are started and looked at with.
 _PROGRAMS: Final = {"subprocess", "psutil", "tools.daemons", "tools.private_broker", "tools.private_cluster"}
-_BROKERS: Final = {"broker", "own_broker"}
+_BROKERS: Final = {"broker", "own_broker", "absent_broker"}
 #: Python's own names for what happens when a program starts.
 _STARTS: Final = ("subprocess.Popen", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system")
 

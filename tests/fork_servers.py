@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 #: They warn at import of what nobody uses here; the daemons tell them this, too.
 _QUIET: Final = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+#: To look for garbage among what is imported takes a tenth of the time.
+_WITHOUT_COLLECTOR: Final = "tests.without_collector"
 _one_at_a_time: Final = threading.Lock()
 
 
@@ -33,7 +35,7 @@ def forked(
 def _server_with(modules: tuple[str, ...], environment: tuple[tuple[str, str], ...]) -> forkserver.ForkServer:
     """Ends with this process."""
     server = forkserver.ForkServer()
-    server.set_forkserver_preload([__name__, *modules])
+    server.set_forkserver_preload([_WITHOUT_COLLECTOR, __name__, *modules])
     # It has a socket in the folder for temporary files, which a test may have given too long a name.
     with patch.dict(os.environ, {**_QUIET, **dict(environment)}), patch.object(tempfile, "tempdir", None):
         server.ensure_running()
@@ -44,4 +46,5 @@ def _run(modules: Sequence[str], target: Callable[..., None], *args: Any) -> Non
     # The server says nothing of a module that it cannot import, and each process would take its ten seconds again.
     assert sys.modules.keys() >= set(modules), f"not imported before: {set(modules) - sys.modules.keys()}"
     gc.freeze()  # of what all of them share nothing is garbage, and to look for it takes long
+    gc.enable()
     target(*args)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
+from tools.administration import expressions
 from tools.erlang_call import CallFailed, evaluate, list_queues
 from tools.erlang_modules import find_modules_quickly
 from tools.node_configuration import CONFIG, environment, write_files
@@ -73,6 +74,11 @@ class PrivateBroker:
     def data_folder(self) -> Path:
         """What a power cut leaves of the node, and the loss of its disk does not."""
         return self._folder / "mnesia"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and not self._process.has_ended
 
     @property
     def url(self) -> str:
@@ -143,7 +149,9 @@ class PrivateBroker:
         self.data_folder.mkdir()
 
     def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
-        """Run rabbitmqctl, or another of RabbitMQ's programs, on this node; returns what it prints."""
+        """Do as rabbitmqctl, or another of RabbitMQ's programs, does on this node; returns what it prints."""
+        if program == "rabbitmqctl" and (known := expressions(arguments)):
+            return self.evaluate(known)
         done = subprocess.run(
             [PROGRAMS / program, "-q", *arguments],
             env=self._environment, capture_output=True, text=True, timeout=180, check=False,

@@ -4,7 +4,10 @@ A sampler takes the *noise schedule* from the model, and its *own* parameters fr
 asks for Karras sigmas or another solver order asks that of its own scheduler, and not of the one that a request names.
 """
 
+import copy
 import inspect
+import json
+from functools import lru_cache
 from typing import Any, Final
 
 import diffusers
@@ -84,11 +87,25 @@ def make(sampler: Sampler | None, own: Scheduler, **more: object) -> Scheduler:
         InvalidRequest: the sampler is not for models that predict a flow.
     """
     if sampler is None:
-        return type(own).from_config({**_LATENTS, **_said(own), **_unclipped(own), **more})
+        return _new(type(own), {**_LATENTS, **_said(own), **_unclipped(own), **more})
     name, options = _class_of(sampler, own)
     noise = {key: value for key, value in _said(own).items() if key in _NOISE}
     spacing = _schedule_options(sampler, name)
-    return getattr(diffusers, name).from_config({**_LATENTS, **noise, **options, **spacing, **more})
+    return _new(getattr(diffusers, name), {**_LATENTS, **noise, **options, **spacing, **more})
+
+
+def _new(kind: Any, config: Options) -> Scheduler:
+    """One of that class, copied from one that nothing was done with: DPM2 takes a quarter of a second to be made."""
+    try:
+        written = json.dumps(config, sort_keys=True)
+    except TypeError:  # numbers in an array
+        return kind.from_config(config)
+    return copy.deepcopy(_first(kind, written))
+
+
+@lru_cache(maxsize=64)
+def _first(kind: Any, config: str) -> Scheduler:
+    return kind.from_config(json.loads(config))
 
 
 def aligned_sigmas(pipeline: Any, steps: int) -> list[float]:

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,6 +31,8 @@ Made = TypeVar("Made")
 #: Makes the denoiser of the model that the settings name, which requests may call otherwise.
 Open = Callable[[Settings, str], MeasurableDenoiser]
 _BUILT_IN: Final = Path(__file__).parents[1] / "doodle"
+#: What imports torch.
+_ENGINE: Final = "stablediffusiond.engine.models"
 _WEIGHTS: Final = (".safetensors", ".gguf", ".bin", ".ckpt", ".pt")
 
 
@@ -114,6 +118,22 @@ class ModelLoader:
 def open_model(settings: Settings, name: str) -> MeasurableDenoiser:
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn at import of what a server does not use
+    _import_engine()
     from stablediffusiond.engine.models import load  # noqa: PLC0415 (torch takes seconds, and --help needs none)
 
     return load(settings.model, settings.engine.compile, settings.folders, called=name)
+
+
+def _import_engine() -> None:
+    """Import it, the first time without a look for garbage: all of it stays, and looking takes a tenth of the import.
+
+    Nor is it looked through ever after. Models that are loaded later are.
+    """
+    if _ENGINE in sys.modules:
+        return
+    gc.disable()
+    try:
+        importlib.import_module(_ENGINE)
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -127,10 +127,9 @@ async def test_what_waits_on_a_lost_connection_fails_at_once(settings: BrokerSet
 
 
 async def test_a_link_outlives_its_broker_and_says_so_once(
-    own_broker: PrivateBroker, caplog: pytest.LogCaptureFixture
+    own_broker: PrivateBroker, topology: Topology, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    topology = Topology("outlive", "outlived")
     settings = at(own_broker.url)
     prepare = partial(declare, topology=topology)
     async with Link(settings, "takes jobs", prepare) as link, Link(settings, "replies") as out:
@@ -142,7 +141,8 @@ async def test_a_link_outlives_its_broker_and_says_so_once(
         async with asyncio.timeout(20):
             await asyncio.wait({first.lost})
         sending = asyncio.create_task(publisher.publish(Message(b"x", message_id="during"), topology.results))
-        await asyncio.to_thread(own_broker.start)
+        own_broker.launch()  # by this thread: a node ends with the one that has started it
+        await asyncio.to_thread(own_broker.wait_up)
         async with asyncio.timeout(60):
             second = await link.connection()
             await sending

@@ -113,16 +113,16 @@ async def _publish_many(publisher: Publisher, queue: str, count: int) -> None:
         await publisher.publish(Message(b"x", message_id=f"m{index}"), queue)
 
 
-async def test_an_alarm_stops_publishing_and_its_end_goes_on(own_broker: PrivateBroker) -> None:
+async def test_an_alarm_stops_publishing_and_its_end_goes_on(own_broker: PrivateBroker, topology: Topology) -> None:
     settings = BrokerSettings.model_validate({"url": own_broker.url})
     async with Link(settings, "test") as link:
-        await declare(await link.connection(), Topology("alarm", "alarmed"))
+        await declare(await link.connection(), topology)
         publisher = Publisher(link)
-        await publisher.publish(Message(b"x", message_id="before"), "alarmed")
+        await publisher.publish(Message(b"x", message_id="before"), topology.results)
         changed = asyncio.Event()
         link.on_change = changed.set
         await asyncio.to_thread(own_broker.ctl, "set_vm_memory_high_watermark", "0.0000001")
-        sending = asyncio.create_task(publisher.publish(Message(b"x", message_id="during"), "alarmed"))
+        sending = asyncio.create_task(publisher.publish(Message(b"x", message_id="during"), topology.results))
         async with asyncio.timeout(20):
             await changed.wait()
         assert link.trouble is not None

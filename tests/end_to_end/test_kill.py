@@ -12,7 +12,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.client import Client, Done, Failed, Image
 from stablediffusiond.settings import BrokerSettings, Settings
-from tests.preloaded import request_daemon, response_daemon
+from tests.preloaded import Preloaded, request_daemon, response_daemon
 from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
@@ -70,12 +70,15 @@ def test_a_job_whose_daemon_was_killed_is_drawn_by_the_next_one_and_looks_the_sa
 def test_a_job_that_kills_every_daemon_is_given_up_and_its_client_is_told(
     environment: dict[str, str], client: Client, broker: PrivateBroker, topology: Topology
 ) -> None:
+    def without_a_model() -> Daemon:  # it would be loaded six times
+        return Preloaded("tests.faults.requestd_with_failpoint", environment, "none", "fake-denoiser")
+
     job = client.submit(LONG)
     for _ in range(REQUEST_DELIVERY_LIMIT + 1):
-        with request_daemon(environment) as daemon:
+        with without_a_model() as daemon:
             daemon.wait_log(f"job {job.id} begins", timeout_seconds=120)
             daemon.kill()
-    with request_daemon(environment) as daemon:
+    with without_a_model() as daemon:
         daemon.wait_ready()
         end = list(job.events(timeout_seconds=120))[-1]
         assert isinstance(end, Failed)

@@ -13,7 +13,8 @@ from stablediffusiond.errors import JobFailed
 from stablediffusiond.messages.replies import Problem
 from stablediffusiond.settings import Settings
 from tests.end_to_end.conftest import Service
-from tools.daemons import Daemon, request_daemon, response_daemon
+from tests.preloaded import request_daemon, response_daemon
+from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
 ROOM_FOR_TWO = 2.5

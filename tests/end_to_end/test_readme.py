@@ -4,6 +4,7 @@ Those that want running daemons run in a network of their own, where the default
 daemons start there with their default settings.
 """
 
+import io
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stablediffusiond.settings import Settings, load
 from tests.own_network import in_own_network
@@ -41,11 +43,20 @@ def test_every_block_says_how_it_is_tested() -> None:
     assert {kind for kind, _, _ in BLOCKS} == {"clone", "ci", "daemons", "settings", "systemd"}
 
 
-def test_the_first_command_in_a_fresh_clone(tmp_path: Path) -> None:
+def test_the_first_command_draws_the_same_picture_in_two_fresh_clones(tmp_path: Path) -> None:
     [(_, text)] = blocks("clone")
-    folder = clone(tmp_path / "clone")
-    subprocess.run(["bash", "-eu", "-c", text], cwd=folder, env=ENVIRONMENT, check=True, timeout=280)
-    assert (folder / "cat.png").read_bytes().startswith(b"\x89PNG")
+    pictures = []
+    for name in ("one", "two"):
+        folder = clone(tmp_path / name)
+        done = subprocess.run(
+            ["bash", "-eu", "-c", text],
+            cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        pictures.append((folder / "cat.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    with Image.open(io.BytesIO(pictures[0])) as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (128, 128))
 
 
 def test_the_second_command_is_what_ci_runs() -> None:

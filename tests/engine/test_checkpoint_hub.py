@@ -43,7 +43,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
     home, answer = scratch / "home", scratch / "answer"
     told = {
         "HF_ENDPOINT": ENDPOINT, "HF_HOME": str(home), "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1",
     }  # fmt: skip
 
     def open_with(name: str, cache: Path, settings: dict[str, str] | None = None, **environment: str) -> Any:
@@ -210,7 +210,7 @@ def test_a_hub_that_is_silent_in_the_middle_of_a_file_is_given_up_and_the_downlo
     opened: Opened, model: Path, tmp_path: Path
 ) -> None:
     with Hub(model, stalls=True) as stalling:
-        said = opened("somebody/tiny", tmp_path / "cache", HF_HUB_DOWNLOAD_TIMEOUT="1")
+        said = opened("somebody/tiny", tmp_path / "cache")
     assert f"cannot be fetched from {stalling.endpoint} now" in said["error"]
     assert (said["code"], said["seconds"] < 120) == (70, True), said
     with Hub(model):

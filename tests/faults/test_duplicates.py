@@ -12,6 +12,7 @@ from stablediffusiond.broker.message import Message
 from stablediffusiond.frames import Frame
 from tests.faults.job_records import JobRecords
 from tests.faults.service_under_test import ServiceUnderTest
+from tools.private_broker import PrivateBroker
 
 Moment = Literal["waiting", "drawing", "published"]
 
@@ -40,8 +41,8 @@ class RecordsWithDuplicates(JobRecords):
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[ServiceUnderTest]:
-    with ServiceUnderTest(fake_denoiser=True) as made:
+def service(broker: PrivateBroker) -> Iterator[ServiceUnderTest]:
+    with ServiceUnderTest(fake_denoiser=True, broker=broker) as made:
         yield made
 
 

@@ -44,6 +44,7 @@ def service() -> Iterator[ServiceUnderTest]:
     with ServiceUnderTest(
         fake_denoiser=True, environment={"WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000))}
     ) as made:
+        made.broker.settle()
         yield made
 
 
@@ -66,7 +67,6 @@ def test_a_daemon_that_dies_at_this_moment(
 
 @pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.__name__)
 def test_a_fault_among_jobs(service: ServiceUnderTest, reference: dict[str, JobRecord], fault: faults.Fault) -> None:
-    service.broker.settle()
     submit_some(service, 8)
     fault(service, random.Random(1))
     submit_some(service, 8)

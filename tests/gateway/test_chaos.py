@@ -76,12 +76,12 @@ class Reader:
                     self.names.append(value)
 
 
-def test_nothing_is_lost_whatever_is_killed(own_broker: PrivateBroker, tmp_path: Path, free_port: int) -> None:
+def test_nothing_is_lost_whatever_is_killed(tmp_path: Path, free_port: int) -> None:
     order = random.Random(17)
     faults = [*KILLS, *order.choices(KILLS, k=FAULTS - len(KILLS))]
     order.shuffle(faults)
-    with running(own_broker, tmp_path, {"port": str(free_port)}) as served:
-        own_broker.settle()
+    with PrivateBroker() as broker, running(broker, tmp_path, {"port": str(free_port)}) as served:
+        broker.settle()
         readers = asyncio.run(chaos(served, faults))
         for reader in readers:
             assert (len(reader.ids), reader.names) == (1, ["image", "done"])

@@ -135,12 +135,12 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
         ["latents", *again, *on_cpu, "--count", "64"],
         ["words", *again, *on_cpu, "--steps", "2", "--begin-with", str(tmp_path / "again/text_encoder"), "--rate", "0.5"],
         ["unet", *again, *on_cpu, *two_steps, "--begin-with", str(tmp_path / "again/unet")],
-        ["judge", *work, *on_cpu, "--steps", "2"],
+        ["judge", *work, *on_cpu, "--steps", "2", "--examined", "64"],
         ["evaluate", *work, *on_cpu, "--model", model, "--prompts", "4", "--wordings", "30", "--each-word", "1", "--steps", "2"],
         ["lora", *work, *on_cpu, *two_steps, *few, "--model", model, "--output", str(tmp_path / "beside/loras")],
         ["controlnet", *work, *on_cpu, *two_steps, *few, "--model", model, "--output", str(tmp_path / "beside/controlnets")],
         ["evaluate_beside", *on_cpu, "--model", model, "--beside", str(tmp_path / "beside"), "--count", "1", "--steps", "2"],
-        ["samples", *on_cpu, "--model", model, "--output", str(tmp_path / "samples.png")],
+        ["samples", *on_cpu, "--model", model, "--steps", "2", "--output", str(tmp_path / "samples.png")],
     )
     assert "goes on at step 2 " in printed[4]
     assert (tmp_path / "model/model_index.json").is_file()

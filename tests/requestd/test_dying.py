@@ -11,15 +11,15 @@ from stablediffusiond.broker.topology import REQUEST_DELIVERY_LIMIT, Topology
 from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.requestd.dead_letters import ROUNDS
 from stablediffusiond.settings import BrokerSettings
+from tests.preloaded import Preloaded
 from tests.requestd import dying
-from tools.daemons import Daemon
 
 
 @pytest.mark.parametrize("part", ["device", "engine_without_a_word", "encoder", "link_of_jobs", "link_of_replies"])
 async def test_the_process_ends_with_an_error_and_the_job_stays(
     part: str, environment: dict[str, str], settings: BrokerSettings, topology: Topology
 ) -> None:
-    with Daemon("tests.requestd.dying", environment, part) as daemon:
+    with Preloaded("tests.requestd.dying", environment, part) as daemon:
         daemon.wait_ready()
         connection = await Connection.open(settings, "test")
         channel = await connection.channel()
@@ -36,7 +36,7 @@ async def test_the_process_ends_with_an_error_and_the_job_stays(
 
 @pytest.mark.parametrize("part", ["never_loaded", "loaded_too_long"])
 def test_a_load_that_hangs_is_waited_for_and_not_for_ever(part: str, environment: dict[str, str]) -> None:
-    with Daemon("tests.requestd.dying", environment, part) as daemon:
+    with Preloaded("tests.requestd.dying", environment, part) as daemon:
         assert daemon.process.wait(60) == StableDiffusiondError.exit_code, "so that systemd starts it again"
         assert "the model is not loaded after " in daemon.log
         assert "Traceback" not in daemon.log
@@ -47,7 +47,7 @@ def test_a_load_that_hangs_is_waited_for_and_not_for_ever(part: str, environment
 @pytest.mark.parametrize("part", ["never_loaded", "loaded_too_long"])
 def test_sigterm_is_obeyed_while_a_model_loads(part: str, environment: dict[str, str]) -> None:
     """Its thread waits for ever, or never lets go of the interpreter for long: nobody waits for it."""
-    with Daemon("tests.requestd.dying", environment, f"{part}_and_not_noticed") as daemon:
+    with Preloaded("tests.requestd.dying", environment, f"{part}_and_not_noticed") as daemon:
         daemon.wait_status("loading doodle")
         began = time.monotonic()
         assert daemon.stop(30) == 0
@@ -61,7 +61,7 @@ async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ev
     """Or the queue of the crashed would stand still and look served, or no daemon would ever live again."""
     connection = await Connection.open(settings, "test")
     channel = await connection.channel()
-    with Daemon("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
+    with Preloaded("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
         daemon.wait_ready()
         await channel.confirm_publishes()
         message = Message(b'{"prompt": "cat"}', message_id="m", headers={"some": "header"})
@@ -74,7 +74,7 @@ async def test_an_error_over_a_crashed_job_ends_it_too_and_does_not_do_so_for_ev
         assert again is not None
         deliveries = again.earlier_deliveries + 1
         again.requeue()
-    with Daemon("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
+    with Preloaded("tests.requestd.dying", environment, "answer_for_the_crashed") as daemon:
         answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         await channel.declare_queue(topology.results, topology.results_queue(topology.results).arguments)
         await channel.consume(topology.results, answered.set_result, prefetch=1)

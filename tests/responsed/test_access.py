@@ -15,8 +15,9 @@ from stablediffusiond.client import Done, Image
 from stablediffusiond.errors import ResponsesAway
 from stablediffusiond.settings import Settings, load
 from tests.client.running import Running
+from tests.preloaded import response_daemon
 from tests.responsed.conftest import LIMITS, Client, Connect, Replies
-from tools.daemons import Daemon, response_daemon
+from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
 
 TOKEN = "open-sesame-and-nothing-else"

@@ -6,8 +6,9 @@ import pytest
 
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import BrokerSettings
+from tests.preloaded import response_daemon
 from tests.responsed.conftest import Client, Replies
-from tools.daemons import DaemonFailed, response_daemon
+from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
 
 
@@ -48,15 +49,14 @@ def test_a_port_that_is_taken_is_an_error_that_helps(environment: dict[str, str]
             assert daemon.process.returncode == 78
 
 
-def test_it_is_ready_without_a_broker_and_listeners_are_told(own_broker: PrivateBroker) -> None:
-    own_broker.kill()
-    environment = {"STABLEDIFFUSIOND_CONFIG": "", "STABLEDIFFUSIOND_BROKER__URL": own_broker.url}
+def test_it_is_ready_without_a_broker_and_listeners_are_told(absent_broker: PrivateBroker) -> None:
+    environment = {"STABLEDIFFUSIOND_CONFIG": "", "STABLEDIFFUSIOND_BROKER__URL": absent_broker.url}
     with response_daemon(environment) as daemon:
         daemon.wait_ready().wait_status("is RabbitMQ running there")
         client = Client(daemon.port())
         client.send(op="listen", queue="results.early")
         assert client.receive_error() == "broker_away"
-        own_broker.start()
+        absent_broker.start()
         client.socket.settimeout(60)
         assert client.receive().head["type"] == "listening"
         client.close()

@@ -8,8 +8,9 @@ import pytest
 
 from tests.end_to_end.test_readme import blocks
 from tests.project.test_demo import clone
-from tests.system.installation import CHECKOUT, GPUS, Installation
-from tests.system.machine import Machine
+from tests.system.byte_code import copy_byte_code
+from tests.system.installation import CHECKOUT, GPUS, PREFIX, Installation
+from tests.system.machine import HOME, Machine
 from tests.system.network import network
 
 #: Of a RabbitMQ and its epmd, and of the response daemon.
@@ -35,6 +36,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             # The tunnel's device, which anybody may open where a unit does not deny it.
             made.root(f"mkdir -p $(dirname {node}); mknod -m 666 {node} c 10 200")
         made.copy(clone(tmp_path_factory.mktemp("clone") / "stablediffusiond"), CHECKOUT)
+        compiled = tmp_path_factory.mktemp("byte-code")
+        copy_byte_code(compiled)
+        made.copy(compiled, "byte-code")
+        made.root(f"mv {HOME}/byte-code {PREFIX}; chown -R root: {PREFIX}; chmod -R a+rX {PREFIX}")
         yield made
 
 

@@ -8,6 +8,7 @@ from tests.system.machine import HOME, Machine
 
 #: A path with a space; only its owner may read it.
 CHECKOUT: Final = "my checkouts/stablediffusiond"
+PREFIX: Final = "/opt/stablediffusiond"
 REQUESTS: Final = "stablediffusiond.service"
 RESPONSES: Final = "stablediffusion_responsed.service"
 SERVICES: Final = (REQUESTS, RESPONSES)

@@ -178,5 +178,6 @@ def _mounted() -> list[str]:
 
 
 def _package_settings() -> dict[str, str]:
-    """Where this machine is told to take packages from."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "TORCH_INDEX_URL"))}
+    """Where this machine is told to take packages from; byte code is there already: ``byte_code``."""
+    told = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "TORCH_INDEX_URL"))}
+    return {**told, "PIP_COMPILE": "0"}

@@ -22,7 +22,6 @@ from tools.train_doodle.scenes import QUESTIONS, Scene, any_scene
 from tools.train_doodle.training import Run, seeded
 
 _BATCH: Final = 32
-_EXAMINED: Final = 2_000
 _WIDTHS: Final = (24, 48, 64, 96, 128)
 
 
@@ -65,6 +64,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--work", type=Path, default=Path("build/doodle"))
     options.add_argument("--steps", type=int, default=3_000)
+    options.add_argument("--examined", type=int, default=2_000, help="drawings that it is examined with")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     device = choose_device(chosen.device)
@@ -82,7 +82,7 @@ def main() -> None:
             right = [QUESTIONS[question].index(getattr(scene, question)) for scene in scenes]
             losses[question] = functional.cross_entropy(logits, torch.tensor(right, device=device))
         run.update(torch.stack(list(losses.values())).sum(), losses)
-    print(json.dumps(_examine(judge.eval()), indent=2))
+    print(json.dumps(_examine(judge.eval(), chosen.examined), indent=2))
 
 
 def _any(rng: random.Random) -> Scene:
@@ -99,16 +99,17 @@ def _spoilt(pictures: torch.Tensor, rng: random.Random) -> torch.Tensor:
     return pictures
 
 
-def _examine(judge: Judge) -> dict[str, float]:
-    """The judge's own accuracy, over drawings that it never saw."""
+def _examine(judge: Judge, count: int) -> dict[str, float]:
+    """The judge's own accuracy, over at least so many drawings that it never saw."""
     rng = random.Random("judge/examination")
     right = dict.fromkeys(QUESTIONS, 0)
-    for _ in range(_EXAMINED // _BATCH):
+    batches = -(-count // _BATCH)
+    for _ in range(batches):
         scenes = [_any(rng) for _ in range(_BATCH)]
         for scene, seen in zip(scenes, judge.look([draw(scene, rng) for scene in scenes]), strict=True):
             for question in QUESTIONS:
                 right[question] += getattr(scene, question) == seen[question]
-    return {question: count / (_EXAMINED // _BATCH * _BATCH) for question, count in right.items()}
+    return {question: correct / (batches * _BATCH) for question, correct in right.items()}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.captions import held_out_caption
-from tools.train_doodle.evaluate import load_pipeline, pictures
+from tools.train_doodle.evaluate import STEPS, load_pipeline, pictures
 from tools.train_doodle.scenes import SUBJECTS, any_scene
 
 _ACROSS: Final = 8
@@ -20,10 +20,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", type=Path, default=BUILT_IN)
     options.add_argument("--output", type=Path, default=Path("build/doodle/samples.png"))
+    options.add_argument("--steps", type=int, default=STEPS, help="of each picture")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
     prompts = _prompts()
-    grid(pictures(load_pipeline(chosen.model, chosen.device), prompts)).save(chosen.output, optimize=True)
+    drawn = pictures(load_pipeline(chosen.model, chosen.device), prompts, steps=chosen.steps)
+    grid(drawn).save(chosen.output, optimize=True)
     for start in range(0, _COUNT, _ACROSS):
         print(" | ".join(prompts[start : start + _ACROSS]))
 
