@@ -130,10 +130,10 @@ class PrivateBroker:
 
     def pause(self) -> None:
         """Stop the node as a machine that is overloaded stands still: its connections stay, and nothing is answered."""
-        os.kill(self._erlang_pid(), signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self._erlang_pid(), signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End the node and remove every trace of it."""
@@ -190,7 +190,8 @@ class PrivateBroker:
     def _run(self, program: str, log: str, environment: Mapping[str, str] | None = None) -> ProcessGroup:
         return ProcessGroup(program, self._folder, log, {**self._environment, **(environment or {})})
 
-    def _erlang_pid(self) -> int:
+    @property
+    def pid(self) -> int:
         return int((self._folder / "pid").read_text())
 
 
