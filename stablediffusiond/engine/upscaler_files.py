@@ -19,7 +19,7 @@ from torch import Tensor
 from stablediffusiond import upscalers
 from stablediffusiond.engine.call import describe
 from stablediffusiond.engine.coalescing import hold
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import unreadable
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.optional_packages import module_of
 from stablediffusiond.engine.timing import seconds_of
@@ -98,7 +98,7 @@ class Upscalers:
         except library.UnsupportedModelError as error:
             raise InvalidRequest(f"{path.stem!r} in the folder of upscalers is none", field="upscaler") from error
         except Exception as error:  # what torch and spandrel raise for broken files, and for more than numbers
-            raise ModelError(f"the upscaler {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("upscaler", path, error) from error
         colours = getattr(found, "input_channels", None), getattr(found, "output_channels", None)
         if getattr(found, "purpose", None) not in {"SR", "Restoration"} or colours != (_COLOURS, _COLOURS):
             said = f"is a {found.architecture.name}, and no upscaler of pictures in colour"

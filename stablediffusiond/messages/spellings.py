@@ -1,4 +1,4 @@
-"""Objects inside a request, as those of LoRAs and ControlNets: their fields' other spellings, and what is wrong in them."""
+"""Objects inside a request, as LoRAs and ControlNets: their fields' other spellings, and what is wrong in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages.validation import first_problem
 from stablediffusiond.messages.values import Body, shown
 
 Object = TypeVar("Object", bound=BaseModel)
@@ -43,6 +44,5 @@ def read_as(kind: type[Object], given: Body, where: str) -> Object:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else next(iter(kind.model_fields))
-        raise InvalidRequest(f"{name!r} of {where!r}: {first['msg'].lower()}", field=where) from None
+        name, reason = first_problem(error)
+        raise InvalidRequest(f"{name or next(iter(kind.model_fields))!r} of {where!r} {reason}", field=where) from None

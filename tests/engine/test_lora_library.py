@@ -48,7 +48,7 @@ def test_a_lora_is_its_files_name_in_whatever_case(pipeline: Any, folder: Path) 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("inc", "did you mean 'ink'"), ("wol", "did you mean 'wool'"), ("zzzzzz", "3 others are, as 'Glass'"),
+    [("inc", "did you mean 'ink'"), ("wol", "did you mean 'wool'"), ("zzzzzz", "there are 3, as 'Glass'"),
      ("../ink", "there is no LoRA '../ink'"), ("", "there is no LoRA ''")],
 )  # fmt: skip
 def test_a_name_that_nobody_has_gets_the_nearest(pipeline: Any, folder: Path, asked: str, said: str) -> None:

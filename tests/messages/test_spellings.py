@@ -41,6 +41,14 @@ def test_two_that_differ_are_refused_by_both_names(field: str, values: tuple[flo
     assert caught.value.field == field
 
 
+def test_what_is_wrong_is_said_in_the_words_of_the_request_s_own_fields() -> None:
+    for field, most in (("control", 10), ("ip_adapter", 10), ("hires", 8)):
+        with pytest.raises(InvalidRequest, match=f"^'scale' of '{field}' must be less than or equal to {most}, not 99$"):
+            read(field, 99)
+    with pytest.raises(InvalidRequest, match="^'quality' must be less than or equal to 100, not 101$"):
+        Request.from_fields({"prompt": "", "quality": 101})
+
+
 @pytest.mark.parametrize("field", OBJECTS)
 def test_what_is_no_number_is_said_of_the_field_and_the_object(field: str) -> None:
     with pytest.raises(InvalidRequest, match=r"number|scales") as caught:
