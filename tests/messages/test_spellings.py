@@ -45,7 +45,7 @@ def test_what_is_wrong_is_said_in_the_words_of_the_request_s_own_fields() -> Non
     for field, most in (("control", 10), ("ip_adapter", 10), ("hires", 8)):
         with pytest.raises(InvalidRequest, match=f"^'scale' of '{field}' must be less than or equal to {most}, not 99$"):
             read(field, 99)
-    with pytest.raises(InvalidRequest, match="^'quality' must be less than or equal to 100, not 101$"):
+    with pytest.raises(InvalidRequest, match=r"^'quality' must be less than or equal to 100, not 101$"):
         Request.from_fields({"prompt": "", "quality": 101})
 
 
