@@ -5,6 +5,7 @@ of one of ``COMMANDS``. Each of those has a module of its own, which is loaded w
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from stablediffusiond.errors import StableDiffusiondError
 from stablediffusiond.messages.request import Request
 
 _NAME: Final = "stablediffusion_client"
+#: What the scripts that shells have of `completion` set, where they ask.
+COMPLETION_VARIABLE: Final = "_STABLEDIFFUSION_CLIENT_COMPLETE"
 _INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 
 #: First argument -> the module whose ``command`` it runs.
@@ -82,7 +85,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             f"--{name.replace('_', '-')}",
             metavar=metavar,
             help=f"{field.description}{shown}",
-            shell_complete=_complete if name in {"sampler", "vae"} else None,
+            shell_complete=_complete,
         )
         command = option(command)
     return command
@@ -209,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and (module := COMMANDS.get(arguments[0])):
         name, chosen = f"{_NAME} {arguments[0]}", importlib.import_module(module).command
         arguments = arguments[1:]
+    if COMPLETION_VARIABLE in os.environ:
+        importlib.import_module("stablediffusiond.cli.completion").prepare()
     try:
         with all_written():
             chosen.main(arguments, prog_name=name, standalone_mode=False)

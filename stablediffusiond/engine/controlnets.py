@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from stablediffusiond.engine.checkpoints import header as headers
 from stablediffusiond.engine.checkpoints.other_kinds import kind_of
 from stablediffusiond.engine.coalescing import hold
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import first_line, unreadable
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.networks import Pipeline, denoiser_of
@@ -70,7 +70,7 @@ class ControlNets:
         except (InvalidRequest, ModelError):
             raise
         except (ModelUnavailable, ModelAway, OSError) as error:
-            raise ModelError(f"the ControlNet {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("ControlNet", path, error) from error
         except Exception as error:  # diffusers raises anything for weights of another family
             raise InvalidRequest(_mismatch(path.stem, self._pipeline, first_line(error)), field="control") from error
         for name in _ALIKE:

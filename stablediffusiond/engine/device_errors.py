@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -53,6 +54,12 @@ def is_out_of_memory(error: Exception) -> bool:
 def first_line(error: Exception) -> str:
     """What an operator reads of ``error``; its name if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def unreadable(kind: str, path: Path, error: Exception) -> ModelError:
+    """What the client is told whose request names a file that cannot be read: its name, and not where it is."""
+    reason = first_line(error).replace(f"{path.parent}/", "")
+    return ModelError(f"the {kind} {path.stem!r} cannot be read: {reason}")
 
 
 def raise_if_broken(error: Exception) -> None:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from stablediffusiond.engine.checkpoints import header as headers
 from stablediffusiond.engine.checkpoints.other_kinds import kind_of
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import unreadable
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.networks import Pipeline
-from stablediffusiond.errors import InvalidRequest, ModelError
+from stablediffusiond.errors import InvalidRequest
 
 _SUFFIXES: Final = (".safetensors", ".pt", ".bin")
 #: The names that files for several encoders have.
@@ -123,7 +123,7 @@ def _vectors(path: Path) -> dict[str, Tensor]:
     try:
         found = _tensors(path)
     except Exception as error:  # what both libraries raise for broken files, and for more than numbers
-        raise ModelError(f"the embedding {path.stem!r} cannot be read: {first_line(error)}") from error
+        raise unreadable("embedding", path, error) from error
     vectors = {name: each[None] if each.ndim == 1 else each for name, each in found.items() if each.ndim in {1, 2}}
     if not vectors or any(len(each) > _MOST_VECTORS for each in vectors.values()):
         kind = kind_of(headers.read(path)) if path.suffix == ".safetensors" else "holds no vectors"

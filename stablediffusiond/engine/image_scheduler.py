@@ -61,9 +61,24 @@ class ImageScheduler:
         except (ValueError, IndexError, AssertionError) as error:
             said = f"{self.name} cannot make {num_inference_steps} steps: {error}"
             raise InvalidRequest(said, field="steps") from None
+        self._check_levels(num_inference_steps or 0)
         if isinstance(self.scheduler, PNDMScheduler) and self._strength is not None:
             scheduler: Scheduler = self.scheduler
             scheduler.timesteps = _begun_later(scheduler.timesteps, self._strength)
+
+    def _check_levels(self, steps: int) -> None:
+        """Refuse more steps than the model has noise levels, of which diffusers makes steps between equal levels.
+
+        As many are too many already for a scheduler that looks levels up by timesteps, where these begin at 1, not 0.
+        """
+        scheduler: Scheduler = self.scheduler
+        if not hasattr(scheduler, "alphas_cumprod"):
+            return
+        levels = len(scheduler.alphas_cumprod)
+        past_the_last = not hasattr(scheduler, "sigmas") and int(scheduler.timesteps.max()) >= levels
+        if past_the_last or steps > levels:
+            said = f"this model has {levels} noise levels; ask for fewer steps than that"
+            raise InvalidRequest(f"{self.name} cannot make {steps} steps: {said}", field="steps")
 
     def _step_once(self, *args: Any, **kwargs: Any) -> Any:
         if "generator" in self._step_takes and kwargs.get("generator") is None:

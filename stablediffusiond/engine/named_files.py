@@ -91,7 +91,7 @@ class NamedFiles:
             return f"; did you mean {known[near[0]]!r}?"
         if not paths:
             return f": this service has none ({self._setting})"
-        return f"; {len(paths)} others are, as {min(paths)!r}"
+        return f"; there is {min(paths)!r}" if len(paths) == 1 else f"; there are {len(paths)}, as {min(paths)!r}"
 
 
 class Kept(Generic[Read]):

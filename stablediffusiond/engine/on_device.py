@@ -8,7 +8,10 @@ import torch
 
 from stablediffusiond.engine.memory import memory_of, most_pixels
 
+#: How much of a GPU's memory the weights of models may have. Chosen, not measured: the rest is for what the calls of
+#: networks need while they last, most of all the VAE's.
 _OF_GPU: Final = 0.7
+#: … and of a host's, in which there are also the broker, and the page cache that files of models are read through.
 _OF_HOST: Final = 0.5
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from stablediffusiond import upscalers
 from stablediffusiond.engine.call import describe
 from stablediffusiond.engine.coalescing import hold
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import unreadable
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.optional_packages import module_of
 from stablediffusiond.engine.timing import seconds_of
@@ -29,7 +29,10 @@ _SUFFIXES: Final = (".safetensors", ".pth", ".pt")
 _COLOURS: Final = 3
 #: What a tile's side is a multiple of, is at least, and at most.
 _TILE_MULTIPLE: Final = 16
-_SMALLEST_TILE: Final = 64
+#: Of the smallest only 16 pixels a side are kept, a ninth of what is computed; of one of 64 a quarter. So it is for
+#: networks that are slow beside the model's steps, so that these do not wait longer than for two of their own.
+_SMALLEST_TILE: Final = 48
+_TIMED_TILE: Final = 64
 _LARGEST_TILE: Final = 512
 #: What spandrel imports for two families that are no upscalers. No build of it without CUDA is where pip looks.
 _TORCHVISION: Final = "torchvision", "torchvision.transforms", "torchvision.transforms.functional"
@@ -58,13 +61,14 @@ class Upscaler:
 
     def tile_pixels(self, longest_seconds: float) -> int:
         """The side of a tile that takes no longer than that, if there is one: such networks take as long as pixels."""
-        side = math.sqrt(longest_seconds / self._seconds_of_smallest_tile) * _SMALLEST_TILE
+        side = math.sqrt(longest_seconds / self._seconds_of_timed_tile) * _TIMED_TILE
         return min(max(int(side) // _TILE_MULTIPLE * _TILE_MULTIPLE, _SMALLEST_TILE), _LARGEST_TILE)
 
     @functools.cached_property
-    def _seconds_of_smallest_tile(self) -> float:
-        tile = torch.zeros(1, _COLOURS, _SMALLEST_TILE, _SMALLEST_TILE, device=self.device)
-        return seconds_of(describe(self.network, self, {"picture": tile}), self.device)
+    def _seconds_of_timed_tile(self) -> float:
+        tile = torch.zeros(1, _COLOURS, _TIMED_TILE, _TIMED_TILE, device=self.device)
+        # Once: it is done between the steps of others, who would wait for five.
+        return seconds_of(describe(self.network, self, {"picture": tile}), self.device, most_calls=1)
 
 
 class Upscalers:
@@ -98,7 +102,7 @@ class Upscalers:
         except library.UnsupportedModelError as error:
             raise InvalidRequest(f"{path.stem!r} in the folder of upscalers is none", field="upscaler") from error
         except Exception as error:  # what torch and spandrel raise for broken files, and for more than numbers
-            raise ModelError(f"the upscaler {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("upscaler", path, error) from error
         colours = getattr(found, "input_channels", None), getattr(found, "output_channels", None)
         if getattr(found, "purpose", None) not in {"SR", "Restoration"} or colours != (_COLOURS, _COLOURS):
             said = f"is a {found.architecture.name}, and no upscaler of pictures in colour"

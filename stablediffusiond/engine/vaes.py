@@ -13,7 +13,7 @@ import torch
 from stablediffusiond.engine.altered import hold_autoencoder
 from stablediffusiond.engine.checkpoints import header, vae
 from stablediffusiond.engine.decoding import decode_in_float32_if_asked
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import unreadable
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.networks import Pipeline, denoiser_of, is_autoencoder, lay_out_for_gpus
@@ -61,7 +61,7 @@ class Vaes:
         except (InvalidRequest, ModelError):
             raise
         except (ModelAway, OSError, ValueError) as error:
-            raise ModelError(f"the VAE {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("VAE", path, error) from error
         except ModelUnavailable as error:
             raise self._mismatch(path, str(error)) from None
         network.to(device).eval().requires_grad_(requires_grad=False)
@@ -76,7 +76,7 @@ class Vaes:
         try:
             header.read(path)
         except ModelUnavailable as error:
-            raise ModelError(f"the VAE {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("VAE", path, error) from error
         return vae.from_file(path, type(self._own).__name__, dict(self._own.config), dtype)
 
     def _from_folder(self, path: Path, dtype: torch.dtype) -> Any:

@@ -97,8 +97,7 @@ def _only_prepares(module: object) -> bool:
 
 
 def _read_one(unit: Mapping[str, object], field: str) -> ControlUse:
-    found = by_field(without_what_changes_nothing(unit, field), _SPELLINGS, field)
-    return _checked({name: given[0] for name, given in found.items()}, field)
+    return _checked(by_field(without_what_changes_nothing(unit, field), _SPELLINGS, field), field)
 
 
 def without_what_changes_nothing(unit: Mapping[str, object], field: str) -> Body:

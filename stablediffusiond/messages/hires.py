@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from stablediffusiond import samplers, upscalers
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.names import file_name
-from stablediffusiond.messages.spellings import by_field
+from stablediffusiond.messages.spellings import by_field, read_as
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_false
 
 Pixels = Annotated[int, Field(ge=64, le=16384, multiple_of=8)]
@@ -73,24 +73,14 @@ def read(value: object, field: str = "hires") -> Hires | None:
         if asks_for_nothing(value, (1, "1")):
             return None
         value = {"scale": value}
-    found = by_field({name: each for name, each in value.items() if each is not None}, _SPELLINGS, field)
-    given: Body = {}
-    for name, values in found.items():
-        if len({str(each) for each in values}) > 1:
-            raise InvalidRequest(f"{field!r} has several spellings of {name!r} that differ", field=field)
-        given[name] = values[0]
-    return _checked(given, field)
+    given = {name: each for name, each in value.items() if each is not None}
+    return _checked(by_field(given, _SPELLINGS, field), field)
 
 
 def _checked(given: Body, field: str) -> Hires:
     if isinstance(upscaler := given.get("upscaler"), str):
         given = {**given, "upscaler": upscalers.canonical(file_name(upscaler))}
-    try:
-        made = Hires.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "scale"
-        raise InvalidRequest(f"{name!r} of {field!r}: {first['msg'].lower()}", field=field) from None
+    made = read_as(Hires, given, field)
     if made.sampler is not None:
         try:
             samplers.find(made.sampler)

@@ -81,5 +81,4 @@ def _read_one(unit: Mapping[str, object], field: str) -> IpAdapterUse:
         said, nothing = fields.pop(name), _OF_UNITS[name]
         if nothing is not None and not asks_for_nothing(said, nothing):
             raise InvalidRequest(f"{name!r} of {field!r} is not done here: {shown(said)}", field=field)
-    found = by_field(fields, _SPELLINGS, field)
-    return checked(IpAdapterUse, {name: given[0] for name, given in found.items()}, field)
+    return checked(IpAdapterUse, by_field(fields, _SPELLINGS, field), field)

@@ -100,11 +100,7 @@ def _from_field(value: object, field: str) -> LoraUse:
     for name in _ASK_FOR_NOTHING & fields.keys():
         if not asks_for_nothing(fields.pop(name)):
             raise InvalidRequest(f"{name!r} of {field!r} asks for something that is not done here", field=field)
-    found = by_field(fields, _SPELLINGS, field)
-    for name, given in found.items():
-        if len({str(each) for each in given}) > 1:
-            raise InvalidRequest(f"{field!r} says {name!r} twice, and differently", field=field)
-    return _checked({name: given[0] for name, given in found.items()}, field)
+    return _checked(by_field(fields, _SPELLINGS, field), field)
 
 
 def _checked(use: Body, field: str) -> LoraUse:

@@ -4,10 +4,10 @@ import base64
 from collections.abc import Mapping
 from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages import picture_text
+from stablediffusiond.messages.spellings import read_as
 from stablediffusiond.messages.values import Body, asks_for_nothing
 
 #: Fields whose entries have pictures of their own, and what each of those is.
@@ -45,9 +45,4 @@ def checked(kind: type[Use], use: Body, field: str) -> Use:
         given["image"] = image.get("image")
     elif not asks_for_nothing(image):
         given["image"] = image
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else next(iter(kind.model_fields))
-        raise InvalidRequest(f"{name!r} of {field!r}: {first['msg'].lower()}", field=field) from None
+    return read_as(kind, given, field)

@@ -26,6 +26,7 @@ from stablediffusiond.messages.names import FileName, file_name
 from stablediffusiond.messages.picture_use import GUIDES
 from stablediffusiond.messages.prompt_syntax import PromptSyntax
 from stablediffusiond.messages.request_checks import check_whole
+from stablediffusiond.messages.validation import first_problem
 from stablediffusiond.messages.values import Body, asks_for_nothing, is_true
 
 Priority = Literal["low", "normal", "high"]
@@ -235,13 +236,7 @@ def _derived_seed(job_id: str) -> int:
 
 
 def _invalid(error: ValidationError, spelt: dict[str, str]) -> InvalidRequest:
-    """The first error of pydantic, reworded, with the client's spelling of the field."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
+    """The first error of pydantic, with the client's spelling of the field."""
+    name, reason = first_problem(error)
     field = spelt.get(name, name) or None
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    reason = {"Field required": "is required"}.get(reason, reason[0].lower() + reason[1:])
-    value = first["input"]
-    short = isinstance(value, str | int | float) and len(repr(value)) < 100 and name not in {"image", "mask"}
-    shown = f", not {value!r}" if short else ""
-    return InvalidRequest(f"{field!r} {reason}{shown}".replace("input should", "must"), field=field)
+    return InvalidRequest(f"{field!r} {reason}", field=field)

@@ -85,7 +85,9 @@ class Offer(StatusPart):
     controlnets: list[str] = Field(default_factory=list)
     ip_adapters: list[str] = Field(default_factory=list)
     vaes: list[str] = Field(default_factory=list, description="In place of the model's own")
-    upscalers: list[str] = Field(default_factory=list)
+    upscalers: list[str] = Field(
+        default_factory=list, description="All that may be named: those that need no file, then those in files"
+    )
 
 
 class WorkerStatus(StatusPart):

@@ -50,10 +50,33 @@ def test_bash_takes_the_script(tmp_path: Path) -> None:
 
 def test_options_and_samplers_are_completed() -> None:
     assert "--negative-prompt" in completed("stablediffusion_client --neg")
-    assert completed("stablediffusion_client cat --sampler eul") == [
-        name for name in samplers.NAMES if name.lower().startswith("eul")
-    ]
+    assert completed("stablediffusion_client cat --sampler uni") == ["UniPC"]
+    assert len(completed("stablediffusion_client cat --sampler ")) == len(samplers.NAMES)
     assert completed("stablediffusion_client cat --preprocess can") == ["canny"]
+
+
+def test_a_field_with_choices_has_them_completed() -> None:
+    assert completed("stablediffusion_client cat --format j") == ["jpeg"]
+    assert completed("stablediffusion_client cat --mask-fill n") == ["neighbours", "noise"]
+    assert completed("stablediffusion_client cat --seed 1") == []
+
+
+def test_what_bash_completes_is_one_word(tmp_path: Path) -> None:
+    """With the script as people have it: a name with a space in it is what is drawn with, and not half of it."""
+    script = tmp_path / "completion"
+    script.write_text(run("completion", "bash").stdout)
+    program = tmp_path / "stablediffusion_client"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m stablediffusiond.cli \"$@\"\n")
+    program.chmod(0o755)
+    asked = f"""
+        source '{script}'
+        COMP_WORDS=(stablediffusion_client cat --sampler 'Euler'); COMP_CWORD=3
+        _stablediffusion_client_completion '{program}'
+        eval "words=(${{COMPREPLY[*]}})"
+        printf '%s\n' "${{words[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", asked], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["Euler", "Euler a"]
 
 
 def test_where_nobody_can_be_asked_nothing_is_offered(free_port: int) -> None:

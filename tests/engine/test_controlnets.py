@@ -1,6 +1,5 @@
 """Pictures with ControlNets, in one batch with others, against diffusers' own pipelines, one at a time."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from stablediffusiond.engine.pipeline_denoiser import PipelineDenoiser
 from stablediffusiond.errors import InvalidRequest, ModelError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import FolderSettings, ModelSettings
+from tests.engine.alone import last_step_and_picture
 from tests.engine.families import save
 from tests.engine.finishing import all_finished
 
@@ -150,21 +150,10 @@ def alone(model: Model, key: int, fields: Fields) -> tuple[torch.Tensor, torch.T
         given |= {"image": picture(99), "strength": fields["strength"]}
     if infix == "Inpaint":
         given["mask_image"] = MASK
-    base.set_progress_bar_config(disable=True)
-    steps: list[torch.Tensor] = []
-    step = base.scheduler.step
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        made = step(*args, **kwargs)
-        steps.append(made[0])
-        return made
-
-    with patch.object(base.scheduler, "step", functools.wraps(step)(recorded)):
-        image: torch.Tensor = base(
-            "a cat", num_inference_steps=fields["steps"], guidance_scale=4.0, width=64, height=64, output_type="pt",
-            generator=torch.Generator().manual_seed(key), **given,
-        ).images[0]  # fmt: skip
-    return steps[-1], image
+    return last_step_and_picture(
+        base, prompt="a cat", num_inference_steps=fields["steps"], guidance_scale=4.0, width=64, height=64,
+        generator=torch.Generator().manual_seed(key), **given,
+    )  # fmt: skip
 
 
 def test_each_picture_of_a_batch_follows_its_own_controls(model: Model) -> None:

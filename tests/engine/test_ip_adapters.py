@@ -1,6 +1,5 @@
 """Pictures that look at others through IP-Adapters, in one batch with plain ones, against diffusers, one at a time."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from stablediffusiond.errors import InvalidRequest, ModelError
 from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.settings import FolderSettings, ModelSettings
 from tests.engine import lora_files
+from tests.engine.alone import last_step_and_picture
 from tests.engine.families import save
 from tests.engine.finishing import all_finished
 
@@ -197,21 +197,10 @@ def alone(model: Model, key: int, fields: Fields) -> tuple[torch.Tensor, torch.T
         base.load_ip_adapter(str(model.folder.parent / "ip-adapters"), subfolder="models", weight_name=files)
         base.set_ip_adapter_scale([float(use.get("scale", 1.0)) for use in uses])
         given["ip_adapter_image"] = shown_to(fields, key)
-    base.set_progress_bar_config(disable=True)
-    steps: list[torch.Tensor] = []
-    step = base.scheduler.step
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        made = step(*args, **kwargs)
-        steps.append(made[0])
-        return made
-
-    with patch.object(base.scheduler, "step", functools.wraps(step)(recorded)):
-        image: torch.Tensor = base(
-            "a cat", num_inference_steps=fields["steps"], guidance_scale=fields.get("guidance_scale", 4.0), width=size[0],
-            height=size[1], output_type="pt", generator=torch.Generator().manual_seed(key), **given,
-        ).images[0]  # fmt: skip
-    return steps[-1], image
+    return last_step_and_picture(
+        base, prompt="a cat", num_inference_steps=fields["steps"], guidance_scale=fields.get("guidance_scale", 4.0),
+        width=size[0], height=size[1], generator=torch.Generator().manual_seed(key), **given,
+    )  # fmt: skip
 
 
 def test_each_picture_of_a_batch_looks_at_its_own(model: Model) -> None:

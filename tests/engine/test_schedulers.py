@@ -157,3 +157,21 @@ def test_img2img_begins_at_the_noise_level_that_strength_says(name: str, strengt
         scheduler.scale_model_input(latents, timestep)
         latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
     assert float((latents - picture).abs().max()) < 0.15
+
+
+@pytest.mark.parametrize(("name", "most"), [("DDIM", 999), ("PLMS", 999), ("DDPM", 999), ("Euler", 1000), ("UniPC", 1000)])
+def test_more_steps_than_the_model_has_noise_levels_are_refused_before_the_first(name: str, most: int) -> None:
+    """diffusers would look up a level that is not there, or make steps between equal ones."""
+    own = diffusers.DDIMScheduler(timestep_spacing="leading", steps_offset=1)
+    latents = torch.zeros(1, 4, 2, 2)
+
+    def made(steps: int) -> Any:
+        scheduler = ImageScheduler(schedulers.make(samplers.find(name), own), torch.Generator()).scheduler
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+    last = made(most)
+    assert torch.isfinite(last.step(torch.ones_like(latents), last.timesteps[0], latents)[0]).all()
+    with pytest.raises(InvalidRequest, match=f"{name} cannot make {most + 1} steps: this model has 1000 noise levels") as caught:
+        made(most + 1)
+    assert caught.value.field == "steps"

@@ -92,8 +92,10 @@ def test_what_tiles_make_is_what_the_network_makes_of_the_whole(
 def test_a_tile_that_may_take_longer_is_larger(folder: Path) -> None:
     upscaler_writing.compact(folder / "a.safetensors")
     upscaler = read(folder, "a")
-    vars(upscaler)["_seconds_of_smallest_tile"] = 0.1  # as it would be measured
-    assert upscaler.tile_pixels(0.0) == 64
+    vars(upscaler)["_seconds_of_timed_tile"] = 0.1  # as it would be measured
+    assert upscaler.tile_pixels(0.0) == 48
+    assert upscaler.tile_pixels(0.099) == 48
+    assert upscaler.tile_pixels(0.1) == 64
     assert upscaler.tile_pixels(0.4) == 128
     assert upscaler.tile_pixels(1e9) == 512
 
@@ -205,7 +207,7 @@ def test_tiles_are_steps_between_those_of_others(folder: Path) -> None:
     tasks = [task(denoiser, 0, image, type="upscale", upscaler="a"), task(denoiser, 1, None, steps=12)]
     events = run(denoiser, tasks)
     steps = [event.task.key for event in events if isinstance(event, Stepped)]
-    assert steps.count(0) == len(spans(160, 64)) ** 2 == 16
+    assert steps.count(0) == len(spans(160, 48)) ** 2 == 64
     assert steps.count(1) == 12
     while_both = steps[: len(steps) - 1 - steps[::-1].index(1)]
     assert 11 <= while_both.count(0) <= 13, "neither of them waits for the other"

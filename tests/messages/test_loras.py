@@ -88,7 +88,7 @@ def test_as_a_field(given: Any, expected: list[LoraUse]) -> None:
         ([{"name": " "}], "has no name"),
         ([{"name": 3}], "has no name"),
         ([{"name": "ink", "scale": "much"}], "must be numbers"),
-        ([{"name": "ink", "scale": True, "weight": 2}], "twice, and differently"),
+        ([{"name": "ink", "scale": True, "weight": 2}], "mean the same and differ"),
         ([{"name": "ink", "colour": 1}], "knows no 'colour'"),
         ([{"name": "ink", "inject_trigger": "any"}], "'inject_trigger' of 'loras' asks for something"),
         ([{"name": "x" * 201}], "at most 200 letters"),

@@ -149,5 +149,6 @@ def test_every_command_from_the_first_to_the_last(tmp_path: Path) -> None:
     assert set(report) >= {"subject", "colour", "ground", "all three", "free wordings right", "single words right"}
     beside = json.loads(printed[-2])
     assert list(beside["ink by scale"]) == ["0", "0.25", "0.5", "0.75", "1"]
+    assert beside["ink by scale"]["0"]["50"] == 0
     assert 0 <= beside["overlap with the outline"] <= 1
     assert Image.open(io.BytesIO((tmp_path / "samples.png").read_bytes())).size == (1024, 1024)

@@ -14,7 +14,14 @@ import torch
 
 from tools.train_doodle.drawing import draw, pixels_of
 from tools.train_doodle.muon import optimizers
-from tools.train_doodle.networks import OTHER_PIXELS, PIXELS, Network, build_autoencoder, choose_device
+from tools.train_doodle.networks import (
+    OTHER_PIXELS,
+    PIXELS,
+    Network,
+    build_autoencoder,
+    choose_device,
+    in_bfloat16,
+)
 from tools.train_doodle.scenes import any_scene
 from tools.train_doodle.training import Run, seeded
 
@@ -54,7 +61,7 @@ def _train(model: Network, checkpoint: Path, steps: int, rate: float, device: to
         rng = seeded(checkpoint.stem, step)
         pictures = _some_pictures(rng, small=small).to(device)
         # Half precision where speed counts; the last steps are after the last bits.
-        with torch.autocast(device.type, torch.bfloat16, enabled=small):
+        with in_bfloat16(device, wanted=small):
             posterior = model.encode(pictures).latent_dist
             latents = posterior.sample()
             if decoder_only:

@@ -4,29 +4,26 @@ It looks at white lines on black, and has the exported model draw along them. It
 place, and their captions say neither: where the subject is, only the outline tells.
 """
 
-import argparse
 import dataclasses
 import random
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel
 from PIL import Image
 
 from stablediffusiond.engine.beside_model import FOLDER
-from stablediffusiond.engine.models import BUILT_IN
 from tools.train_doodle.captions import caption
 from tools.train_doodle.drawing import draw
+from tools.train_doodle.exported import load, options
 from tools.train_doodle.latents import encoded
 from tools.train_doodle.muon import optimizers
-from tools.train_doodle.networks import Network, choose_device, load_autoencoder
+from tools.train_doodle.networks import Network
 from tools.train_doodle.outlines import outline
 from tools.train_doodle.scenes import Scene, any_scene
-from tools.train_doodle.tokenizer import unpacked
 from tools.train_doodle.training import Run, seeded
-from tools.train_doodle.unet import Words, velocity_loss
+from tools.train_doodle.unet import velocity_loss
 
 NAME: Final = "outline"
 _MATRIX_RATE, _OTHER_RATE = 0.006, 1e-3
@@ -36,33 +33,23 @@ _MARGIN: Final = 0.03
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--work", type=Path, default=Path("build/doodle"))
-    options.add_argument("--model", type=Path, default=BUILT_IN, help="the exported model")
-    options.add_argument("--output", type=Path, default=FOLDER / "controlnets")
-    options.add_argument("--count", type=int, default=3_000, help="drawings")
-    options.add_argument("--steps", type=int, default=900)
-    options.add_argument("--batch", type=int, default=24)
-    options.add_argument("--device", default="auto")
-    chosen = options.parse_args()
-    device = choose_device(chosen.device)
+    folder = FOLDER / "controlnets"
+    chosen = options(__doc__, output=folder, count=3_000, counted="drawings", steps=900, batch=24).parse_args()
 
     torch.manual_seed(0)
+    model = load(chosen)
     scenes, pictures = _drawings(chosen.count)
     outlines = torch.stack([_seen(picture) for picture in pictures])
-    latents = encoded(load_autoencoder(chosen.model / "vae").to(device), pictures, device)
-    words = Words(unpacked(chosen.model, chosen.work), chosen.model / "text_encoder", device)
-    unet: Network = UNet2DConditionModel.from_pretrained(chosen.model / "unet", torch_dtype=torch.float32)
-    unet = unet.to(device).requires_grad_(requires_grad=False)
-    network = beside(unet).to(device)
+    latents = encoded(model.autoencoder, pictures, model.device)
+    network = beside(model.unet).to(model.device)
     both = optimizers(network, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
     run = Run(chosen.work / f"{NAME}.pt", chosen.steps, both, {"network": network}, warm_up_steps=50)
     for step in run.go():
         rng = seeded(NAME, step)
         places = [rng.randrange(len(scenes)) for _ in range(chosen.batch)]
-        said = words.read([caption(scenes[place], rng) for place in places])
-        lines = outlines[places].to(device).float()
-        loss = velocity_loss(_Controlled(unet, network, lines), latents[places].to(device), said)
+        said = model.words.read([caption(scenes[place], rng) for place in places])
+        lines = outlines[places].to(model.device).float()
+        loss = velocity_loss(_Controlled(model.unet, network, lines), latents[places].to(model.device), said)
         run.update(loss, {"velocity": loss})
     network.to(torch.float16).save_pretrained(chosen.output / NAME)
     for file in (chosen.output / NAME).glob("*.safetensors"):

@@ -1,7 +1,9 @@
 """How well the LoRA and the ControlNet do: ``python -m tools.train_doodle.evaluate_beside``.
 
-Draws with the engine, as the service does, pictures with and without in the same batches. Prints as JSON how much of
-the ink of a drawing the LoRA brings at each scale, and how far what is drawn lies over what the outline was made of.
+Draws with the engine, as the service does, pictures with and without in the same batches. Prints as JSON how much ink
+the LoRA brings at each scale, and how far what is drawn lies over what the outline was made of.
+
+What was chosen by looking at such figures was chosen with ``--scenes choice``, of which the others have none.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 
 from stablediffusiond.engine.beside_model import FOLDER, BesideModel
@@ -32,6 +35,9 @@ from tools.train_doodle.scenes import COLOURS, Scene, any_scene
 
 _SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CALL_ROWS: Final = 64
+_PERCENTILES: Final = (10, 25, 50, 75, 90)
+#: A picture with less has none, and no share of it.
+_LEAST_INK: Final = 1e-3
 #: Of colours that are dark themselves ink is not told.
 _BRIGHT: Final = tuple(name for name, colour in COLOURS.items() if max(colour) > 200)
 #: What is black in the drawings of these is ink.
@@ -43,7 +49,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", type=Path, default=BUILT_IN, help="the exported model")
     options.add_argument("--beside", type=Path, default=FOLDER, help="the folder of LoRA and ControlNet")
-    options.add_argument("--count", type=int, default=60, help="pictures of each kind")
+    options.add_argument("--count", type=int, default=120, help="pictures of each kind")
+    options.add_argument("--scenes", default="style", help="another word: other scenes, prompts and outlines")
     options.add_argument("--steps", type=int, default=STEPS, help="of each picture")
     options.add_argument("--device", default="auto")
     chosen = options.parse_args()
@@ -51,7 +58,9 @@ def main() -> None:
     beside = BesideModel(chosen.beside / "loras", chosen.beside / "controlnets")
     denoiser = PipelineDenoiser(pipeline, "doodle", beside=beside)
     usual = {"steps": chosen.steps, "guidance_scale": GUIDANCE_SCALE}
-    print(json.dumps(_style(denoiser, chosen.count, usual) | _following(denoiser, chosen.count, usual), indent=2))
+    report = _style(denoiser, chosen.count, chosen.scenes, usual)
+    report |= _following(denoiser, chosen.count, chosen.scenes, usual)
+    print(json.dumps(report, indent=2))
 
 
 def drawn(
@@ -79,26 +88,34 @@ def drawn(
     return pictures
 
 
-def _style(denoiser: PipelineDenoiser, count: int, usual: Fields) -> dict[str, object]:
-    """The ink at each scale, as a share of what the same scenes have where they are drawn by the program."""
-    rng = random.Random("style")
-    scenes = [_plain_scene(rng) for _ in range(count)]
-    prompts = [held_out_caption(scene, rng) for scene in scenes]
-    found: dict[float, list[float]] = {scale: [] for scale in _SCALES}
-    for seed, prompt in enumerate(prompts):
-        asked = [
-            {**usual, "prompt": prompt, "seed": seed, "loras": [{"name": lora.NAME, "scale": scale}]}
-            for scale in _SCALES
-        ]
-        for scale, picture in zip(_SCALES, drawn(denoiser, asked), strict=True):
-            found[scale].append(ink(picture))
-    right = fmean(ink(lora.ink_drawing(scene, rng)) for scene in scenes)
-    return {"ink by scale": {f"{scale:g}": round(fmean(each) / right, 3) for scale, each in found.items()}}
+def _style(denoiser: PipelineDenoiser, count: int, scenes: str, usual: Fields) -> dict[str, object]:
+    """The ink at each scale as a share of that at 1, and the latter as a share of what the program draws."""
+    rng = random.Random(scenes)
+    shares: dict[float, list[float]] = {scale: [] for scale in _SCALES}
+    of_drawn = []
+    for seed in range(count):
+        scene = _plain_scene(rng)
+        fields = {**usual, "prompt": held_out_caption(scene, rng), "seed": seed}
+        asked = [{**fields, "loras": [{"name": lora.NAME, "scale": scale}]} for scale in _SCALES]
+        without, *others = drawn(denoiser, asked)
+        found = [ink(picture, without) for picture in (without, *others)]
+        right = ink(lora.ink_drawing(scene, random.Random(seed)), draw(scene, random.Random(seed)))
+        of_drawn.append(found[-1] / right)
+        for scale, each in zip(_SCALES, found, strict=True):
+            shares[scale].append(each / max(found[-1], _LEAST_INK))
+    by_scale = {f"{scale:g}": _spread(each) for scale, each in shares.items()}
+    return {"ink by scale": by_scale, "ink of the drawn": _spread(of_drawn)}
 
 
-def _following(denoiser: PipelineDenoiser, count: int, usual: Fields) -> dict[str, object]:
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Percentiles; what is between the 25th and the 75th is said of half of the pictures."""
+    found = np.percentile(values, _PERCENTILES)
+    return {str(each): round(float(value), 3) for each, value in zip(_PERCENTILES, found, strict=True)}
+
+
+def _following(denoiser: PipelineDenoiser, count: int, scenes: str, usual: Fields) -> dict[str, object]:
     """How far subjects lie over the drawing of which they had the outline; without it, by chance."""
-    rng = random.Random("following")
+    rng = random.Random(f"following/{scenes}")
     with_it, without = [], []
     for seed in range(count):
         scene = controlnet.anywhere(rng)

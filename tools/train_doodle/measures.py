@@ -7,14 +7,17 @@ from PIL import Image
 
 from tools.train_doodle.outlines import silhouette
 
-#: The brightest channel of what counts as black in part, of 255; of what counts as black altogether it is 0.
-_DARK: Final = 200
+_WHITE: Final = 255
 
 
-def ink(picture: Image.Image) -> float:
-    """How much of ``picture`` is black, from 0 to 1; what is dark counts in part."""
-    brightest = np.asarray(picture, np.float64).max(axis=2)
-    return float(np.clip(1 - brightest / _DARK, 0, 1).mean())
+def blackness(picture: Image.Image) -> float:
+    """That of HWB, the mean over ``picture``, from 0 to 1: https://www.w3.org/TR/css-color-4/#the-hwb-notation"""
+    return float(1 - np.asarray(picture, np.float64).max(axis=2).mean() / _WHITE)
+
+
+def ink(picture: Image.Image, plain: Image.Image) -> float:
+    """How much blacker ``picture`` is than ``plain``, the same without it: a line half as wide, or gray, is half."""
+    return blackness(picture) - blackness(plain)
 
 
 def overlap(picture: Image.Image, other: Image.Image) -> float:

@@ -29,6 +29,7 @@ from tools.train_doodle.networks import (
     build_scheduler,
     build_unet,
     choose_device,
+    in_bfloat16,
     tokens,
 )
 from tools.train_doodle.scenes import Scene
@@ -93,7 +94,7 @@ class Words:
     def read(self, captions: list[str]) -> torch.Tensor:
         """(n, 77, width)."""
         hidden: torch.Tensor = self._encoder(tokens(self._tokenizer, captions).to(self._device)).last_hidden_state
-        return hidden
+        return hidden.float()
 
 
 def load_average(work: Path) -> Network:
@@ -120,7 +121,7 @@ def velocity_loss(unet: Callable[..., Network], latents: torch.Tensor, words: to
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     velocity = scheduler.get_velocity(latents, noise, timesteps)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with in_bfloat16(latents.device):
         predicted = unet(noisy, timesteps, words).sample
     return functional.mse_loss(predicted.float(), velocity)
 

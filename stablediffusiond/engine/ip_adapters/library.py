@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import unreadable
 from stablediffusiond.engine.ip_adapters import image_encoder
 from stablediffusiond.engine.ip_adapters.by_rows import AppliedIpAdapter
 from stablediffusiond.engine.ip_adapters.file import FIELD, IpAdapter, read, takes_ip_adapters
@@ -12,7 +12,7 @@ from stablediffusiond.engine.ip_adapters.image_encoder import ImageEncoder
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.named_files import NamedFiles
 from stablediffusiond.engine.networks import Pipeline, denoiser_of
-from stablediffusiond.errors import InvalidRequest, ModelAway, ModelError, ModelUnavailable
+from stablediffusiond.errors import InvalidRequest, ModelAway, ModelUnavailable
 from stablediffusiond.messages.ip_adapters import IpAdapterUse
 
 
@@ -62,10 +62,10 @@ class IpAdapterLibrary:
         try:
             return read(path, self._pipeline)
         except (ModelUnavailable, ModelAway, OSError) as error:
-            raise ModelError(f"the IP-Adapter {path.stem!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("IP-Adapter", path, error) from error
 
     def _open_encoder(self, path: Path) -> ImageEncoder:
         try:
             return image_encoder.read(path, device_of(self._pipeline), denoiser_of(self._pipeline).dtype)
         except (OSError, ValueError) as error:
-            raise ModelError(f"the image encoder {path.name!r} cannot be read: {first_line(error)}") from error
+            raise unreadable("image encoder", path, error) from error

@@ -22,11 +22,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stablediffusiond.engine.checkpoints import header as headers
-from stablediffusiond.engine.device_errors import first_line
+from stablediffusiond.engine.device_errors import first_line, unreadable
 from stablediffusiond.engine.loras.kinds import About, about, check
 from stablediffusiond.engine.memory_saving import device_of
 from stablediffusiond.engine.networks import Pipeline
-from stablediffusiond.errors import InvalidRequest, ModelAway, ModelError, ModelUnavailable
+from stablediffusiond.errors import InvalidRequest, ModelAway, ModelUnavailable
 
 _DOWN: Final = ".lora_A.weight"
 _UP: Final = ".lora_B.weight"
@@ -85,7 +85,7 @@ def read(path: Path, pipeline: Pipeline) -> Lora:
         check(header)
         state = load_file(path)
     except (ModelUnavailable, ModelAway, OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"the LoRA {path.stem!r} cannot be read: {first_line(error)}") from error
+        raise unreadable("LoRA", path, error) from error
     said = about(header)
     networks = dict(_networks(_parts(state, header.notes, pipeline, path.stem, said), pipeline, path.stem, said))
     if not networks:
