@@ -60,6 +60,8 @@ async def _model_queues(
     """Those in which jobs wait, of the models that some daemon draws with; its readers are the daemons that do."""
     readers = Counter(model for worker in workers for model in worker.served if topology.has_queues(model))
     queues = {queue.name: readers[model] for model in readers for queue in topology.request_queues(model)}
+    if not queues or not connection.accepting.is_set():
+        return []  # a connection that has published during an alarm is not read any more
     found = await depths(connection, queues)
     return [
         QueueStatus(name=name, messages=depth.messages, consumers=queues[name])
