@@ -1,38 +1,22 @@
 """JSON with the files of pictures in it, in base64: sent as it is made, so that no picture is ever whole in memory."""
 
-import asyncio
 import base64
 import json
 import re
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any
 
 from starlette.responses import StreamingResponse
 
-#: Three bytes are four characters: a piece of a multiple of three has no padding.
-_PIECE_BYTES: Final = 3 * 65_536
-
-
-@dataclass(frozen=True)
-class PictureFile:
-    """Stands in an object of JSON for the base64 of a file."""
-
-    path: Path
-    bytes: int  #: its size
-
-    @property
-    def base64_bytes(self) -> int:
-        return (self.bytes + 2) // 3 * 4
+from stablediffusiond.gateway.store.files import StoredFile
 
 
 class JsonWithPictures:
-    """``value``, in which ``PictureFile`` may stand where a text may."""
+    """``value``, in which ``StoredFile`` may stand where a text may."""
 
     def __init__(self, value: Any) -> None:
-        self._files: list[PictureFile] = []
+        self._files: list[StoredFile] = []
         self._mark = uuid.uuid4().hex
         written = json.dumps(value, ensure_ascii=False, default=self._marked)
         #: Text and number of a file in turn; it begins and ends with text.
@@ -42,19 +26,18 @@ class JsonWithPictures:
     def length(self) -> int:
         """In bytes."""
         texts = sum(len(text.encode()) for text in self._parts[::2])
-        return texts + sum(self._files[int(number)].base64_bytes for number in self._parts[1::2])
+        return texts + sum(_base64_bytes(self._files[int(number)]) for number in self._parts[1::2])
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for place, part in enumerate(self._parts):
             if place % 2 == 0:
                 yield part.encode()
                 continue
-            with await asyncio.to_thread(self._files[int(part)].path.open, "rb") as file:
-                while piece := await asyncio.to_thread(_read, file):
-                    yield piece
+            async for piece in _encoded(await self._files[int(part)].stream()):
+                yield piece
 
     def _marked(self, value: object) -> str:
-        if not isinstance(value, PictureFile):
+        if not isinstance(value, StoredFile):
             raise TypeError(f"{type(value).__name__} is none of JSON's")
         self._files.append(value)
         return f"{self._mark}-{len(self._files) - 1}"
@@ -67,5 +50,16 @@ def response(value: Any) -> StreamingResponse:
     return StreamingResponse(written, media_type="application/json", headers=headers)
 
 
-def _read(file: BinaryIO) -> bytes:
-    return base64.b64encode(file.read(_PIECE_BYTES))
+def _base64_bytes(file: StoredFile) -> int:
+    return (file.size + 2) // 3 * 4
+
+
+async def _encoded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Three bytes are four characters: what is left over waits for the next piece."""
+    left = b""
+    async for piece in pieces:
+        joined = left + piece if left else piece
+        whole = len(joined) // 3 * 3
+        left = joined[whole:]
+        yield base64.b64encode(memoryview(joined)[:whole])
+    yield base64.b64encode(left)

@@ -61,6 +61,18 @@ class Unavailable(HttpError):
     code = "unavailable"
 
 
+class StoreUnavailable(Unavailable):
+    """Raised when the store can neither be written nor read now: a disk is full, a bucket cannot be reached."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the store cannot be used: {reason}; try again later")
+        self.reason = reason
+
+
+class StoreRefused(StoreUnavailable):
+    """Raised when a bucket is not there, or not for us."""
+
+
 class NotDrawnYet(HttpError):
     """Raised when a client that waits for pictures has waited for ``[gateway] max_wait_seconds``; the job goes on."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from stablediffusiond.gateway.store.folder import Entry
+from stablediffusiond.gateway.store.job_store import Entry
 
 
 class JobIndex:

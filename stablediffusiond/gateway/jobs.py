@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stablediffusiond.client.events import Image, Preview
+from stablediffusiond.gateway.errors import StoreUnavailable
 from stablediffusiond.gateway.job_index import JobIndex
-from stablediffusiond.gateway.store.folder import Entry, StoredJob, StoreFolder
+from stablediffusiond.gateway.store.job_store import Entry, JobStore, StoredJob
 from stablediffusiond.gateway.store.records import JobRecord
 from stablediffusiond.messages.replies import Done, Failed, Progress
 
@@ -62,11 +63,11 @@ class Job:
 
 
 class Jobs:
-    """Those in ``folder``; what blocks is done in threads."""
+    """Those in ``store``; what needs it may raise StoreUnavailable."""
 
-    def __init__(self, folder: StoreFolder) -> None:
-        self._folder = folder
-        self.path = folder.path
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.file = store.file
         self.index = JobIndex()
         self._under_way: dict[str, Job] = {}
         self._recent: OrderedDict[str, Job] = OrderedDict()
@@ -79,7 +80,7 @@ class Jobs:
 
     async def load(self) -> None:
         """Find what is in the store."""
-        self.index = JobIndex(await asyncio.to_thread(lambda: list(self._folder.entries())))
+        self.index = JobIndex(await self._store.entries())
         for job_id in self.index.without_end():
             await self.get(job_id)
         for job_id in self.index.due():
@@ -91,7 +92,7 @@ class Jobs:
             return None
         async with self._loading.setdefault(job_id, asyncio.Lock()):
             if (job := self._known.get(job_id)) is None:
-                stored = await asyncio.to_thread(self._folder.load, job_id)
+                stored = await self._store.load(job_id)
                 job = None if stored is None else Job(stored)
         self._loading.pop(job_id, None)
         if job is not None and job_id in self.index:
@@ -99,47 +100,43 @@ class Jobs:
         return job
 
     async def open(self, record: JobRecord) -> Job:
-        """Keep what was asked for, until a power cut; from now on replies are expected. Raises OSError."""
-        await asyncio.to_thread(self._folder.create, record)
+        """Keep what was asked for, until a power cut; from now on replies are expected. Raises FileExistsError."""
+        await self._store.create(record)
         self.index.add(Entry(record.id, record.owner, record.created_at, 0, has_end=False))
         job = Job(StoredJob(record))
         self._remember(job)
         return job
 
     async def sync(self, job: Job) -> None:
-        """Keep for good what was asked for. Raises OSError."""
-        await asyncio.to_thread(self._folder.sync_created, job.id)
+        """Keep for good what was asked for."""
+        await self._store.sync_created(job.id)
 
     async def mark_published(self, job: Job) -> None:
         job.is_published = True
-        await asyncio.to_thread(self._folder.mark_published, job.id)
+        await self._store.mark_published(job.id)
 
     async def mark_notified(self, job: Job) -> None:
         """Its webhook was taken, or never will be."""
-        with contextlib.suppress(OSError):  # then it comes once more
-            await asyncio.to_thread(self._folder.mark_notified, job.id)
+        with contextlib.suppress(StoreUnavailable, FileNotFoundError):  # then it comes once more
+            await self._store.mark_notified(job.id)
 
     async def add_image(self, image: Image) -> None:
-        """Keep a picture for good; one of a job that is not kept is left alone. Who waits is told before that.
-
-        Raises:
-            OSError: it is not kept.
-        """
+        """Keep a picture for good; one of a job that is not kept is left alone. Who waits is told before that."""
         job = await self.get(image.id)
         if job is None:
             return
         index = image.facts.index
         try:
             if (stored := job.images.get(index)) is None:
-                stored = await asyncio.to_thread(self._folder.add_image, image.facts, image.content_type, image.data)
+                stored = await self._store.add_image(image.facts, image.content_type, image.data)
                 self.index[job.id].bytes += stored.bytes
                 job.images[index] = stored
                 job.previews.pop(index, None)
                 self._changed(job)
-            await asyncio.to_thread(self._folder.sync_image, job.id, stored)
-        except (FileNotFoundError, KeyError):  # deleted meanwhile, by us or by who has tidied up in the folder
-            self._forget(job.id)
-        except OSError:
+            await self._store.sync_image(job.id, stored)
+        except (FileNotFoundError, KeyError):  # deleted meanwhile, by us or by who has tidied up in the store
+            await self.delete(job.id)
+        except StoreUnavailable:
             job.images.pop(index, None)
             raise
 
@@ -150,14 +147,14 @@ class Jobs:
             return
         try:
             if job.end is None:
-                await asyncio.to_thread(self._folder.add_end, end)
+                await self._store.add_end(end)
                 self.index[job.id].has_end = True
                 job.end = end
                 self._changed(job)
-            await asyncio.to_thread(self._folder.sync_end, job.id)
+            await self._store.sync_end(job.id)
         except (FileNotFoundError, KeyError):
-            self._forget(job.id)
-        except OSError:
+            await self.delete(job.id)
+        except StoreUnavailable:
             job.end = None
             raise
 
@@ -180,7 +177,7 @@ class Jobs:
     async def delete(self, job_id: str) -> None:
         """Forget a job, and delete what is kept of it."""
         self._forget(job_id)
-        await asyncio.to_thread(self._folder.delete, job_id)
+        await self._store.delete(job_id)
 
     def under_way(self, owner: str | None = None) -> list[Job]:
         """Those that have not ended, the oldest first; only those of ``owner``, if given."""

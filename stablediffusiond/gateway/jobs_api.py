@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stablediffusiond.errors import InvalidRequest
@@ -95,7 +95,7 @@ async def get_image(request: Request) -> Response:
     image = job.images.get(request.path_params["index"])
     if image is None:
         raise NotFound(f"the job has no picture {request.path_params['index']} yet; it asks for {job.record.count}")
-    return _file(context, job, image)
+    return await _file(context, job, image)
 
 
 async def get_picture(request: Request) -> Response:
@@ -107,16 +107,17 @@ async def get_picture(request: Request) -> Response:
     image = next((image for image in job.images.values() if image.file == name), None) if job is not None else None
     if job is None or image is None:
         raise NotFound("this picture is not kept any more")
-    return _file(context, job, image)
+    return await _file(context, job, image)
 
 
-def _file(context: Context, job: Job, image: StoredImage) -> Response:
-    """In pieces, off the disk."""
-    name = f"{job.id}-{image.file}"
-    path = context.jobs.path(job.id, image)
-    return FileResponse(
-        path, media_type=image.content_type, filename=name, content_disposition_type="inline", headers=_PRIVATE
-    )
+async def _file(context: Context, job: Job, image: StoredImage) -> Response:
+    """In pieces, out of the store."""
+    named = {"Content-Disposition": f'inline; filename="{job.id}-{image.file}"', "Content-Length": str(image.bytes)}
+    try:
+        pieces = await context.jobs.file(job.id, image).stream()
+    except FileNotFoundError:
+        raise NotFound("this picture is not kept any more") from None
+    return StreamingResponse(pieces, media_type=image.content_type, headers={**named, **_PRIVATE})
 
 
 def _whole(text: str, name: str, most: int) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 from stablediffusiond.client.events import Event, Image, Preview
 from stablediffusiond.client.job_replies import Ack, key
 from stablediffusiond.errors import ResponsesAway
+from stablediffusiond.gateway.errors import StoreUnavailable
 from stablediffusiond.gateway.jobs import Jobs
 from stablediffusiond.messages.replies import Done, Failed, Progress
 
@@ -53,11 +54,13 @@ class Replies:
         while True:
             try:
                 await (self._jobs.add_image(event) if isinstance(event, Image) else self._jobs.add_end(event))
-            except OSError as error:
+            except StoreUnavailable as error:
                 if self.trouble is None:
-                    log.error("the store takes nothing: %s; trying on", error)  # noqa: TRY400 (for operators, without a traceback)
-                self.trouble = f"the store takes nothing: {error.strerror}"
+                    log.error("the store takes nothing: %s; trying on", error.reason)  # noqa: TRY400 (for operators, without a traceback)
+                self.trouble = f"the store takes nothing: {error.reason}"
             else:
+                if self.trouble is not None:
+                    log.info("the store takes pictures again")
                 self.trouble = None
                 self._acks.pop(name)()
                 return

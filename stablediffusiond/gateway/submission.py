@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from stablediffusiond.errors import InvalidRequest, StableDiffusiondError
 from stablediffusiond.gateway.access import Client
-from stablediffusiond.gateway.errors import Conflict, TooManyJobs, Unavailable
+from stablediffusiond.gateway.errors import Conflict, StoreUnavailable, TooManyJobs
 from stablediffusiond.gateway.jobs import Job, Jobs
 from stablediffusiond.gateway.queue_client import InDoubt, QueueClient
 from stablediffusiond.gateway.store.records import ID, Interface, JobRecord, now
@@ -118,8 +118,6 @@ class Submission:
             return await self._jobs.open(record)
         except FileExistsError:
             raise Conflict("the store has something unreadable by this id; choose another") from None
-        except OSError as error:
-            raise Unavailable(f"the store takes nothing: {error.strerror}; try again later") from None
 
     async def _publish(self, job: Job, prepared: _Prepared) -> Job:
         """While the disk takes what was asked for: who asked is told when both are done."""
@@ -127,10 +125,10 @@ class Submission:
         try:
             await self._queue.publish(prepared.request)
             await syncing
-        except OSError as error:
+        except StoreUnavailable:
             self._queue.cancel_if_possible(job.id)
             await self._jobs.delete(job.id)
-            raise Unavailable(f"the store takes nothing: {error.strerror}; try again later") from None
+            raise
         except InDoubt:
             if not prepared.is_named:  # nobody will ask for it again
                 self._queue.cancel_if_possible(job.id)
@@ -142,7 +140,7 @@ class Submission:
             raise
         finally:
             syncing.add_done_callback(_look_at)
-        with contextlib.suppress(OSError):  # then a repeat publishes it once more
+        with contextlib.suppress(StoreUnavailable, FileNotFoundError):  # then a repeat publishes it once more
             await self._jobs.mark_published(job)
         return job
 

@@ -103,8 +103,10 @@ class GatewaySettings(Section):
     """Web pages elsewhere that may use it, as "https://pictures.example"."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#]+$")] | None = None
     """What the addresses of pictures begin with; unset: as each client has asked."""
-    store: Path = Path("/var/lib/stablediffusiond/gateway")
-    """The folder of the pictures and of what was asked for; of one gateway alone."""
+    store: Annotated[str, Field(pattern=r"^([^s]|s[^3]|s3[^:]|s3://[a-z0-9][a-z0-9.-]+(/|$))")] = (
+        "/var/lib/stablediffusiond/gateway"
+    )
+    """Where pictures and what was asked for are kept: a folder, or "s3://BUCKET/PREFIX"; of one gateway alone."""
     keep_days: PositiveFloat = 7
     """How long jobs and their pictures are kept."""
     keep_bytes: PositiveInt = 10_737_418_240

@@ -3,16 +3,14 @@
 import io
 import json
 import shlex
-import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.end_to_end.conftest import CHECKOUT, Service
-
-NODE_PACKAGES = CHECKOUT / "build/node"
+from tests.end_to_end.conftest import Service
+from tests.node_packages import node_package
 
 
 @pytest.fixture
@@ -92,14 +90,7 @@ const amqp = require("amqplib");
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """The npm package amqplib, installed once a checkout."""
-    if not (NODE_PACKAGES / "node_modules/amqplib").is_dir():
-        NODE_PACKAGES.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(NODE_PACKAGES), "amqplib@0.10"],
-            check=True, timeout=300,
-        )  # fmt: skip
-    return NODE_PACKAGES / "node_modules"
+    return node_package("amqplib", "0.10")
 
 
 @pytest.mark.parametrize("seeds", [[7, 8], [2**53 - 1, str(2**53)], [str(2**63 - 1), str(2**63)]], ids=str)

@@ -16,6 +16,7 @@ import pytest
 from stablediffusiond.broker.topology import Topology
 from stablediffusiond.settings import Settings
 from tests.client_settings import client_settings
+from tests.gateway.s3_server import S3Server
 from tests.preloaded import Preloaded, gateway, response_daemon
 from tools.daemons import Daemon
 from tools.private_broker import PrivateBroker
@@ -115,9 +116,10 @@ def running(
     broker: PrivateBroker,
     folder: Path,
     settings: Mapping[str, str] = MappingProxyType({}),
+    others: Mapping[str, str] = MappingProxyType({}),
     draws: Callable[[dict[str, str]], Daemon] = lambda environment: Preloaded("tests.gateway.drawing", environment),
 ) -> Iterator[Running]:
-    """All of it, ready; ``settings`` are those of ``[gateway]``, and ``draws`` starts a request daemon."""
+    """All of it, ready; ``settings`` are those of ``[gateway]``, ``others`` the rest of its environment; ``draws`` starts a request daemon."""
     name = uuid.uuid4().hex[:8]
     topology = Topology(f"requests-{name}", f"results-{name}")
     environment = {
@@ -137,6 +139,7 @@ def running(
             "STABLEDIFFUSIOND_RESPONSES__PORT": str(responsed.port()),
             "STABLEDIFFUSIOND_GATEWAY__STORE": str(folder / "store"),
             **{f"STABLEDIFFUSIOND_GATEWAY__{key.upper()}": value for key, value in settings.items()},
+            **others,
         }
         daemon = gateway(environment).wait_ready()
     except BaseException:
@@ -151,6 +154,28 @@ def running(
         raise
     finally:
         made.close()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a gateway of a test keeps what it has: the settings that say so, and the rest of its environment."""
+
+    settings: dict[str, str]
+    others: dict[str, str]
+    server: S3Server | None = None
+
+    def has(self, served: "Running", name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self.server.objects() if self.server is not None else (served.store / name).exists()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, free_port: int) -> Iterator[Kept]:
+    if request.param == "folder":
+        yield Kept({}, {})
+        return
+    with S3Server(tmp_path / "s3", free_port) as server:
+        yield Kept({"store": server.store}, server.environment, server)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from stablediffusiond.client import Client
-from tests.gateway.conftest import BODY, read_events, running
+from tests.gateway.conftest import BODY, Kept, read_events, running
 from tests.preloaded import gateway
 from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
 
 
-def test_a_gateway_that_is_killed_loses_nothing(broker: PrivateBroker, tmp_path: Path) -> None:
-    with running(broker, tmp_path) as served:
+def test_a_gateway_that_is_killed_loses_nothing(broker: PrivateBroker, tmp_path: Path, kept: Kept) -> None:
+    with running(broker, tmp_path, kept.settings, kept.others) as served:
         jobs = [served.post(body={**BODY, "seed": seed, "count": 2}).json()["id"] for seed in range(6)]
         with served.client.stream("GET", f"/jobs/{jobs[0]}/events") as answer:
             next(event for event in read_events(answer) if event.name == "image")
@@ -110,8 +110,8 @@ def test_it_starts_without_broker_and_response_daemon(tmp_path: Path) -> None:
             second.wait_ready()
 
 
-def test_what_is_too_old_or_too_much_is_deleted(broker: PrivateBroker, tmp_path: Path) -> None:
-    with running(broker, tmp_path) as served:
+def test_what_is_too_old_or_too_much_is_deleted(broker: PrivateBroker, tmp_path: Path, kept: Kept) -> None:
+    with running(broker, tmp_path, kept.settings, kept.others) as served:
         made = [served.draw(seed=seed)["id"] for seed in range(4)]
         size = served.job(made[0])["images"][0]["bytes"]
         served.environment["STABLEDIFFUSIOND_GATEWAY__KEEP_BYTES"] = str(3 * size)
@@ -124,7 +124,6 @@ def test_what_is_too_old_or_too_much_is_deleted(broker: PrivateBroker, tmp_path:
         served.restart()
         served.daemon.wait_log("jobs are not kept any longer")
         assert served.client.get("/jobs").json()["jobs"] == []
-        assert list((served.store / "jobs").iterdir()) == []
 
 
 def test_it_never_loads_torch() -> None:

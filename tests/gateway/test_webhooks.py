@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import BODY, Running, running
+from tests.gateway.conftest import BODY, Kept, Running, running
 from tools.private_broker import PrivateBroker
 
 SECRET = "sesame"
@@ -87,16 +87,15 @@ def test_one_that_is_not_taken_is_posted_again_and_no_redirection_is_followed(po
     receiver.close()
 
 
-def test_what_is_due_is_posted_by_the_next_gateway(broker: PrivateBroker, tmp_path: Path) -> None:
-    with running(broker, tmp_path, SETTINGS) as served:
+def test_what_is_due_is_posted_by_the_next_gateway(broker: PrivateBroker, tmp_path: Path, kept: Kept) -> None:
+    with running(broker, tmp_path, {**SETTINGS, **kept.settings}, kept.others) as served:
         receiver = Receiver(*[503] * 2)
         job = served.post(body={**BODY, "webhook": receiver.address}).json()["id"]
         receiver.next()
         served.restart(kill=True)
         receiver.next()
         assert receiver.next().headers["webhook-id"] == job
-        taken = served.store / "jobs" / job / "notified"
-        while not taken.exists():
+        while not kept.has(served, f"jobs/{job}/notified"):
             served.job(job)
         served.restart()
         assert served.draw()["state"] == "done"

@@ -11,9 +11,9 @@ from starlette.routing import Route
 from stablediffusiond.errors import InvalidRequest, JobFailed
 from stablediffusiond.gateway import base64_json, bodies, waiting
 from stablediffusiond.gateway.a1111.info import info
-from stablediffusiond.gateway.base64_json import PictureFile
 from stablediffusiond.gateway.context import Context, client_of, context_of
 from stablediffusiond.gateway.jobs import Job
+from stablediffusiond.gateway.store.files import StoredFile
 from stablediffusiond.gateway.submission import Asking
 from stablediffusiond.messages.values import Body, asks_for_nothing
 
@@ -71,8 +71,8 @@ async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
     return base64_json.response(answer)
 
 
-def _files(context: Context, job: Job) -> list[PictureFile]:
-    return [PictureFile(context.jobs.path(job.id, image), image.bytes) for _, image in sorted(job.images.items())]
+def _files(context: Context, job: Job) -> list[StoredFile]:
+    return [context.jobs.file(job.id, image) for _, image in sorted(job.images.items())]
 
 
 def _upscale(fields: Mapping[str, Any]) -> Body:

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 from stablediffusiond.errors import JobError
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.jobs import Job
+from stablediffusiond.gateway.store.files import StoredFile
 from stablediffusiond.gateway.store.records import StoredImage
 from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.replies import ImageFacts
@@ -16,17 +16,17 @@ from stablediffusiond.messages.replies import ImageFacts
 async def info(context: Context, job: Job) -> str:
     """Of a job that has ended, with the ``parameters`` of each picture's file."""
     images = [image for _, image in sorted(job.images.items())]
-    texts = [await asyncio.to_thread(parameters, context.jobs.path(job.id, image)) for image in images]
+    texts = [await _parameters(context.jobs.file(job.id, image)) for image in images]
     return json.dumps(_facts(job, images, texts), ensure_ascii=False)
 
 
-def parameters(path: Path) -> str:
+async def _parameters(file: StoredFile) -> str:
     """A1111's text in a picture's file; empty where it was not asked for."""
     # Pillow is loaded by the first client of A1111's, and not by the others.
     from stablediffusiond.pictures import metadata  # noqa: PLC0415
 
     try:
-        return metadata.read(path.read_bytes()).parameters
+        return (await asyncio.to_thread(metadata.read, await file.read() or b"")).parameters
     except JobError:
         return ""
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from stablediffusiond.client.events import Preview
 from stablediffusiond.errors import JobFailed
 from stablediffusiond.gateway import events, problems
-from stablediffusiond.gateway.base64_json import JsonWithPictures, PictureFile
+from stablediffusiond.gateway.base64_json import JsonWithPictures
 from stablediffusiond.gateway.context import Context
 from stablediffusiond.gateway.jobs import Job
 from stablediffusiond.gateway.openai.asked import Asked
@@ -80,7 +80,7 @@ class StreamedImages:
 
     async def _completed(self, image: StoredImage) -> AsyncIterator[bytes]:
         name = f"{self._kind}.completed"
-        file = PictureFile(self._context.jobs.path(self._job.id, image), image.bytes)
+        file = self._context.jobs.file(self._job.id, image)
         event = {"b64_json": file, **self._facts(name, _format(image), _size(image)), "usage": _USAGE}
         yield f"event: {name}\ndata: ".encode()
         async for piece in JsonWithPictures(event):
@@ -95,7 +95,7 @@ class StreamedImages:
 def _image(context: Context, request: Request, job: Job, image: StoredImage, asked: Asked) -> dict[str, Any]:
     if asked.response_format == "url":
         return {"url": context.base(request) + context.links.path(job, image)}
-    return {"b64_json": PictureFile(context.jobs.path(job.id, image), image.bytes)}
+    return {"b64_json": context.jobs.file(job.id, image)}
 
 
 def _created(job: Job) -> int:
