@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEME: Final = "s3://"
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_REFUSED: Final = re.compile(r"403 Forbidden|NoSuchBucket")
 _ANSWER: Final = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
 
 #: How long a client waits to hear that its job cannot be kept.
@@ -151,7 +152,8 @@ def _translated() -> Iterator[None]:
             raise
         raise StoreRefused(_said(error)) from None
     except BaseError as error:
-        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or "NoSuchBucket" in str(error)
+        # A list that is refused is a GenericError.
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(str(error))
         raise (StoreRefused if refused else StoreUnavailable)(_said(error)) from None
 
 
