@@ -146,6 +146,23 @@ def test_a_restart_in_the_middle_is_survived(page: Page, broker: PrivateBroker, 
         expect(page.locator(".card a[href] img")).to_be_visible()
 
 
+def test_a_broker_that_is_killed_in_the_middle_is_survived(
+    page: Page, own_broker: PrivateBroker, tmp_path: Path
+) -> None:
+    """The job is drawn anew, and the page, which was never reloaded, shows it; so is the next one."""
+    with running(own_broker, tmp_path) as served:
+        page.goto(served.address)
+        ask(page, "a patient cat", steps="150")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".card .state")).to_contain_text("%")
+        own_broker.restart()
+        expect(page.locator(".card a[href] img")).to_be_visible(timeout=120_000)
+        served.responsed.wait_status("clients$")
+        ask(page, "the next cat")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".card", has_text="the next cat").locator("a[href] img")).to_be_visible(timeout=120_000)
+
+
 def test_a_token_is_asked_for_on_a_phone(page: Page, broker: PrivateBroker, tmp_path: Path) -> None:
     with running(broker, tmp_path, {"token": TOKEN}) as served:
         page.set_viewport_size({"width": 360, "height": 700})
