@@ -87,8 +87,11 @@ apt_install() {
 # The demo and the tests bring their own broker: installing the package must not start another for the whole machine,
 # neither now nor when it boots; nor Erlang's epmd, unless it was there before.
 without_starting_services() {
-  local policy=/usr/sbin/policy-rc.d services=(rabbitmq-server.service)
-  command -v epmd >/dev/null || services+=(epmd.service epmd.socket)
+  local policy=/usr/sbin/policy-rc.d services=() each
+  for each in rabbitmq-server nginx caddy; do
+    if [[ " ${missing[*]} " = *" $each "* ]]; then services+=("$each.service"); fi
+  done
+  command -v epmd >/dev/null || [[ " ${missing[*]} " != *" rabbitmq-server "* ]] || services+=(epmd.service epmd.socket)
   if [ -e $policy ]; then
     "$@"
   else
@@ -99,7 +102,7 @@ without_starting_services() {
     as_root rm -f $policy
     trap - EXIT
   fi
-  if [[ " ${missing[*]} " = *" rabbitmq-server "* ]] && command -v systemctl >/dev/null; then
+  if [ ${#services[@]} -gt 0 ] && command -v systemctl >/dev/null; then
     quietly as_root systemctl disable "${services[@]}"
   fi
 }
@@ -111,7 +114,7 @@ set_up_system() {
     need amqp-publish amqp-tools nc netcat-openbsd jq jq node nodejs npm npm go golang-go ip iproute2 \
       pgrep procps systemd-analyze systemd systemd-nspawn systemd-container slirp4netns slirp4netns sudo sudo \
       shellcheck shellcheck unshare util-linux groff groff-base \
-      gcc gcc /usr/include/stdio.h libc6-dev chromium chromium
+      gcc gcc /usr/include/stdio.h libc6-dev chromium chromium /usr/sbin/nginx nginx caddy caddy
   fi
   install_missing
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from stablediffusiond.gateway.a1111.iterations import Drawings
 from stablediffusiond.gateway.a1111.options import Options
 from stablediffusiond.gateway.access import Access, Client
 from stablediffusiond.gateway.errors import NotFound
@@ -28,6 +29,7 @@ class Context:
     submission: Submission
     links: Links
     options: Options = field(default_factory=Options)
+    drawings: Drawings = field(default_factory=Drawings)
     service: ServiceView = field(init=False)
 
     def __post_init__(self) -> None:

@@ -189,12 +189,12 @@ class Request(BaseModel):
             body.setdefault("prompt", "")
             body["upscaler"] = upscalers.canonical(file_name(str(body.get("upscaler") or "")) or upscalers.OF_UPSCALE)
         seed = seeds.read(body.get("seed", -1))
-        body["seed"] = _derived_seed(job_id) if seed is None else seed
+        body["seed"] = derived_seed(job_id) if seed is None else seed
         if asks_for_nothing(body.get("subseed_strength", 0)):
             body.pop("subseed", None)
         else:
             subseed = seeds.read(body.get("subseed", -1), "subseed")
-            body["subseed"] = _derived_seed(f"subseed of {job_id}") if subseed is None else subseed
+            body["subseed"] = derived_seed(f"subseed of {job_id}") if subseed is None else subseed
         move_units(body)
         for name, reader in _READERS.items():
             if name in body:
@@ -230,7 +230,7 @@ def _job_id(value: object) -> str:
     return text
 
 
-def _derived_seed(job_id: str) -> int:
+def derived_seed(job_id: str) -> int:
     """Of 32 bits, so that every language can read it."""
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big")
 

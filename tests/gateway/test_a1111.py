@@ -71,6 +71,31 @@ def test_progress_with_the_current_image_and_interrupt(api: Any) -> None:
     assert other.get_progress()["progress"] == 0
 
 
+def test_skip_ends_one_iteration_and_the_others_go_on(api: Any, served: Running) -> None:
+    results: list[Any] = []
+    drawing = threading.Thread(target=lambda: results.append(api.txt2img(**{**SMALL, "steps": 150}, n_iter=3)))
+    other = webuiapi.WebUIApi(baseurl=api.baseurl)
+    assert other.skip() is None  # nothing is drawn
+    drawing.start()
+    while (state := other.get_progress()["state"])["sampling_step"] == 0:
+        continue
+    assert (state["job_count"], state["job_no"]) == (3, 0)
+    skipped = served.job(state["job"])["request"]["seed"]
+    assert other.skip() is None
+    drawing.join()
+    left = [seed for seed in (7, 8, 9) if seed != skipped]
+    assert results[0].info["all_seeds"] == left
+    assert len(results[0].images) == 2
+
+
+def test_iterations_have_the_seeds_of_one_job(api: Any, served: Running) -> None:
+    api.txt2img(**SMALL, n_iter=2, batch_size=2, subseed=3, subseed_strength=0.5)
+    asked = [job["request"] for job in served.client.get("/jobs?limit=2").json()["jobs"]]
+    assert sorted((each["seed"], each["subseed"], each["count"]) for each in asked) == [(7, 3, 2), (7, 5, 2)]
+    chosen = api.txt2img(**{**SMALL, "seed": -1}, n_iter=2).info["all_seeds"]
+    assert int(chosen[1]) == int(chosen[0]) + 1
+
+
 def test_what_may_be_named(api: Any) -> None:
     assert api.util_get_sampler_names() == sorted(samplers.NAMES)
     assert "karras" in api.util_get_scheduler_names()

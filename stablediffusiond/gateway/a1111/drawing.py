@@ -1,7 +1,7 @@
 """The paths of A1111's that draw."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from stablediffusiond.errors import InvalidRequest, JobFailed
 from stablediffusiond.gateway import base64_json, bodies, waiting
+from stablediffusiond.gateway.a1111 import iterations
 from stablediffusiond.gateway.a1111.info import info
 from stablediffusiond.gateway.context import Context, client_of, context_of
 from stablediffusiond.gateway.jobs import Job
@@ -54,25 +55,26 @@ async def extra_single_image(request: Request) -> Response:
     job = await context.submission.submit(_upscale(fields), asking)
     await waiting.until_done(context, request, job)
     told = "".join(f"<p>{html.escape(warning)}</p>" for warning in job.record.warnings)
-    return base64_json.response({"html_info": told, "image": _files(context, job)[0]})
+    return base64_json.response({"html_info": told, "image": _files(context, [job])[0]})
 
 
 async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
-    context = context_of(request)
-    with_options = context.options.applied(client_of(request).name, fields)
-    job = await context.submission.submit(with_options, asking)
-    try:
-        await waiting.until_done(context, request, job)
-    except JobFailed as error:
-        if error.code != "cancelled":  # which A1111 answers with what is there
-            raise
+    context, client = context_of(request), client_of(request).name
+    with_options = context.options.applied(client, fields)
+    jobs = await context.submission.submit_all(iterations.split(with_options, asking))
+    with context.drawings.waited_for(client, jobs):
+        try:
+            await waiting.until_done(context, request, *jobs)
+        except JobFailed as error:
+            if error.code != "cancelled":  # which A1111 answers with what is there
+                raise
     echoed: Body = {name: None if name in _PICTURES else value for name, value in fields.items()}
-    answer = {"images": _files(context, job), "parameters": echoed, "info": await info(context, job)}
+    answer = {"images": _files(context, jobs), "parameters": echoed, "info": await info(context, jobs)}
     return base64_json.response(answer)
 
 
-def _files(context: Context, job: Job) -> list[StoredFile]:
-    return [context.jobs.file(job.id, image) for _, image in sorted(job.images.items())]
+def _files(context: Context, jobs: Sequence[Job]) -> list[StoredFile]:
+    return [context.jobs.file(job.id, image) for job in jobs for _, image in sorted(job.images.items())]
 
 
 def _upscale(fields: Mapping[str, Any]) -> Body:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from stablediffusiond.errors import JobError
@@ -13,11 +14,11 @@ from stablediffusiond.messages.names import file_name
 from stablediffusiond.messages.replies import ImageFacts
 
 
-async def info(context: Context, job: Job) -> str:
-    """Of a job that has ended, with the ``parameters`` of each picture's file."""
-    images = [image for _, image in sorted(job.images.items())]
-    texts = [await _parameters(context.jobs.file(job.id, image)) for image in images]
-    return json.dumps(_facts(job, images, texts), ensure_ascii=False)
+async def info(context: Context, jobs: Sequence[Job]) -> str:
+    """Of jobs that have ended, with the ``parameters`` of each picture's file."""
+    pairs = [(job, image) for job in jobs for _, image in sorted(job.images.items())]
+    texts = [await _parameters(context.jobs.file(job.id, image)) for job, image in pairs]
+    return json.dumps(_facts(jobs[0], [image for _, image in pairs], texts), ensure_ascii=False)
 
 
 async def _parameters(file: StoredFile) -> str:
@@ -51,7 +52,7 @@ def _facts(job: Job, images: list[StoredImage], texts: list[str]) -> dict[str, A
         "sampler_name": first.sampler,
         "cfg_scale": first.guidance_scale,
         "steps": first.steps,
-        "batch_size": len(images),
+        "batch_size": job.record.count,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": file_name(first.model),

@@ -1,6 +1,7 @@
 """How far A1111's clients' jobs are, and ending them: of the one that asks, since here several draw at once."""
 
 import base64
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -8,40 +9,50 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stablediffusiond.gateway.context import Context, client_of, context_of
+from stablediffusiond.gateway.context import client_of, context_of
 from stablediffusiond.gateway.jobs import Job
 from stablediffusiond.gateway.store.records import now
 
 
 async def progress(request: Request) -> Response:
-    """Of the client's job that was begun first."""
-    jobs = _jobs(context_of(request), request)
-    job = next((job for job in jobs if job.progress is not None), next(iter(jobs), None))
+    """Of what the client waits for, the request of which something is drawn, else the first."""
+    drawings = context_of(request).drawings.of(client_of(request).name)
+    begun = [jobs for jobs in drawings if any(map(_is_begun, jobs))]
     with_image = request.query_params.get("skip_current_image", "false").lower() != "true"
-    return JSONResponse(_progress(job, len(jobs), now(), with_image=with_image))
+    return JSONResponse(_progress(next(iter(begun or drawings), []), now(), with_image=with_image))
 
 
 async def interrupt(request: Request) -> Response:
-    """Cancel the client's jobs that are being drawn; what is finished of them is answered."""
+    """Cancel what is being drawn of the client's, whole requests; what is finished of them is answered."""
     context = context_of(request)
-    jobs = _jobs(context, request)
-    begun = [job for job in jobs if job.progress is not None]
-    for job in begun or jobs[:1]:
+    drawings = context.drawings.of(client_of(request).name)
+    begun = [jobs for jobs in drawings if any(map(_is_begun, jobs))]
+    for jobs in begun or drawings[:1]:
+        for job in jobs:
+            if not job.has_ended:
+                await context.queue.cancel(job.id)
+    return JSONResponse(None)
+
+
+async def skip(request: Request) -> Response:
+    """Cancel one iteration, the first that is being drawn; the others go on."""
+    context = context_of(request)
+    jobs = [job for drawing in context.drawings.of(client_of(request).name) for job in drawing]
+    if (job := next(filter(_is_begun, jobs), None)) is not None:
         await context.queue.cancel(job.id)
     return JSONResponse(None)
 
 
-def _jobs(context: Context, request: Request) -> list[Job]:
-    under_way = context.jobs.under_way(client_of(request).name)
-    return [job for job in under_way if job.record.interface == "a1111" and job.is_published]
+def _is_begun(job: Job) -> bool:
+    return job.progress is not None and not job.has_ended
 
 
-def _progress(job: Job | None, count: int, moment: datetime, *, with_image: bool) -> dict[str, Any]:
-    done = 0.0 if job is None or job.progress is None else job.progress.step / job.progress.steps
-    elapsed_seconds = 0.0 if job is None else (moment - job.record.created_at).total_seconds()
-    steps = job.progress.steps if job is not None and job.progress is not None else 0
+def _progress(jobs: Sequence[Job], moment: datetime, *, with_image: bool) -> dict[str, Any]:
+    job = next(filter(_is_begun, jobs), next((job for job in jobs if not job.has_ended), None))
+    done = sum(_done(each) for each in jobs) / len(jobs) if jobs else 0.0
+    elapsed_seconds = (moment - jobs[0].record.created_at).total_seconds() if jobs else 0.0
+    at = None if job is None else job.progress
     previews = [] if job is None or not with_image else sorted(job.previews.items())
-    image = base64.b64encode(previews[0][1].jpeg).decode() if previews else None
     return {
         "progress": done,
         "eta_relative": elapsed_seconds / done - elapsed_seconds if done else 0.0,
@@ -50,20 +61,25 @@ def _progress(job: Job | None, count: int, moment: datetime, *, with_image: bool
             "interrupted": False,
             "stopping_generation": False,
             "job": "" if job is None else job.id,
-            "job_count": count,
-            "job_timestamp": "0" if job is None else job.record.created_at.strftime("%Y%m%d%H%M%S"),
-            "job_no": 0 if job is None else len(job.images),
-            "sampling_step": 0 if job is None or job.progress is None else job.progress.step,
-            "sampling_steps": steps,
+            "job_count": len(jobs),
+            "job_timestamp": jobs[0].record.created_at.strftime("%Y%m%d%H%M%S") if jobs else "0",
+            "job_no": sum(each.has_ended for each in jobs),
+            "sampling_step": 0 if at is None else at.step,
+            "sampling_steps": 0 if at is None else at.steps,
         },
-        "current_image": image,
+        "current_image": base64.b64encode(previews[0][1].jpeg).decode() if previews else None,
         "textinfo": None,
     }
+
+
+def _done(job: Job) -> float:
+    if job.has_ended:
+        return 1.0
+    return 0.0 if job.progress is None else job.progress.step / job.progress.steps
 
 
 ROUTES: Final = [
     Route("/sdapi/v1/progress", progress, methods=["GET"]),
     Route("/sdapi/v1/interrupt", interrupt, methods=["POST"]),
-    # A job's pictures are drawn together here: to skip one is to end all.
-    Route("/sdapi/v1/skip", interrupt, methods=["POST"]),
+    Route("/sdapi/v1/skip", skip, methods=["POST"]),
 ]
