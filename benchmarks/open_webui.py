@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,7 +52,7 @@ class Recorder:
         class Handler(http.server.BaseHTTPRequestHandler):
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                recorded = _recorded(self.command, self.path, self.headers, body)
+                recorded = _recorded(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 if recorded not in outer.requests:
                     outer.requests.append(recorded)
                 connection = http.client.HTTPConnection(host, timeout=300)
@@ -79,9 +80,9 @@ class Recorder:
         self._server.server_close()
 
 
-def _recorded(method: str, path: str, headers: http.client.HTTPMessage, body: bytes) -> dict[str, Any]:
+def _recorded(method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """JSON as such, a form in base64."""
-    said = {name: headers[name] for name in HEADERS if headers[name] is not None}
+    said = {name: headers[name] for name in HEADERS if name in headers}
     found: dict[str, Any] = {"method": method, "path": path, "headers": said}
     if headers.get("content-type", "").startswith("application/json"):
         return {**found, "json": json.loads(body)}

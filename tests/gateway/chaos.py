@@ -131,7 +131,8 @@ async def outcome(client: httpx.AsyncClient, readers: Sequence[Reader]) -> Outco
 
 async def count(client: httpx.AsyncClient) -> int:
     """All jobs that the gateway has."""
-    found, before = 0, {}
+    found = 0
+    before: dict[str, str] = {}
     while jobs := (await client.get("/jobs", params={"limit": 100, **before})).json()["jobs"]:
         found += len(jobs)
         before = {"before": jobs[-1]["id"]}
