@@ -52,7 +52,7 @@ class Recorder:
         class Handler(http.server.BaseHTTPRequestHandler):
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                recorded = _recorded(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                recorded = _recorded(self.command, self.path, dict(self.headers.items()), body)
                 if recorded not in outer.requests:
                     outer.requests.append(recorded)
                 connection = http.client.HTTPConnection(host, timeout=300)
@@ -82,6 +82,7 @@ class Recorder:
 
 def _recorded(method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """JSON as such, a form in base64."""
+    headers = {name.lower(): value for name, value in headers.items()}
     said = {name: headers[name] for name in HEADERS if name in headers}
     found: dict[str, Any] = {"method": method, "path": path, "headers": said}
     if headers.get("content-type", "").startswith("application/json"):
