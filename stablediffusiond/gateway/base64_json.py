@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
+from stablediffusiond.gateway.errors import NotFound
 from stablediffusiond.gateway.store.files import StoredFile
 
 
@@ -17,10 +18,19 @@ class JsonWithPictures:
 
     def __init__(self, value: Any) -> None:
         self._files: list[StoredFile] = []
+        self._first: AsyncIterator[bytes] | None = None
         self._mark = uuid.uuid4().hex
         written = json.dumps(value, ensure_ascii=False, default=self._marked)
         #: Text and number of a file in turn; it begins and ends with text.
         self._parts = re.split(f"{self._mark}-([0-9]+)", written)
+
+    async def open(self) -> None:
+        """Begin the first picture, while an error can still be the answer. Raises StoreUnavailable and NotFound."""
+        if self._files:
+            try:
+                self._first = await self._files[0].stream()
+            except FileNotFoundError:
+                raise NotFound("this picture is not kept any more") from None
 
     @property
     def length(self) -> int:
@@ -33,7 +43,8 @@ class JsonWithPictures:
             if place % 2 == 0:
                 yield part.encode()
                 continue
-            async for piece in _encoded(await self._files[int(part)].stream()):
+            stream = self._first if part == "0" and self._first is not None else await self._files[int(part)].stream()
+            async for piece in _encoded(stream):
                 yield piece
 
     def _marked(self, value: object) -> str:
@@ -43,9 +54,10 @@ class JsonWithPictures:
         return f"{self._mark}-{len(self._files) - 1}"
 
 
-def response(value: Any) -> StreamingResponse:
-    """An answer with a length, so that a client notices when it breaks off."""
+async def response(value: Any) -> StreamingResponse:
+    """An answer with a length, so that a client notices when it breaks off. Raises StoreUnavailable and NotFound."""
     written = JsonWithPictures(value)
+    await written.open()
     headers = {"Content-Length": str(written.length)}
     return StreamingResponse(written, media_type="application/json", headers=headers)
 

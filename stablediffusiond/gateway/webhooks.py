@@ -7,6 +7,7 @@ followed. What is due stands in the store, so a gateway that is started again go
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -18,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.gateway.errors import StoreUnavailable
 from stablediffusiond.gateway.jobs import Job, Jobs
 from stablediffusiond.messages.values import Body, shown
 from stablediffusiond.settings import GatewaySettings
@@ -30,6 +32,7 @@ _LONGEST_PAUSE_SECONDS: Final = 3600.0
 #: After that nobody is there who wants to know.
 _GIVE_UP_SECONDS: Final = 3 * 86_400
 _AT_ONCE: Final = 8
+_STORE_PAUSE_SECONDS: Final = 5.0
 
 
 def taken_from(fields: Body, settings: GatewaySettings) -> tuple[Body, str | None]:
@@ -70,7 +73,7 @@ class Webhooks:
 
     async def _deliver(self, job_id: str) -> None:
         pause_seconds, began = _FIRST_PAUSE_SECONDS, time.time()
-        while (job := await self._jobs.get(job_id)) is not None and job.record.webhook is not None:
+        while (job := await self._job(job_id)) is not None and job.record.webhook is not None:
             await job.until_ended()
             body = json.dumps(self._view(job), ensure_ascii=False).encode()
             async with self._slots:
@@ -83,6 +86,13 @@ class Webhooks:
             log.info("webhook of job %s: %s; again in %.0f s", job_id, failure, pause_seconds)
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _job(self, job_id: str) -> Job | None:
+        """However long the store is away."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                return await self._jobs.get(job_id)
+            await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
     def _headers(self, job_id: str, body: bytes) -> dict[str, str]:
         moment = str(int(time.time()))

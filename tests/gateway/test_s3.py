@@ -14,6 +14,8 @@ from tests.preloaded import gateway
 from tools.daemons import DaemonFailed
 from tools.private_broker import PrivateBroker
 
+IN_BASE64 = {"prompt": "a red cat", "size": "64x64", "steps": 10}
+
 
 @pytest.fixture
 def server(tmp_path: Path, free_port: int) -> Iterator[S3Server]:
@@ -59,12 +61,15 @@ def test_what_was_being_deleted_or_begun_is_tidied_up(served: Running, server: S
 
 def test_a_bucket_that_is_away_is_said_and_loses_nothing(served: Running, server: S3Server) -> None:
     drawn = served.draw()
+    assert served.post("/v1/images/generations", IN_BASE64, **{"Idempotency-Key": "drawn"}).status_code == 200
     jobs = [served.post(body={**BODY, "steps": 100, "seed": seed}).json()["id"] for seed in range(3)]
     server.kill()
     refused = served.post(**{"Idempotency-Key": "again"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0
     assert served.client.get(drawn["images"][0]["url"]).status_code == 503
+    again = served.post("/v1/images/generations", IN_BASE64, **{"Idempotency-Key": "drawn"})
+    assert (again.status_code, again.json()["error"]["code"]) == (503, "unavailable")
     served.daemon.wait_log("the store takes nothing")
     assert served.client.get("/healthz").status_code == 503
     assert all(not served.job(job)["images"] for job in jobs)

@@ -55,7 +55,7 @@ async def extra_single_image(request: Request) -> Response:
     job = await context.submission.submit(_upscale(fields), asking)
     await waiting.until_done(context, request, job)
     told = "".join(f"<p>{html.escape(warning)}</p>" for warning in job.record.warnings)
-    return base64_json.response({"html_info": told, "image": _files(context, [job])[0]})
+    return await base64_json.response({"html_info": told, "image": _files(context, [job])[0]})
 
 
 async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
@@ -70,7 +70,7 @@ async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
                 raise
     echoed: Body = {name: None if name in _PICTURES else value for name, value in fields.items()}
     answer = {"images": _files(context, jobs), "parameters": echoed, "info": await info(context, jobs)}
-    return base64_json.response(answer)
+    return await base64_json.response(answer)
 
 
 def _files(context: Context, jobs: Sequence[Job]) -> list[StoredFile]:

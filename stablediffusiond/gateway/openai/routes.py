@@ -51,7 +51,7 @@ async def _answer(request: Request, job: Job, what: asked.Asked, kind: answers.K
     context = context_of(request)
     if not what.stream:
         await waiting.until_done(context, request, job)
-        return base64_json.response(answers.images(context, request, job, what))
+        return await base64_json.response(answers.images(context, request, job, what))
 
     async def pieces() -> Any:
         async with waiting.cancelling_if_left(context, request, job):

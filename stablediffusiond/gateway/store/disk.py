@@ -38,6 +38,8 @@ class DiskFiles:
         Raises:
             SettingsError: it cannot be made or written, or another gateway has it.
         """
+        if self._lock is not None:
+            return
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -48,6 +50,7 @@ class DiskFiles:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            await self.close()
             message = f"settings: [gateway] store: another gateway uses {self._root}; each needs its own"
             raise SettingsError(message) from None
 
@@ -85,6 +88,7 @@ class DiskFiles:
     async def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
 
 async def _in_thread(blocking: Callable[..., Result], *arguments: object) -> Result:
