@@ -145,13 +145,12 @@ class JobStore:
 
     async def _read(self, job_id: str, name: str, parse: Callable[[bytes], Read]) -> Read | None:
         """What the file has; None where there is none, or a disk has spoilt it."""
-        folder = f"{_JOBS}/{job_id}"
-        written = await self._files.read(folder, name)
+        written = await self._files.read(f"{_JOBS}/{job_id}", name)
         try:
             return None if written is None else parse(written)
         except ValidationError as error:
             why = error.errors(include_url=False)[0]["msg"]
-            log.warning("%s/%s cannot be read, and counts as missing: %s", folder, name, why)
+            log.warning("%s cannot be read, and counts as missing: %s", f"{_JOBS}/{job_id}/{name}", why)
             return None
 
 
