@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import webuiapi
 from PIL import Image
@@ -86,6 +87,18 @@ def test_skip_ends_one_iteration_and_the_others_go_on(api: Any, served: Running)
     left = [seed for seed in (7, 8, 9) if seed != skipped]
     assert results[0].info["all_seeds"] == left
     assert len(results[0].images) == 2
+
+
+def test_interrupt_reaches_a_job_whose_client_has_left(api: Any, served: Running) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        served.client.post("/sdapi/v1/txt2img", json={**SMALL, "steps": 150, "n_iter": 2}, timeout=0.5)
+    while (state := api.get_progress()["state"])["sampling_step"] == 0:
+        continue
+    assert state["job_count"] == 2
+    assert api.interrupt() is None
+    assert served.events(state["job"])[-1].name == "failed"
+    while api.get_progress()["state"]["job_count"]:
+        continue
 
 
 def test_iterations_have_the_seeds_of_one_job(api: Any, served: Running) -> None:

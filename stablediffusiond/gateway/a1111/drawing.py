@@ -62,12 +62,12 @@ async def _draw(request: Request, fields: Body, asking: Asking) -> Response:
     context, client = context_of(request), client_of(request).name
     with_options = context.options.applied(client, fields)
     jobs = await context.submission.submit_all(iterations.split(with_options, asking))
-    with context.drawings.waited_for(client, jobs):
-        try:
-            await waiting.until_done(context, request, *jobs)
-        except JobFailed as error:
-            if error.code != "cancelled":  # which A1111 answers with what is there
-                raise
+    context.drawings.add(client, jobs)
+    try:
+        await waiting.until_done(context, request, *jobs)
+    except JobFailed as error:
+        if error.code != "cancelled":  # which A1111 answers with what is there
+            raise
     echoed: Body = {name: None if name in _PICTURES else value for name, value in fields.items()}
     answer = {"images": _files(context, jobs), "parameters": echoed, "info": await info(context, jobs)}
     return await base64_json.response(answer)

@@ -3,10 +3,9 @@
 A job ends as a whole. So each iteration is a job of its own, and one request of a client's is several of them.
 """
 
-import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from stablediffusiond.errors import InvalidRequest
@@ -54,22 +53,20 @@ def _seed(fields: Body, name: str, key: str) -> int:
 
 
 class Drawings:
-    """What each client waits for: the jobs of a request of its, the first that came first."""
+    """Which jobs are one request's, as long as this gateway runs; a client that has left does not end them."""
 
     def __init__(self) -> None:
         self._of: dict[str, list[Sequence[Job]]] = {}
 
-    @contextlib.contextmanager
-    def waited_for(self, client: str, jobs: Sequence[Job]) -> Iterator[None]:
-        drawings = self._of.setdefault(client, [])
-        drawings.append(jobs)
-        try:
-            yield
-        finally:
-            drawings.remove(jobs)
-            if not drawings:
-                self._of.pop(client, None)
+    def add(self, client: str, jobs: Sequence[Job]) -> None:
+        self._of[client] = [*filter(_goes_on, self._of.get(client, [])), jobs]
 
-    def of(self, client: str) -> list[Sequence[Job]]:
-        """Those that have not ended."""
-        return [jobs for jobs in self._of.get(client, []) if not all(job.has_ended for job in jobs)]
+    def of(self, client: str, under_way: Sequence[Job]) -> list[Sequence[Job]]:
+        """Those of ``client`` that have not ended; what is ``under_way`` since before this gateway is by itself."""
+        known = list(filter(_goes_on, self._of.get(client, [])))
+        ids = {job.id for jobs in known for job in jobs}
+        return [*([job] for job in under_way if job.id not in ids), *known]
+
+
+def _goes_on(jobs: Sequence[Job]) -> bool:
+    return not all(job.has_ended for job in jobs)

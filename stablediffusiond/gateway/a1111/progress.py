@@ -15,8 +15,8 @@ from stablediffusiond.gateway.store.records import now
 
 
 async def progress(request: Request) -> Response:
-    """Of what the client waits for, the request of which something is drawn, else the first."""
-    drawings = context_of(request).drawings.of(client_of(request).name)
+    """Of what the client has asked for, the request of which something is drawn, else the first."""
+    drawings = _drawings(request)
     begun = [jobs for jobs in drawings if any(map(_is_begun, jobs))]
     with_image = request.query_params.get("skip_current_image", "false").lower() != "true"
     return JSONResponse(_progress(next(iter(begun or drawings), []), now(), with_image=with_image))
@@ -25,7 +25,7 @@ async def progress(request: Request) -> Response:
 async def interrupt(request: Request) -> Response:
     """Cancel what is being drawn of the client's, whole requests; what is finished of them is answered."""
     context = context_of(request)
-    drawings = context.drawings.of(client_of(request).name)
+    drawings = _drawings(request)
     begun = [jobs for jobs in drawings if any(map(_is_begun, jobs))]
     for jobs in begun or drawings[:1]:
         for job in jobs:
@@ -37,10 +37,17 @@ async def interrupt(request: Request) -> Response:
 async def skip(request: Request) -> Response:
     """Cancel one iteration, the first that is being drawn; the others go on."""
     context = context_of(request)
-    jobs = [job for drawing in context.drawings.of(client_of(request).name) for job in drawing]
+    jobs = [job for drawing in _drawings(request) for job in drawing]
     if (job := next(filter(_is_begun, jobs), None)) is not None:
         await context.queue.cancel(job.id)
     return JSONResponse(None)
+
+
+def _drawings(request: Request) -> list[Sequence[Job]]:
+    """What the client has asked for and has not ended, request by request."""
+    context, client = context_of(request), client_of(request).name
+    under_way = [job for job in context.jobs.under_way(client) if job.record.interface == "a1111" and job.is_published]
+    return context.drawings.of(client, under_way)
 
 
 def _is_begun(job: Job) -> bool:
