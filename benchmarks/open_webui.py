@@ -1,7 +1,8 @@
 """Open WebUI itself before the gateway: its image engine set to ours in each of the two ways, and pictures drawn.
 
     python3 -m venv /tmp/open-webui && /tmp/open-webui/bin/pip install open-webui      # 3 GB
-    python -m benchmarks.open_webui /tmp/open-webui/bin/open-webui [--record tests/gateway/open_webui.json]
+    python -m benchmarks.open_webui /tmp/open-webui/bin/open-webui [--without-model]
+        [--record tests/gateway/open_webui.json]
 
 Nothing is downloaded when it starts: its settings below keep it from its embedding model. What it asks of the gateway
 is printed, and with ``--record`` written into the file that ``tests/gateway/test_open_webui.py`` sends again.
@@ -9,17 +10,17 @@ is printed, and with ``--record`` written into the file that ``tests/gateway/tes
 
 import argparse
 import base64
+import contextlib
 import http.client
 import http.server
 import io
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,9 +28,9 @@ from urllib.parse import urlsplit
 import httpx
 from PIL import Image
 
-from tests.gateway.conftest import running
+from tests.gateway.conftest import running, without_model
 from tests.preloaded import request_daemon
-from tools.private_broker import PrivateBroker
+from tools.private_broker import PrivateBroker, free_port
 
 SIZE: Final = "128x128"
 STEPS: Final = 12
@@ -90,12 +91,6 @@ def _recorded(method: str, path: str, headers: Mapping[str, str], body: bytes) -
     return {**found, "base64": base64.b64encode(body).decode()} if body else found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_healthy(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
@@ -137,7 +132,7 @@ class OpenWebUI:
         seconds = time.perf_counter() - began
         data = self._client.get(made["url"]).raise_for_status().content
         with Image.open(io.BytesIO(data)) as picture:
-            print(f"{what}: {picture.format} of {picture.width} x {picture.height}, {seconds:.2f} s")
+            print(f"{what}: {picture.format} of {picture.width} x {picture.height}, {seconds:.2f} s", flush=True)
         return data
 
     def _get(self, path: str) -> Any:
@@ -158,54 +153,66 @@ def draw_directly(address: str, path: str, **fields: object) -> None:
 
 
 def drawn_with_each(client: httpx.Client, address: str) -> None:
-    open_webui = OpenWebUI(client)
+    chat = OpenWebUI(client)
     for engine in ("automatic1111", "openai"):
-        open_webui.set_engine(engine, address)
+        chat.set_engine(engine, address)
         names = [each["name"] for each in client.get("/api/v1/images/models").raise_for_status().json()]
         print(f"{engine}: it shows the models {names}")
         for turn in ("first", "second"):
-            drawn = open_webui.draw(f"{engine}, {turn} picture", "/images/generations", prompt="a red cat", n=1)
+            drawn = chat.draw(f"{engine}, {turn} picture", "/images/generations", prompt="a red cat", n=1)
     image = f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
-    open_webui.draw("openai, an edit", "/images/edit", prompt="a blue cat", image=image)
+    chat.draw("openai, an edit", "/images/edit", prompt="a blue cat", image=image)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="open-webui, in an environment of its own")
     parser.add_argument("--record", type=Path, help="where its requests are written")
+    parser.add_argument("--without-model", action="store_true", help="noise, a hundred steps a second: for the figures")
     chosen = parser.parse_args()
+    draws = without_model if chosen.without_model else request_daemon
     with (
         tempfile.TemporaryDirectory() as folder,
         PrivateBroker() as broker,
-        running(broker, Path(folder), draws=request_daemon) as served,
+        running(broker, Path(folder), draws=draws) as served,
     ):
         recorder = Recorder(served.address)
-        port = free_port()
-        environment = {"PATH": os.environ["PATH"], "HOME": folder, "DATA_DIR": f"{folder}/data", **OFFLINE}
-        began = time.perf_counter()
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [chosen.program, "serve", "--host", "127.0.0.1", "--port", str(port)],
-                env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as client:
-                wait_healthy(client, process)
+            with open_webui(chosen.program, Path(folder)) as client:
                 version = client.get("/api/version").json()["version"]
-                print(f"Open WebUI {version} is up after {time.perf_counter() - began:.0f} s")
+                print(f"Open WebUI {version}", flush=True)
                 drawn_with_each(client, recorder.address)
-                sides = dict.fromkeys(("width", "height"), int(SIZE.partition("x")[0]))
-                draw_directly(served.address, "/sdapi/v1/txt2img", prompt="a red cat", steps=STEPS, **sides)
-                draw_directly(served.address, "/v1/images/generations", prompt="a red cat", size=SIZE)
         finally:
-            process.terminate()
-            process.wait()
             recorder.close()
+        sides = dict.fromkeys(("width", "height"), int(SIZE.partition("x")[0]))
+        draw_directly(served.address, "/sdapi/v1/txt2img", prompt="a red cat", steps=STEPS, **sides)
+        draw_directly(served.address, "/v1/images/generations", prompt="a red cat", size=SIZE)
     for each in recorder.requests:
         print(each["method"], each["path"], json.dumps(each.get("json", {}))[:200])
     if chosen.record is not None:
         text = json.dumps({"version": version, "requests": recorder.requests}, indent=1, ensure_ascii=False)
         chosen.record.write_text(text + "\n")
+
+
+@contextlib.contextmanager
+def open_webui(program: str, folder: Path) -> Iterator[httpx.Client]:
+    """It, as it is when somebody installs it, and a client that reaches it."""
+    port = free_port()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DATA_DIR": f"{folder}/data", **OFFLINE}
+    began = time.perf_counter()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as client:
+            wait_healthy(client, process)
+            print(f"it is up after {time.perf_counter() - began:.0f} s")
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":

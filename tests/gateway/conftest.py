@@ -111,13 +111,17 @@ def read_events(answer: httpx.Response) -> Iterator[Event]:
             fields = {}
 
 
+def without_model(environment: dict[str, str]) -> Daemon:
+    return Preloaded("tests.gateway.drawing", environment)
+
+
 @contextmanager
 def running(
     broker: PrivateBroker,
     folder: Path,
     settings: Mapping[str, str] = MappingProxyType({}),
     others: Mapping[str, str] = MappingProxyType({}),
-    draws: Callable[[dict[str, str]], Daemon] = lambda environment: Preloaded("tests.gateway.drawing", environment),
+    draws: Callable[[dict[str, str]], Daemon] = without_model,
 ) -> Iterator[Running]:
     """All of it, ready; ``settings`` are those of ``[gateway]``, ``others`` the rest of its environment; ``draws`` starts a request daemon."""
     name = uuid.uuid4().hex[:8]
