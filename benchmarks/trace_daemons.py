@@ -161,7 +161,8 @@ def main() -> None:
     rules = Rules(DAEMONS, ROOM, rate, given.load_seconds, given.max_wait_seconds)
     part = read(given.trace)[: given.jobs]
     first = part[0].arrival
-    part = [Job(job.arrival - first, job.model, job.work, job.images, job.steps) for job in part]
+    # Names that come from the environment are in small letters.
+    part = [Job(job.arrival - first, job.model.lower(), job.work, job.images, job.steps) for job in part]
     jobs = sped_up(part, speed_for(part, rules, given.load))
     models = sorted({job.model for job in jobs})
     topology = Topology()

@@ -5,18 +5,23 @@ If this daemon dies in between, the job is in both queues: it may be drawn twice
 
 import logging
 from dataclasses import replace
+from typing import Final
 
 from stablediffusiond.broker.message import Message
 from stablediffusiond.broker.publisher import Publisher
 from stablediffusiond.broker.topology import Topology
-from stablediffusiond.errors import MessageTooLarge, Unroutable
+from stablediffusiond.errors import MessageTooLarge, QueueUnavailable, Unroutable
 from stablediffusiond.logs import of_job
 from stablediffusiond.requestd.in_flight import InFlightJob
 
 log = logging.getLogger(__name__)
 
+#: For an answer to whether a model is served.
+_PATIENCE_SECONDS: Final = 10.0
 #: What the broker counts for the queue that the job came by; another one counts anew.
-_COUNTED = ("x-delivery-count", "x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange")
+_COUNTED: Final = frozenset(
+    {"x-delivery-count", "x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange"}
+)
 
 
 class JobForwarding:
@@ -40,17 +45,15 @@ class JobForwarding:
         log.info("job %s is passed on to %s", job.job_id, queue, extra=of_job(job.job_id or ""))
         return True
 
-    async def to_who_serves(self, job: InFlightJob, asked: str) -> bool:
-        """As ``forward`` to the queue of a model of other daemons; False if none of them has it."""
-        return await self.is_served(asked) and await self.forward(job, asked)
-
     async def is_served(self, model: str) -> bool:
         """Whether a daemon that is connected now draws with ``model``."""
         if not (key := self._topology.serving_key(model)):
             return False
         try:
-            await self._publisher.publish(Message(b"", persistent=False), key, exchange=self._topology.serving)
-        except Unroutable:
+            await self._publisher.publish(
+                Message(b"", persistent=False), key, exchange=self._topology.serving, patience_seconds=_PATIENCE_SECONDS
+            )
+        except (Unroutable, QueueUnavailable):  # the latter: our user may not declare the exchange, or not use it
             return False
         return True
 

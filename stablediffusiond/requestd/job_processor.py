@@ -30,6 +30,7 @@ from stablediffusiond.requestd.job_drawing import JobDrawing
 from stablediffusiond.requestd.job_forwarding import JobForwarding
 from stablediffusiond.requestd.job_outcomes import JobOutcomes
 from stablediffusiond.requestd.reply_publisher import ReplyPublisher
+from stablediffusiond.requestd.served_models import ServedModels
 from stablediffusiond.settings import LimitSettings
 
 
@@ -44,6 +45,7 @@ class JobProcessor:
         replies: ReplyPublisher,
         *,
         forwarding: JobForwarding,
+        models: ServedModels,
         topology: Topology,
     ) -> None:
         self.in_flight = InFlightJobs()
@@ -51,6 +53,7 @@ class JobProcessor:
         self._engine = engine
         self._drawing = drawing
         self._forwarding = forwarding
+        self._models = models
         self._outcomes = JobOutcomes(replies, topology, self.counters)
         self._topology = topology
         self._admission = admission
@@ -134,7 +137,8 @@ class JobProcessor:
             if not await self._forwarded(job, request):
                 await self._outcomes.done(where, await self._draw(job, request))
         except UnknownModel as error:
-            if not await self._forwarding.to_who_serves(job, error.asked):
+            elsewhere = await self._models.may_be_elsewhere(error.asked)
+            if not (elsewhere and await self._forwarding.forward(job, error.asked)):
                 await self._fail(job, where, error)
         except UnreadableMessage as error:
             self._draw_no_more(job)

@@ -30,6 +30,7 @@ class RetiredQueues:
         self._topology = topology
         self._models = models
         self._consumed: set[RequestQueue] = set()
+        self._looked_at: list[str] = []
         self._look = asyncio.Event()
 
     async def run(self, puller: JobPuller) -> None:
@@ -40,15 +41,15 @@ class RetiredQueues:
         """
         while True:
             self._look.clear()
-            for model in self._models.retired:
+            self._looked_at = self._models.retired
+            for model in self._looked_at:
                 await self._consume(model, puller)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
 
     def look_again(self, puller: JobPuller) -> None:
         """Models may have been taken out; a job may have come, and then the next one is asked for."""
-        known = {queue.model for queue in self._consumed}
-        if not self._consumed <= set(puller.queues.waiting) or not known >= set(self._models.retired):
+        if not self._consumed <= set(puller.queues.waiting) or self._models.retired != self._looked_at:
             self._look.set()
 
     async def _consume(self, model: str, puller: JobPuller) -> None:

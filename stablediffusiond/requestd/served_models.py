@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from stablediffusiond.engine.catalogue import Catalogue
+from stablediffusiond.messages.names import file_name
 from stablediffusiond.requestd.remembered_models import RememberedModels
 
 
@@ -25,3 +26,11 @@ class ServedModels:
     def retired(self) -> list[str]:
         """Those that were among them once."""
         return self._remembered.retired(self._catalogue.names)
+
+    async def may_be_elsewhere(self, asked: str) -> bool:
+        """Whether a job for a model that is unknown here may be left to other daemons, even if they are away just now.
+
+        Not, if this daemon had it, and now nobody has it.
+        """
+        retired = {file_name(name).casefold() for name in self.retired}
+        return file_name(asked).casefold() not in retired or await self.is_served(asked)

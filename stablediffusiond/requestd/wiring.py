@@ -75,7 +75,7 @@ class Daemon:
         remembered = RememberedModels(topology.requests, state_folder())
         served = ServedModels(catalogue, remembered, forwarding.is_served)
         self.processor = JobProcessor(
-            self.engine, admission, drawing, replies, forwarding=forwarding, topology=topology
+            self.engine, admission, drawing, replies, forwarding=forwarding, models=served, topology=topology
         )
         self.processor.on_change = self.on_change
         self.report = self._status_report(catalogue)

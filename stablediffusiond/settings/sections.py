@@ -135,7 +135,7 @@ class ResidencySettings(Section):
     host_bytes: NonNegativeInt | Literal["auto"] = "auto"
     """Host memory for models that had to make room on a GPU; auto: half of what is free at the start, none on a CPU."""
     max_wait_seconds: PositiveFloat = 30
-    """A job that has waited so long for its model comes first; after half of it, models that are in no use make room."""
+    """A job that has waited so long for its model comes first; after half of it, models in no use make room."""
 
 
 class EngineSettings(Section):

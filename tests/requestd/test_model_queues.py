@@ -168,6 +168,20 @@ async def test_daemons_with_other_models_draw_what_comes_by_the_plain_queue(
     assert broker.ends == {**dict.fromkeys(wanted, "done"), "unknown": "invalid_request"}
 
 
+async def test_a_job_for_a_model_whose_daemon_is_away_just_now_waits_for_it(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
+) -> None:
+    async with connected(settings, topology) as broker:
+        start(with_models(environment, default="a"))
+        other = start(with_models(environment, default="b"))
+        await broker.until_queues_are_there("b")
+        other.kill()
+        await broker.publish("early", model="b")
+        start(with_models(environment, default="b"))
+        await broker.until_ended("early")
+    assert broker.drawn_with == {"early": "b"}
+
+
 async def test_what_is_passed_on_keeps_its_order(
     environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start
 ) -> None:
