@@ -27,7 +27,7 @@ JOBS = [
 WORKER = WorkerStatus(
     host="gpu1", pid=4711, version="0.1.0", uptime_seconds=61.5, model="doodle", device="cuda:0 (a GPU)", dtype="float16",
     table=[CallTime(rows=1, seconds=0.02), CallTime(rows=2, seconds=0.025)], rows_at_a_time=2, images_at_a_time=1,
-    device_memory_bytes=3_000_000_000, jobs=JOBS, images_per_second=1.9, images_total=114, jobs_done=57, jobs_failed=1,
+    device_memory_bytes=3_000_000_000, served=["doodle", "anime"], jobs=JOBS, images_per_second=1.9, images_total=114, jobs_done=57, jobs_failed=1,
     paused="the broker takes no publishes", healthy=True,
 )  # fmt: skip
 SERVICE = ServiceStatus(
@@ -35,6 +35,7 @@ SERVICE = ServiceStatus(
         "normal": QueueStatus(name="stablediffusiond", messages=14, consumers=1),
         "dead": QueueStatus(name="x.dead"),
     },
+    model_queues=[QueueStatus(name="stablediffusiond@anime", messages=3, consumers=1)],
     workers=[WORKER],
     workers_connected=1,
 )

@@ -49,9 +49,9 @@ def narrate(line: str) -> None:
 if __name__ == "__main__":
     take = InFlightJobs.take
 
-    def narrated_take(self: InFlightJobs, delivery: Any, *rest: Any) -> Any:
+    def narrated_take(self: InFlightJobs, delivery: Any, *rest: Any, **named: Any) -> Any:
         narrate(f"taken {delivery.message.message_id}")
-        return take(self, delivery, *rest)
+        return take(self, delivery, *rest, **named)
 
     patch.object(InFlightJobs, "take", narrated_take).start()
     patch.object(daemon, "_import_and_load", lambda *_: GatedDenoiser(Path(sys.argv[1]))).start()
