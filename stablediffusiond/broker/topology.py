@@ -13,7 +13,7 @@ from typing import Final
 from stablediffusiond.broker.channel import Depth
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.errors import BrokerRefused, QueueMismatch, QueueMissing
-from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.names import file_name, name_key
 from stablediffusiond.messages.request import Priority
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Topology:
     @staticmethod
     def serving_key(model: str) -> str:
         """The routing key of ``model`` there; empty if it is too long for one."""
-        key = file_name(model).casefold()
+        key = name_key(model)
         return key if len(key.encode()) <= _LONGEST_NAME_BYTES else ""
 
     @staticmethod

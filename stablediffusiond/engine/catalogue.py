@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from stablediffusiond.errors import UnknownModel
-from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.names import name_key
 from stablediffusiond.messages.values import shown
 from stablediffusiond.settings import ModelSettings, Settings
 
@@ -62,7 +62,7 @@ class Catalogue:
 
     def _known(self, asked: str) -> str | None:
         for name in self.names:
-            if asked == name or file_name(asked).casefold() in {file_name(name).casefold(), name.casefold()}:
+            if asked == name or name_key(asked) in {name_key(name), name.casefold()}:
                 return name
         return None
 
@@ -74,8 +74,8 @@ def _by_name(named: tuple[str, Path]) -> str:
 def _nearest(asked: str, known: list[str]) -> str:
     if len(known) == 1:
         return f"; this service draws with {known[0]!r}"
-    by_key: Mapping[str, str] = {file_name(name).casefold(): name for name in known}
-    near = difflib.get_close_matches(file_name(asked).casefold(), by_key, n=1, cutoff=0.4)
+    by_key: Mapping[str, str] = {name_key(name): name for name in known}
+    near = difflib.get_close_matches(name_key(asked), by_key, n=1, cutoff=0.4)
     said = f"; did you mean {by_key[near[0]]!r}?" if near else ""
     return f"{said} This service has {len(known)} models" if said else f"; this service has {', '.join(known[:10])}"
 

@@ -15,6 +15,11 @@ def file_name(name: str) -> str:
     return _SUFFIX.sub("", re.split(r"[/\\]", title.rstrip("/\\"))[-1])
 
 
+def name_key(name: str) -> str:
+    """What is the same in every spelling of one name: without regard to case, either."""
+    return file_name(name).casefold()
+
+
 def _as_known(value: object) -> object:
     return file_name(value) if isinstance(value, str) else value
 

@@ -39,10 +39,8 @@ class JobAdmission:
         limits: LimitSettings,
         *,
         find_model: Callable[[str | None], str],
-        default_model: str,
     ) -> None:
         """``find_model`` gives the name of the model that a request means; ``models`` has it ready."""
-        self._default_model = default_model
         self._engine = engine
         self._models = models
         self._topology = topology
@@ -68,8 +66,9 @@ class JobAdmission:
 
     def model_elsewhere(self, job: InFlightJob, read: ReadRequest) -> str | None:
         """The model whose queue ``job`` belongs to, if it came by a plain one, which is the default model's."""
-        is_default = job.queue.model is not None or read.request.model == self._default_model
-        return None if is_default else read.request.model
+        default = self._find_model(None)
+        stays = job.queue.model is not None or read.request.model == default
+        return None if stays else read.request.model
 
     @asynccontextmanager
     async def its_model(self, job: InFlightJob, read: ReadRequest) -> AsyncIterator[None]:

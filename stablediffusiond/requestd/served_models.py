@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from stablediffusiond.engine.catalogue import Catalogue
-from stablediffusiond.messages.names import file_name
+from stablediffusiond.messages.names import name_key
 from stablediffusiond.requestd.remembered_models import RememberedModels
 
 
@@ -32,5 +32,5 @@ class ServedModels:
 
         Not, if this daemon had it, and now nobody has it.
         """
-        retired = {file_name(name).casefold() for name in self.retired}
-        return file_name(asked).casefold() not in retired or await self.is_served(asked)
+        retired = map(name_key, self.retired)
+        return name_key(asked) not in retired or await self.is_served(asked)

@@ -66,10 +66,7 @@ class Daemon:
         encoders = ThreadPoolExecutor(settings.engine.encoder_threads, thread_name_prefix="png")
         drawing = JobDrawing(self.engine, replies, encoders, settings.limits)
         catalogue = loader.catalogue
-        admission = JobAdmission(
-            self.engine, self.models, topology, settings.limits,
-            find_model=catalogue.find, default_model=catalogue.default,
-        )  # fmt: skip
+        admission = JobAdmission(self.engine, self.models, topology, settings.limits, find_model=catalogue.find)
         # A publisher of its own: a model's queue that is full is no reason to draw nothing.
         forwarding = JobForwarding(Publisher(publish_link), topology)
         remembered = RememberedModels(topology.requests, state_folder())
