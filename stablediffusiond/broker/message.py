@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pika
 
 #: What an AMQP table holds; ``Any`` stands for its nested tables and lists, which only pass through.
 HeaderValue = Any
+
+#: On a job that was set aside (``job_forwarding.py``): the queue that it was delivered from before.
+SET_ASIDE: Final = "x-set-aside-from"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Delivery:
         """How often a consumer has had this message and lost it; only quorum queues count beyond one."""
         count = self.message.headers.get("x-delivery-count", 0)
         return max(count if isinstance(count, int) else 0, int(self.redelivered))
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a consumer may have died of this message."""
+        return self.earlier_deliveries > 0 or SET_ASIDE in self.message.headers
 
     def ack(self) -> None:
         """Take the message off the queue. On a channel that is gone: nothing, the message comes again."""

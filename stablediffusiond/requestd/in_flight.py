@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from stablediffusiond.broker.message import Delivery, Message
+from stablediffusiond.broker.message import SET_ASIDE, Delivery, Message
 from stablediffusiond.broker.topology import RequestQueue
 from stablediffusiond.engine.batcher import rank
 from stablediffusiond.engine.job import Event, Kind
@@ -174,9 +174,10 @@ class InFlightJobs:
 def _fingerprint(delivery: Delivery) -> bytes:
     """What is the same in every delivery of one message, and in no other's.
 
-    A job that was passed on is another message in another queue; one that was dead-lettered says where it came from.
+    A job that was passed on is another message in another queue; one that was set aside or dead-lettered says where it
+    came from.
     """
     message = delivery.message
-    queue = message.headers.get("x-first-death-queue", delivery.queue)
+    queue = message.headers.get(SET_ASIDE) or message.headers.get("x-first-death-queue", delivery.queue)
     parts = (message.message_id, message.correlation_id, message.reply_to, message.timestamp, queue)
     return hashlib.sha256(repr(parts).encode() + message.body).digest()

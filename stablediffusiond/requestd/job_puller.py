@@ -1,8 +1,9 @@
 """Jobs from the request queues of one connection: one at a time, when there is room; what was delivered before, alone.
 
-A job that was delivered before and not acked (its daemon died) may be the one that kills daemons. Another job in flight
-would die with it, and have one more failed delivery counted. So no further job is taken, what is in flight is finished,
-and then it is drawn with no other job in flight.
+A job that was delivered before and not acked (its daemon died) may be the one that kills daemons: a *suspect*. Another
+job in flight would die with it, and have one more failed delivery counted. So no further job is taken, what is in
+flight is finished, and then it is drawn with no other job in flight. When a daemon dies, RabbitMQ gives its jobs at
+once to all consumers that wait: of several suspects one is kept, and the others are set aside (``job_forwarding.py``).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.message import Delivery
 from stablediffusiond.broker.topology import PRIORITIES, RequestQueue
 from stablediffusiond.logs import of_job
+from stablediffusiond.requestd.job_forwarding import JobForwarding
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.queue_failures import QueueFailures
 from stablediffusiond.requestd.request_queues import RequestQueues
@@ -30,6 +32,8 @@ class JobPuller:
         processor: JobProcessor,
         sources: Callable[[], Iterable[RequestQueue]],
         priority_now: Callable[[RequestQueue], int | None],
+        *,
+        forwarding: JobForwarding,
         failures: QueueFailures,
     ) -> None:
         """``sources`` gives the queues that jobs may be taken from, ``priority_now`` with which consumer priority.
@@ -39,19 +43,21 @@ class JobPuller:
         self._processor = processor
         self._sources = sources
         self._priority_now = priority_now
+        self._forwarding = forwarding
         #: Delivered before, and not drawn yet.
         self._suspects: deque[tuple[RequestQueue, Delivery]] = deque()
+        self._drawing_alone = False
         #: Of this connection, so far.
         self.deliveries = 0
         self._last: dict[RequestQueue, int] = {}  #: the number of the last one from each queue
-        self._last_alone: str | None = None  #: the model of the one that was drawn last
+        self._last_alone: RequestQueue | None = None  #: if the last job was drawn alone, the queue that it came from
         self._changed = asyncio.Event()
         self.queues = RequestQueues(channel, self._on_delivery, failures)
 
     @property
     def may_take(self) -> bool:
-        """Whether it is known what every job here asks for, and none of them is to be drawn alone."""
-        return not self._suspects and self._processor.in_flight.all_read
+        """Whether it is known what every job here asks for, and none of them is drawn alone, or is to be."""
+        return not self._suspects and not self._drawing_alone and self._processor.in_flight.all_read
 
     async def run(self) -> None:
         """Take jobs until cancelled."""
@@ -59,7 +65,6 @@ class JobPuller:
         while True:
             self._changed.clear()
             if self._suspects:
-                await self._stop_waiting()
                 await self._draw_suspects()
             else:
                 await self._consume()
@@ -106,8 +111,15 @@ class JobPuller:
                 return
 
     def in_turn(self, queues: Iterable[RequestQueue]) -> list[RequestQueue]:
-        """The highest priority first; of the same, the queue first from which no job has come for the longest time."""
-        return sorted(queues, key=lambda queue: (PRIORITIES.index(queue.priority), self._last.get(queue, 0)))
+        """The highest priority first; of the same, the queue first from which no job has come for the longest time.
+
+        But after a suspect the next of the same model, since nothing else is drawn while a model is loaded for one.
+        """
+        return sorted(queues, key=self._turn)
+
+    def _turn(self, queue: RequestQueue) -> tuple[int, bool, int]:
+        another_model = self._last_alone is not None and queue.model != self._last_alone.model
+        return PRIORITIES.index(queue.priority), another_model, self._last.get(queue, 0)
 
     async def _stop_waiting(self) -> None:
         await self.queues.stop_waiting(list(self.queues.waiting))
@@ -115,28 +127,40 @@ class JobPuller:
     def _on_delivery(self, queue: RequestQueue, delivery: Delivery) -> None:
         self.deliveries += 1
         self._last[queue] = self.deliveries
-        if delivery.earlier_deliveries:
+        if delivery.suspect:
             self._suspects.append((queue, delivery))
         else:
+            self._last_alone = None
             self._processor.receive(delivery, queue)
         self._changed.set()
 
     async def _draw_suspects(self) -> None:
         """Each alone, after everything else has been settled."""
+        self._drawing_alone = True
+        await self._stop_waiting()
+        await self._draw_each_suspect()
+        self._drawing_alone = False
+        self._processor.on_change()  # for the queues of models, which have not been consumed meanwhile
+
+    async def _draw_each_suspect(self) -> None:
         while self._suspects:
-            self._group_suspects()
-            queue, delivery = self._suspects[0]  # it stays there while it waits, so that ``stop`` requeues it
-            if self._processor.in_flight.recognise(delivery):
-                self._suspects.popleft()
-                continue
+            await self._keep_one_suspect()
             await self._processor.in_flight.empty()
-            self._suspects.popleft()
+            if not self._suspects:
+                return
+            queue, delivery = self._suspects.popleft()
             job_id, times = delivery.message.message_id or "without id", delivery.earlier_deliveries
-            log.info("job %s was delivered %d times before; it is drawn alone", job_id, times, extra=of_job(job_id))
-            self._last_alone = queue.model
+            before = f"delivered {times} times before" if times else "set aside"
+            log.info("job %s was %s; it is drawn alone", job_id, before, extra=of_job(job_id))
+            self._last_alone = queue
             self._processor.receive(delivery, queue, alone=True)
             await self._processor.in_flight.empty()
 
-    def _group_suspects(self) -> None:
-        """Those of one model after each other: each that waits may lose its daemon once more, and a load takes long."""
-        self._suspects = deque(sorted(self._suspects, key=lambda each: each[0].model != self._last_alone))
+    async def _keep_one_suspect(self) -> None:
+        """Set the others aside. Those that are in flight here, or answered, are none."""
+        for each in list(self._suspects):
+            if self._processor.in_flight.recognise(each[1]):
+                self._suspects.remove(each)
+        for each in list(self._suspects)[1:]:
+            if await self._forwarding.set_aside(*each):
+                self._suspects.remove(each)

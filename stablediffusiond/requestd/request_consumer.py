@@ -12,6 +12,7 @@ from stablediffusiond.broker.message import Delivery, Message
 from stablediffusiond.broker.topology import RequestQueue, Topology, depths
 from stablediffusiond.errors import BrokerError
 from stablediffusiond.requestd.dead_letters import DeadLetterConsumer
+from stablediffusiond.requestd.job_forwarding import JobForwarding
 from stablediffusiond.requestd.job_processor import JobProcessor
 from stablediffusiond.requestd.job_puller import JobPuller
 from stablediffusiond.requestd.model_queues import ModelQueues
@@ -36,6 +37,7 @@ class RequestConsumer:
         crashed: DeadLetterConsumer,
         *,
         choice: QueueChoice,
+        forwarding: JobForwarding,
         models: ServedModels,
         on_control: Callable[[Message], None],
     ) -> None:
@@ -45,6 +47,7 @@ class RequestConsumer:
         self._processor = processor
         self._crashed = crashed
         self._choice = choice
+        self._forwarding = forwarding
         self._models = models
         self._on_control = on_control
         self._failures = QueueFailures()
@@ -105,7 +108,10 @@ class RequestConsumer:
         control, crashed, jobs = [await connection.channel() for _ in range(3)]
         self._model_queues = ModelQueues(connection, self._topology, self._choice, self._models)
         self._retired = RetiredQueues(connection, self._topology, self._models)
-        self._puller = JobPuller(jobs, self._processor, self._sources, self._choice.priority, self._failures)
+        self._puller = JobPuller(
+            jobs, self._processor, self._sources, self._choice.priority,
+            forwarding=self._forwarding, failures=self._failures,
+        )  # fmt: skip
         await self._listen_for_control(control)
         with self._failures.of(self._topology.crashed):
             await self._crashed.consume(crashed)

@@ -85,7 +85,7 @@ class Daemon:
         self.consumer = RequestConsumer(
             consume_link, topology, self.processor, self.crashed,
             choice=self._queue_choice(catalogue.default, settings.engine),
-            models=served, on_control=control.on_message,
+            forwarding=forwarding, models=served, on_control=control.on_message,
         )  # fmt: skip
 
     def _engine(self, settings: EngineSettings) -> Engine:
