@@ -13,6 +13,8 @@ from stablediffusiond.messages.request import Request
 
 log = logging.getLogger(__name__)
 
+#: Under guidance, as most are drawn.
+ROWS_OF_ONE_IMAGE: Final = 2
 _MOST_ROWS: Final = 64
 #: Pictures that are decoded at once: each takes the memory of some hundred megabytes meanwhile.
 _MOST_DECODES: Final = 8
@@ -58,6 +60,11 @@ def warm_up(device: Measured, images: int | None) -> "Capacity":
     log.info("a call at %s takes, by its rows, %s; up to %d rows step together", own, _said(table), capacity.rows)
     log.info("decoding takes, by pictures, %s", _said(decodes))
     return capacity
+
+
+def warm_up_again(device: Measured) -> None:
+    """Bring ``device`` up to speed, whose capacity is known since a model like it was measured before."""
+    device.time_rows(ROWS_OF_ONE_IMAGE)
 
 
 def _said(table: dict[int, float]) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from stablediffusiond.engine.beginning import begin
 from stablediffusiond.engine.beside_model import NOTHING_BESIDE, BesideModel
+from stablediffusiond.engine.capacity import ROWS_OF_ONE_IMAGE
 from stablediffusiond.engine.coalescing import answer
 from stablediffusiond.engine.decoding import pictures_of
 from stablediffusiond.engine.device_errors import as_job_errors, first_line, job_error
@@ -30,8 +31,6 @@ from stablediffusiond.messages.complete_request import CompleteRequest
 from stablediffusiond.messages.replies import ImageFacts
 from stablediffusiond.settings import CompileMode, FolderSettings, VaeTiling
 
-#: An image under guidance has two rows.
-_ROWS_OF_ONE_IMAGE: Final = 2
 #: Others wait for a tile of an upscaler as long as for so many steps.
 _STEPS_OF_A_TILE: Final = 2
 #: As long as nothing was measured.
@@ -165,7 +164,7 @@ class PipelineDenoiser(PipelineRequests):
             OutOfMemory: they do not fit.
         """
         seconds = self._trials.time_rows(rows)
-        if rows <= _ROWS_OF_ONE_IMAGE:
+        if rows <= ROWS_OF_ONE_IMAGE:
             self._longest_tile_seconds = _STEPS_OF_A_TILE * seconds
         return seconds
 

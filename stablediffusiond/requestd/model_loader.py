@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
-from stablediffusiond.engine.capacity import warm_up
+from stablediffusiond.engine.capacity import Capacity, warm_up, warm_up_again
 from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.engine.device import MeasurableDenoiser
 from stablediffusiond.engine.loaded_model import LoadedModel
@@ -44,6 +44,8 @@ class ModelLoader:
         self.catalogue = catalogue
         self._open = open_model
         self._host = HostModels(0)
+        #: What was found of each model when it was loaded last, with the settings and the bytes that it had then.
+        self._found: dict[str, tuple[ModelSettings, int, Capacity]] = {}
 
     async def load_default(self, device: Executor) -> LoadedModel:
         """Load and measure the model of ``[model]`` on the thread that will use it; the loop goes on with heartbeats.
@@ -110,9 +112,18 @@ class ModelLoader:
         known = self.catalogue.settings
         model: ModelSettings = known.get(name, self._settings.model)
         denoiser = self._open(self._settings.model_copy(update={"model": model}), name)
+        return LoadedModel(denoiser, self._capacity(name, model, denoiser), denoiser.nbytes)
+
+    def _capacity(self, name: str, model: ModelSettings, denoiser: MeasurableDenoiser) -> Capacity:
+        """Measured once: that takes longer than to load the same model again, and those that step have to share."""
         engine = self._settings.engine
+        *same, capacity = self._found.get(name, (None, 0, None))
+        if capacity is not None and same == [model, denoiser.nbytes] and engine.compile == "off":
+            warm_up_again(denoiser)
+            return capacity
         capacity = warm_up(denoiser, None if engine.max_images == "auto" else engine.max_images)
-        return LoadedModel(denoiser, capacity, denoiser.nbytes)
+        self._found[name] = model, denoiser.nbytes, capacity
+        return capacity
 
 
 def open_model(settings: Settings, name: str) -> MeasurableDenoiser:

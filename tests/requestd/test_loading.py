@@ -4,14 +4,19 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from stablediffusiond.engine.capacity import warm_up
+import pytest
+
+from stablediffusiond.engine.capacity import ROWS_OF_ONE_IMAGE, warm_up
+from stablediffusiond.engine.catalogue import Catalogue
 from stablediffusiond.engine.engine import Engine
 from stablediffusiond.engine.loaded_model import LoadedModel
 from stablediffusiond.engine.loaded_models import LoadedModels
 from stablediffusiond.requestd.counters import Counters
 from stablediffusiond.requestd.in_flight import InFlightJobs
+from stablediffusiond.requestd.model_loader import ModelLoader
 from stablediffusiond.requestd.model_set import ModelSet
 from stablediffusiond.requestd.status_report import StatusReport
+from stablediffusiond.settings import Settings
 from tests import preloaded
 from tests.engine.fake import FakeDenoiser
 from tests.engine.loopback_hub import SilentHub
@@ -54,6 +59,42 @@ def test_a_file_that_will_never_be_a_model_ends_it_for_good(environment: dict[st
         assert daemon.process.wait(120) == 78
         assert "a web page: a download that was refused" in daemon.status
         assert "Traceback" not in daemon.log
+
+
+class Timed(FakeDenoiser):
+    def __init__(self, timed: list[int]) -> None:
+        super().__init__()
+        self._timed = timed
+
+    def time_rows(self, rows: int) -> float:
+        self._timed.append(rows)
+        return super().time_rows(rows)
+
+
+@pytest.mark.parametrize(("changed", "measured_again"), [({}, False), ({"engine": {"compile": "regions"}}, True)])
+async def test_a_model_is_measured_once(changed: dict[str, object], measured_again: bool) -> None:
+    timed: list[int] = []
+    settings = Settings.model_validate({"models": {"b": {"name": "doodle"}}, **changed})
+    loader = ModelLoader(settings, Catalogue(settings), lambda *_: Timed(timed))
+    first = await loader.load_beside("b")
+    assert len(timed) > 1
+    timed.clear()
+    again = await loader.load_beside("b")
+    assert (timed != [ROWS_OF_ONE_IMAGE]) == measured_again
+    assert (again.capacity is not first.capacity) == measured_again
+    assert again.denoiser is not first.denoiser
+
+
+async def test_a_model_of_other_settings_is_measured_anew() -> None:
+    timed: list[int] = []
+    settings = Settings.model_validate({"models": {"b": {"name": "doodle"}}})
+    catalogue = Catalogue(settings)
+    loader = ModelLoader(settings, catalogue, lambda *_: Timed(timed))
+    first = await loader.load_beside("b")
+    catalogue.look_again(Settings.model_validate({"models": {"b": {"name": "doodle", "vae_tiling": "off"}}}))
+    timed.clear()
+    assert (await loader.load_beside("b")).capacity is not first.capacity
+    assert len(timed) > 1
 
 
 class NeverLoads:
