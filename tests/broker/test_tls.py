@@ -57,6 +57,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     port = free_port()
     config = _CONFIG.format(port=port, folder=folder)
     with PrivateBroker(config=config, plugins=("rabbitmq_auth_mechanism_ssl",)) as node:
+        node.evaluate("rabbit:await_startup().")  # the plain listener comes first
         yield SecureBroker(node, folder, port)
 
 
