@@ -84,10 +84,10 @@ class Client:
     ) -> Job:
         """Put a job into the queue: a ``Request``, or its fields in any known spelling (docs/protocol.md).
 
-        Fields are given by name, and then an ``image`` is a picture of Pillow's, a path, a file open for reading,
-        bytes, base64 or an array, and ``like`` is a picture's file (a path, an open one, bytes): what it says of how it
-        was drawn is taken, but for the fields beside it. Or in one mapping, which others may have written: it opens no
-        files. Returns when the broker has confirmed that it has the job.
+        Fields are given by name, and then an ``image``, that of a ControlNet too, is a picture of Pillow's, a path, a
+        file open for reading, bytes, base64 or an array, and ``like`` is a picture's file (a path, an open one, bytes):
+        what it says of how it was drawn is taken, but for the fields beside it. Or in one mapping, which others may
+        have written: it opens no files. Returns when the broker has confirmed that it has the job.
 
         Raises:
             InvalidRequest: before anything is sent; ``field`` says where.

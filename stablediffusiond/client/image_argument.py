@@ -1,4 +1,4 @@
-"""What a program may give as ``image`` or ``mask``, besides what a message may hold: a path, an open file, an array…
+"""What a program may give as an image or a mask, besides what a message may hold: a path, an open file, an array…
 
 Only the program that runs this opens files, and only its own: what others have written to it, a path among it, belongs
 into the one mapping that ``Client.submit`` takes, or into ``Request.from_fields``, which open nothing.
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: The fields that may hold a picture, with their other names.
 _NAMES: Final = frozenset({"image", "mask", *ALIASES["image"], *ALIASES["mask"]})
+#: Those that hold objects with a picture each, and what that is called there.
+_GUIDES: Final = frozenset({"control", "controlnet_units", "ip_adapter"})
+_NAMES_IN_GUIDES: Final = frozenset({"image", "input_image", "ip_adapter_image"})
 #: What a request of 16 MiB holds beside a prompt; in base64 it is a third longer.
 MOST_BYTES: Final = 12_000_000
 #: Larger pictures than these are sent smaller: the daemon would draw none so large, and shrink them anyway.
@@ -44,12 +47,14 @@ def with_images_read(fields: Mapping[str, object]) -> dict[str, object]:
         made[name] = _read(made[name], name)
     if isinstance(images := made.get("init_images"), list):
         made["init_images"] = [_read(image, "init_images") for image in images]
+    for name in _GUIDES & made.keys():
+        made[name] = _guides_read(made[name], name)
     return made
 
 
 def names_images(fields: Mapping[str, object]) -> bool:
     """Whether there is anything to read."""
-    return bool({*_NAMES, "init_images", "like"} & fields.keys())
+    return bool({*_NAMES, *_GUIDES, "init_images", "like"} & fields.keys())
 
 
 def read_file(path: str | os.PathLike[str], name: str = "image") -> bytes:
@@ -63,6 +68,15 @@ def read_file(path: str | os.PathLike[str], name: str = "image") -> bytes:
             return _fitting(file.read())
     except OSError as error:
         raise InvalidRequest(f"{name!r}: cannot read {os.fspath(path)}: {error.strerror}", field=name) from None
+
+
+def _guides_read(given: object, where: str) -> object:
+    """ControlNets or IP-Adapters, or one, with the bytes of their images."""
+    if isinstance(given, list | tuple):
+        return [_guides_read(each, where) for each in given]
+    if not isinstance(given, Mapping):
+        return given
+    return {name: _read(value, where) if name in _NAMES_IN_GUIDES else value for name, value in given.items()}
 
 
 def _read(value: object, name: str) -> object:

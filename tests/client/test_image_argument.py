@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stablediffusiond.client import image_argument
-from stablediffusiond.client.image_argument import MOST_BYTES, with_images_read
+from stablediffusiond.client.image_argument import MOST_BYTES, names_images, with_images_read
 from stablediffusiond.errors import InvalidRequest
 from stablediffusiond.messages.request import Request
 from stablediffusiond.pictures.opening import open_at, open_init_image
@@ -41,6 +41,32 @@ def path(tmp_path: Path) -> Path:
 def test_bytes_and_base64_go_as_they_are() -> None:
     for image in (PNG, bytearray(PNG), memoryview(PNG), base64.b64encode(PNG).decode()):
         assert sent(image) == PNG
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "image"),
+    [
+        ("control", "model", "image"), ("controlnet_units", "model", "input_image"), ("ip_adapter", "name", "image"),
+        ("ip_adapter", "name", "ip_adapter_image"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("many", [False, True])
+def test_so_is_that_of_a_controlnet_or_an_ip_adapter(
+    field: str, name: str, image: str, many: bool, path: Path
+) -> None:
+    guide = {name: "edges", image: path}
+    assert names_images({field: guide})
+    given = {"prompt": "cat", field: [guide, {name: "other", image: RED}] if many else guide}
+    request, _ = Request.from_fields(with_images_read(given))
+    uses = [*request.control, *request.ip_adapter]
+    assert [use.image == PNG for use in uses] == ([True, False] if many else [True])
+    assert open_init_image(uses[-1].image or b"", 40, 30).getpixel((0, 0)) == (200, 10, 10)
+
+
+def test_what_is_no_guide_is_for_the_request_to_refuse_or_to_take_for_nothing() -> None:
+    assert Request.from_fields(with_images_read({"prompt": "cat", "control": None, "ip_adapter": []}))[0].control == ()
+    with pytest.raises(InvalidRequest, match="^'control'"):
+        Request.from_fields(with_images_read({"prompt": "cat", "control": 3}))
 
 
 def test_a_path_is_read_however_it_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
