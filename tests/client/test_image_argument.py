@@ -44,13 +44,13 @@ def test_bytes_and_base64_go_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "name", "image"),
+    ("field", "name", "image", "many"),
     [
-        ("control", "model", "image"), ("controlnet_units", "model", "input_image"), ("ip_adapter", "name", "image"),
-        ("ip_adapter", "name", "ip_adapter_image"),
+        ("control", "model", "image", False), ("control", "model", "image", True),
+        ("controlnet_units", "model", "input_image", True), ("ip_adapter", "name", "image", True),
+        ("ip_adapter", "name", "ip_adapter_image", False),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("many", [False, True])
 def test_so_is_that_of_a_controlnet_or_an_ip_adapter(
     field: str, name: str, image: str, many: bool, path: Path
 ) -> None:
@@ -65,7 +65,7 @@ def test_so_is_that_of_a_controlnet_or_an_ip_adapter(
 
 def test_what_is_no_guide_is_for_the_request_to_refuse_or_to_take_for_nothing() -> None:
     assert Request.from_fields(with_images_read({"prompt": "cat", "control": None, "ip_adapter": []}))[0].control == ()
-    with pytest.raises(InvalidRequest, match="^'control'"):
+    with pytest.raises(InvalidRequest, match=r"^'control'"):
         Request.from_fields(with_images_read({"prompt": "cat", "control": 3}))
 
 
