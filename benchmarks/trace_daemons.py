@@ -96,7 +96,7 @@ async def replay(url: str, topology: Topology, jobs: Sequence[Job], *, fifo: boo
         await channel.publish(Message(body, message_id=str(number), reply_to=replies), "", queue)
     await ended.wait()
     await connection.close()
-    return list(took.values()), loads
+    return [took[str(number)] for number in range(len(jobs))], loads
 
 
 @contextmanager

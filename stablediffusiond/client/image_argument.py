@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from stablediffusiond.errors import InvalidRequest
+from stablediffusiond.messages import controls, ip_adapters
 from stablediffusiond.messages.aliases import ALIASES
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _NAMES: Final = frozenset({"image", "mask", *ALIASES["image"], *ALIASES["mask"]})
 #: Those that hold objects with a picture each, and what that is called there.
 _GUIDES: Final = frozenset({"control", "controlnet_units", "ip_adapter"})
-_NAMES_IN_GUIDES: Final = frozenset({"image", "input_image", "ip_adapter_image"})
+_NAMES_IN_GUIDES: Final = frozenset({*controls.IMAGE, *ip_adapters.IMAGE})
 #: What a request of 16 MiB holds beside a prompt; in base64 it is a third longer.
 MOST_BYTES: Final = 12_000_000
 #: Larger pictures than these are sent smaller: the daemon would draw none so large, and shrink them anyway.

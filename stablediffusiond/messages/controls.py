@@ -15,10 +15,12 @@ from stablediffusiond.messages.values import Body, asks_for_nothing, is_false, s
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
+#: What a picture that guides is called.
+IMAGE: Final = ("image", "input_image")
 #: Field -> what A1111's units and others call it.
 _SPELLINGS: Final = {
     "model": ("model", "name"),
-    "image": ("image", "input_image"),
+    "image": IMAGE,
     "scale": ("scale", "weight", "controlnet_conditioning_scale"),
     "start": ("start", "guidance_start", "control_guidance_start"),
     "end": ("end", "guidance_end", "control_guidance_end"),

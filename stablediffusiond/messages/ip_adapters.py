@@ -12,10 +12,12 @@ from stablediffusiond.messages.picture_use import PictureUse, checked
 from stablediffusiond.messages.spellings import by_field
 from stablediffusiond.messages.values import Body, asks_for_nothing, shown
 
+#: What a picture that guides is called.
+IMAGE: Final = (*controls.IMAGE, "ip_adapter_image")
 #: Field -> what A1111's units and others call it.
 _SPELLINGS: Final = {
     "name": ("name", "model"),
-    "image": ("image", "input_image", "ip_adapter_image"),
+    "image": IMAGE,
     "scale": ("scale", "weight", "ip_adapter_scale"),
 }
 #: What a unit has that is one: how its picture is looked at follows from the file.
