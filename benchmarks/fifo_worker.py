@@ -2,37 +2,41 @@
 
     python -m benchmarks.fifo_worker URL QUEUE ROOM LOAD_SECONDS
 
-Started by ``trace_daemons.py``. It draws with the diffusers pipeline of the built-in model, whatever model a job names;
-one that is not among the last ROOM takes LOAD_SECONDS first. A job is acked when its reply is published.
+Started by ``trace_daemons.py``. Each model that a job names is a diffusers pipeline of the built-in one; one that is
+not among the last ROOM is loaded from the disk, which takes at least LOAD_SECONDS. A job is acked when its reply is
+published.
 """
 
 import io
 import json
 import sys
 import time
-from collections import deque
+from collections import OrderedDict
 
 import pika
 import torch
 
 from stablediffusiond.engine.models import load_pipeline
+from stablediffusiond.engine.networks import Pipeline
 from stablediffusiond.settings import ModelSettings
 
 
 def main(url: str, queue: str, room: int, load_seconds: float) -> None:
-    pipeline = load_pipeline(ModelSettings())
-    pipeline("", num_inference_steps=1)
+    load_pipeline(ModelSettings())("", num_inference_steps=1)
     channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
     channel.basic_qos(prefetch_count=1)
-    models: deque[str] = deque(maxlen=room)
+    models: OrderedDict[str, Pipeline] = OrderedDict()
     for method, properties, body in channel.consume(queue):
         fields = json.loads(body)
         loaded = fields["model"] not in models
         if loaded:
-            time.sleep(load_seconds)
-        else:
-            models.remove(fields["model"])
-        models.append(fields["model"])
+            if len(models) == room:
+                models.popitem(last=False)
+            began = time.monotonic()
+            models[fields["model"]] = load_pipeline(ModelSettings())
+            time.sleep(max(0.0, load_seconds - (time.monotonic() - began)))
+        models.move_to_end(fields["model"])
+        pipeline = models[fields["model"]]
         for number in range(fields["count"]):
             generator = torch.Generator("cpu").manual_seed(number)
             size = {"width": fields["width"], "height": fields["height"]}

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stablediffusiond.engine.changeover import Change, Resident, Wanted, next_change, next_look
-from stablediffusiond.requestd.queue_choice import ABSENT, MOST_WAITED_FOR, MOST_WAITING, RESIDENT, WAITED_FOR
+from stablediffusiond.requestd.queue_choice import (
+    ABSENT,
+    ABSENT_BESIDE_OTHERS,
+    MOST_WAITED_FOR,
+    MOST_WAITING,
+    RESIDENT,
+    WAITED_FOR,
+)
 
 #: In place of ``requestd/prefetch.py``, which looks at what jobs cost.
 _MOST_DRAWING: Final = 4
@@ -92,7 +99,9 @@ class Daemon:
         waiting = Counter(job.model for job in self.waiting)
         if model in waiting:
             return WAITED_FOR if waiting[model] < MOST_WAITING else None
-        return ABSENT if len(waiting) < MOST_WAITED_FOR else None
+        if len(waiting) >= MOST_WAITED_FOR:
+            return None
+        return ABSENT_BESIDE_OTHERS if waiting else ABSENT
 
     def take(self, job: Job) -> None:
         self.taken += 1

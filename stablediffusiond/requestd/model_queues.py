@@ -12,7 +12,7 @@ from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.topology import RequestQueue, Topology, declare_queues
 from stablediffusiond.errors import BrokerRefused, QueueMissing
 from stablediffusiond.requestd.job_puller import JobPuller
-from stablediffusiond.requestd.queue_choice import ABSENT, QueueChoice
+from stablediffusiond.requestd.queue_choice import QueueChoice
 from stablediffusiond.requestd.served_models import ServedModels
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class ModelQueues:
     def _signature(self, puller: JobPuller) -> Signature:
         """What decides about the consumers: while that stays the same there is nothing to do."""
         room = self._choice.wants_absent("high"), self._choice.wants_absent("normal"), puller.may_take
-        return frozenset(self._choice.near), room, puller.deliveries, len(self._declared)
+        return frozenset(self._choice.near), room, self._choice.absent_priority, puller.deliveries, len(self._declared)
 
     async def _consume(self, puller: JobPuller) -> None:
         near = self._choice.near
@@ -110,7 +110,7 @@ class ModelQueues:
         await puller.queues.stop_waiting(unwanted)
         for queue in puller.in_turn(absent):
             if self._wants(queue, puller):
-                await puller.queues.consume_one(queue, ABSENT)
+                await puller.queues.consume_one(queue, self._choice.absent_priority)
 
     def _wants(self, queue: RequestQueue, puller: JobPuller) -> bool:
         """Asked again after each delivery, which may be of a model that is waited for from then on."""

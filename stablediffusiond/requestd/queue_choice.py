@@ -5,8 +5,9 @@ daemon that has its model; where all of those are full, to one that loads it alr
 
 - a model that is here (*resident*): with priority 10, while a job would begin at once (``prefetch.py``);
 - one that jobs wait for here: with priority 5, so that all its jobs come to one daemon and it is loaded once;
-- any other: with priority 0, while few other models are waited for here. What is delivered can be had by no other
-  daemon any more, so a daemon takes no more of such jobs than it needs to decide what is loaded next.
+- any other: with priority 0, or -1 where a model is waited for here already, so that a daemon that loads nothing comes
+  first; and only while few models are waited for here. What is delivered can be had by no other daemon any more, so a
+  daemon takes no more of such jobs than it needs to decide what is loaded next.
 """
 
 from collections.abc import Callable, Collection
@@ -21,6 +22,7 @@ from stablediffusiond.requestd.waiting_jobs import WaitingJobs
 RESIDENT: Final = 10
 WAITED_FOR: Final = 5
 ABSENT: Final = 0
+ABSENT_BESIDE_OTHERS: Final = -1
 
 #: Models that are waited for here at the same time; those of jobs of high priority count by themselves.
 MOST_WAITED_FOR: Final = 6
@@ -84,6 +86,11 @@ class QueueChoice:
         if queue.model is None:
             return WAITED_FOR if len(waiting) < MOST_WAITING else None
         return WAITED_FOR if len(waiting.of(model)) < MOST_WAITING else None
+
+    @property
+    def absent_priority(self) -> int:
+        """With which consumer priority a job is taken whose model is not here, and not waited for."""
+        return ABSENT_BESIDE_OTHERS if self._models.waiting.models else ABSENT
 
     def wants_absent(self, priority: Priority) -> bool:
         """Whether a job of ``priority`` is taken whose model is not here, and not waited for."""

@@ -11,6 +11,7 @@ from stablediffusiond.broker.topology import Topology
 from stablediffusiond.requestd.remembered_models import RememberedModels
 from stablediffusiond.settings import BrokerSettings
 from tests.requestd.several_daemons import Start, connected, with_models
+from tools.private_broker import PrivateBroker
 
 
 async def test_a_job_goes_to_the_daemon_that_has_its_model(
@@ -43,6 +44,35 @@ async def test_a_daemon_takes_what_another_has_no_room_for_and_loads_its_model(
         await broker.until_ended(*map(str, range(12)))
     assert "loading the model b" in first.log
     assert "loading the model b" in second.log
+
+
+async def test_what_nobody_has_goes_to_the_daemon_that_loads_nothing(
+    environment: dict[str, str], settings: BrokerSettings, topology: Topology, start: Start, broker: PrivateBroker
+) -> None:
+    """Although the other one is the first in RabbitMQ's order."""
+    chosen = {**with_models(environment, "b", "c"), "FAKE_LOAD_SECONDS": "8"}
+    queues = [topology.request_queue("normal", model) for model in ("b", "c")]
+    async with connected(settings, topology) as client:
+        first = start(chosen)
+        await client.until_queues_are_there("b", "c")
+        await client.until_waited_at(queues, consumers=1)
+        second = start(chosen)
+        await client.until_waited_at(queues, consumers=2)
+        await client.publish("b", model="b", queue_of="b")
+        async with asyncio.timeout(7):
+            while "-1" not in await asyncio.to_thread(consumers_of, broker, queues[1]):
+                await asyncio.sleep(0.05)
+        await client.publish("c", model="c", queue_of="c")
+        await client.until_ended("b", "c")
+    assert "loading the model b" in first.log
+    assert "loading the model c" in second.log
+    assert client.ends == {"b": "done", "c": "done"}
+
+
+def consumers_of(broker: PrivateBroker, queue: str) -> str:
+    """With their priorities."""
+    found = broker.ctl("list_consumers", "queue_name", "arguments").splitlines()
+    return "\n".join(line for line in found if line.startswith(queue))
 
 
 async def test_daemons_with_other_models_draw_what_comes_by_the_plain_queue(
