@@ -6,18 +6,21 @@ priority waits for one job each, as long as this daemon would load another model
 
 import asyncio
 import logging
+from typing import Final
 
 from stablediffusiond.broker.channel import Channel
 from stablediffusiond.broker.connection import Connection
 from stablediffusiond.broker.topology import RequestQueue, Topology, declare_queues
 from stablediffusiond.errors import BrokerRefused, QueueMissing
 from stablediffusiond.requestd.job_puller import JobPuller
-from stablediffusiond.requestd.queue_choice import QueueChoice
+from stablediffusiond.requestd.queue_choice import ABSENT, QueueChoice
 from stablediffusiond.requestd.served_models import ServedModels
 
 log = logging.getLogger(__name__)
 
 Signature = tuple[object, ...]
+#: Another priority is another consumer: nine milliseconds of the processor for each model at each load.
+_MOST_MODELS_OF_TWO_PRIORITIES: Final = 64
 
 
 class ModelQueues:
@@ -101,7 +104,11 @@ class ModelQueues:
     def _signature(self, puller: JobPuller) -> Signature:
         """What decides about the consumers: while that stays the same there is nothing to do."""
         room = self._choice.wants_absent("high"), self._choice.wants_absent("normal"), puller.may_take
-        return frozenset(self._choice.near), room, self._choice.absent_priority, puller.deliveries, len(self._declared)
+        return frozenset(self._choice.near), room, self._absent_priority, puller.deliveries, len(self._declared)
+
+    @property
+    def _absent_priority(self) -> int:
+        return self._choice.absent_priority if len(self._declared) <= _MOST_MODELS_OF_TWO_PRIORITIES else ABSENT
 
     async def _consume(self, puller: JobPuller) -> None:
         near = self._choice.near
@@ -110,7 +117,7 @@ class ModelQueues:
         await puller.queues.stop_waiting(unwanted)
         for queue in puller.in_turn(absent):
             if self._wants(queue, puller):
-                await puller.queues.consume_one(queue, self._choice.absent_priority)
+                await puller.queues.consume_one(queue, self._absent_priority)
 
     def _wants(self, queue: RequestQueue, puller: JobPuller) -> bool:
         """Asked again after each delivery, which may be of a model that is waited for from then on."""
