@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -30,8 +31,8 @@ from tools.private_broker import PrivateBroker
 
 RESIDENT = "doodle"
 STEPS = 30  # of which a third is drawn
-SERVICES = {"no other model": 0, "199 others at rest": 199, "5 others in use": 5}
-IN_USE = "5 others in use"
+ALONE, IN_USE = "no other model", "5 others in use"
+SERVICES = {ALONE: 0, "199 others at rest": 199, IN_USE: 5}
 
 
 def others(count: int) -> list[str]:
@@ -39,11 +40,8 @@ def others(count: int) -> list[str]:
 
 
 def arrivals(jobs: int, every_seconds: float, dice: random.Random) -> list[Job]:
-    moments, now = [], 0.0
-    for _ in range(jobs):
-        now += dice.expovariate(1 / every_seconds)
-        moments.append(Job(now, RESIDENT, STEPS, steps=STEPS))
-    return moments
+    gaps = (dice.expovariate(1 / every_seconds) for _ in range(jobs))
+    return [Job(moment, RESIDENT, STEPS, steps=STEPS) for moment in accumulate(gaps)]
 
 
 def started(url: str, name: str, count: int) -> Daemon:
@@ -86,6 +84,7 @@ def main() -> None:
     parser.add_argument("--apart-seconds", type=float, default=1.0)
     given = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in SERVICES}
+    in_use = others(SERVICES[IN_USE])
     with PrivateBroker() as broker, ExitStack() as running:
         daemons = {
             name: running.enter_context(started(broker.url, name, count)).wait_ready(300)
@@ -96,12 +95,11 @@ def main() -> None:
         for number in range(given.rounds):
             jobs = arrivals(given.jobs, given.apart_seconds, random.Random(number))
             for name in random.Random(number).sample(list(SERVICES), len(SERVICES)):
-                other = others(SERVICES[IN_USE])[number % SERVICES[IN_USE]] if name == IN_USE else None
+                other = in_use[number % len(in_use)] if name == IN_USE else None
                 found[name] += measure(broker.url, name, jobs, other)
         loads = daemons[IN_USE].log.count("is loaded in")
     seconds = {name: percentiles(took) for name, took in found.items()}
-    alone = seconds["no other model"]["p95"]
-    ratios = {name: round(each["p95"] / alone, 3) for name, each in seconds.items()}
+    ratios = {name: round(each["p95"] / seconds[ALONE]["p95"], 3) for name, each in seconds.items()}
     report.write({"seconds": seconds, "p95_ratios": ratios, "jobs": len(found[IN_USE]), "loads": loads}, given.output)
 
 
